@@ -1,0 +1,167 @@
+"""The headless commands: predict, train, evaluate, info."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shlex
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from tqdm import tqdm
+
+from napari_unet.core.card import ModelCard
+from napari_unet.core.corrections import Correction, Mask
+from napari_unet.core.errors import LabelsError, UNetLiveError
+from napari_unet.core.geometry import Box
+from napari_unet.core.metrics import evaluate as evaluate_labels
+from napari_unet.core.metrics import mean_scores
+from napari_unet.store.pictures import find_pictures, read_labels, read_picture
+
+app = typer.Typer(
+    help="U-Net Live: a U-Net that segments microscopy pictures and learns from corrected masks.",
+    no_args_is_help=False,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
+ModelOption = Annotated[str, typer.Option("--model", help="A shipped name, a .safetensors or a .pth file.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def _pairs(images: Path, labels: Path) -> list[tuple[Path, Path]]:
+    """Pictures and labels of the same name, ending apart."""
+    known = {path.stem: path for path in find_pictures([labels])}
+    pairs = [(path, known[path.stem]) for path in find_pictures([images]) if path.stem in known]
+    if not pairs:
+        raise LabelsError(
+            f"No picture in '{images}' has labels of the same name in '{labels}'. Name them alike, endings apart."
+        )
+    return pairs
+
+
+def _read_pair(image: Path, labels: Path, ignore: int | None) -> Correction:
+    """A labelled picture as one large correction: everything in it is trusted."""
+    source, truth = read_picture(image), read_labels(labels)
+    if source.shape != truth.shape:
+        raise LabelsError(f"'{image.name}' is {source.shape} and its labels are {truth.shape}; they must be alike.")
+    trusted: Mask = np.ones(truth.shape, bool) if ignore is None else truth != ignore
+    raw = source.read(Box.whole(source.shape))
+    truth = np.where(trusted, truth, 0).astype(np.int32)
+    return Correction(raw, truth, trusted, source.limits(), held_out=False, channels_first=True)
+
+
+def _median_diameter(corrections: list[Correction]) -> float:
+    """Median diameter of a disc as large as each object, in pixels."""
+    areas = np.concatenate([np.unique(c.labels[c.labels > 0], return_counts=True)[1] for c in corrections])
+    return round(float(np.median(2 * np.sqrt(areas / np.pi))), 1) if areas.size else 24.0
+
+
+@app.command()
+def train(  # noqa: PLR0913  the options of a command
+    images: Annotated[Path, typer.Argument(help="Folder of pictures.")],
+    labels: Annotated[Path, typer.Argument(help="Folder of labels of the same names; 0 is background.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The .safetensors file to write.")],
+    base: Annotated[str, typer.Option("--from", help="A model to start from.")] = "",
+    minutes: Annotated[float | None, typer.Option(help="How long to train.")] = None,
+    steps: Annotated[int | None, typer.Option(help="How many steps to train instead.")] = None,
+    device: DeviceOption = "auto",
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    ignore_label: Annotated[int | None, typer.Option(help="Label of pixels of which nothing is known.")] = None,
+    kind: Annotated[str, typer.Option(help="objects or classes.")] = "objects",
+    base_channels: Annotated[int, typer.Option(help="Channels of the network at full resolution.")] = 24,
+) -> None:
+    """Train a model from folders of pictures and labels. Stopped, the same command goes on."""
+    from napari_unet.engine.fit import fit, new_student  # torch: only when it is needed
+
+    pairs = tqdm(_pairs(images, labels), desc="Reading", unit="picture", disable=None)
+    corrections = [_read_pair(*pair, ignore_label) for pair in pairs]
+    if minutes is None and steps is None:
+        minutes = 60.0
+    objects = sum(len(np.unique(c.labels[c.labels > 0])) for c in corrections)
+    command = shlex.join(["unet-live", *sys.argv[1:]])
+    names = int(max(c.labels.max(initial=0) for c in corrections)) + 1 if kind == "classes" else 2
+    card = ModelCard(
+        name=output.stem,
+        kind=kind,
+        architecture={"in_channels": 3, "out_channels": max(names, 2), "base_channels": base_channels},
+        classes=("background", *(f"class {n}" for n in range(1, max(names, 2)))) if kind == "classes" else (),
+        diameter=_median_diameter(corrections),
+        trained_on=f"{len(corrections)} pictures, {objects} objects, seed {seed}, torch {version('torch')}: {command}",
+    )
+    seconds = minutes * 60 if minutes is not None else None
+    log = output.with_suffix(".log.jsonl")
+    bar = tqdm(total=1000, desc="Training", unit="‰", disable=None)
+    start = time.monotonic()
+    model, student = new_student(card, base, device, seed)
+    for row in fit(model, student, corrections, output, steps=steps, seconds=seconds):
+        row["seconds"] = round(time.monotonic() - start, 1)
+        with log.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        bar.set_postfix(step=row["step"], loss=row["loss"])
+        bar.update(round(1000 * row["progress"]) - bar.n)
+    bar.close()
+    typer.echo(f"Wrote {output} ({output.stat().st_size / 1e6:.1f} MB).")
+
+
+@app.command()
+def evaluate(
+    predicted: Annotated[Path, typer.Argument(help="Labels to score: a file or a folder.")],
+    truth: Annotated[Path, typer.Argument(help="The right labels: a file, or a folder of the same names.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Score labels against the truth: ap50, ap75, map, dice, iou, f1, pq; per picture and in the mean."""
+    pairs = _pairs(predicted, truth) if predicted.is_dir() else [(predicted, truth)]
+    rows = {a.stem: evaluate_labels(read_labels(a), read_labels(b)) for a, b in tqdm(pairs, disable=None)}
+    mean = mean_scores(list(rows.values()))
+    if as_json:
+        typer.echo(json.dumps({"pictures": rows, "mean": mean}, indent=1))
+        return
+    names = list(mean)
+    width = max(len(name) for name in [*rows, "mean"])
+    typer.echo(" " * width + "".join(f"{name:>7}" for name in names))
+    for name, scores in [*rows.items(), ("mean", mean)]:
+        typer.echo(f"{name:<{width}}" + "".join(f"{scores[key]:7.3f}" for key in names))
+
+
+@app.command()
+def info(as_json: JsonOption = False) -> None:
+    """Versions, devices and shipped models: what a bug report needs."""
+    from napari_unet.engine.device import backend_for, device_names
+    from napari_unet.nets.model import shipped_models
+
+    packages = ("napari-unet-live", "torch", "napari", "numpy", "scikit-image", "zarr", "qtpy")
+    facts = {
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in packages},
+        "devices": {name: backend_for(name).line for name in device_names()},
+        "chosen": backend_for("auto").line,
+        "models": {name: f"{path.stat().st_size / 1e6:.1f} MB" for name, path in shipped_models().items()},
+    }
+    if as_json:
+        typer.echo(json.dumps(facts, indent=1))
+        return
+    for name, value in facts.items():
+        shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+        typer.echo(f"{name:<9} {shown}")
+
+
+def run(command: typer.Typer) -> None:
+    """Run a command line; every failure is one sentence, exit code 2 for a user's mistake, 1 else."""
+    try:
+        command()
+    except UNetLiveError as error:
+        typer.echo(str(error), err=True)
+        raise SystemExit(2) from error
+    except KeyboardInterrupt as error:
+        typer.echo("Stopped.", err=True)
+        raise SystemExit(130) from error
+    except OSError as error:
+        typer.echo(f"{error.strerror or error}: {error.filename or ''}", err=True)
+        raise SystemExit(1) from error

@@ -1,0 +1,80 @@
+"""ModelCard: what weights expect, what they give, and where they come from."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Self
+
+from napari_unet.core.errors import ModelError
+
+FORMAT = 1
+KINDS = ("objects", "classes")
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a file of weights is. It travels as JSON in the metadata of the safetensors file.
+
+    Attributes
+    ----------
+    name : str
+        What the user reads in the list of models.
+    kind : {'objects', 'classes'}
+        `objects`: output channels are foreground logit and distance to the object's rim (1 in its
+        middle, 0 at its rim). `classes`: one logit a class, background first.
+    architecture : dict
+        The keyword arguments of `UNet`.
+    classes : tuple of str
+        Names of the classes, background first (`classes` only).
+    diameter : float
+        Typical diameter of the objects it was trained on, in pixels.
+    trained_on : str
+        Data, seed and command, in words.
+    parent : str
+        SHA-256 of the weights it was fine-tuned from; '' if from none.
+    scores : dict of str to float
+        Figures of quality, by name.
+    """
+
+    name: str = "untitled"
+    kind: str = "objects"
+    architecture: dict[str, Any] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
+    diameter: float = 24.0
+    trained_on: str = ""
+    parent: str = ""
+    scores: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def in_channels(self) -> int:
+        """Channels that the network reads."""
+        return int(self.architecture.get("in_channels", 1))
+
+    def to_json(self) -> str:
+        """The card as one line of JSON."""
+        return json.dumps({"format": FORMAT, **asdict(self)}, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read a card.
+
+        Raises
+        ------
+        ModelError
+            If it is no card, or one of a newer format.
+        """
+        try:
+            values = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise ModelError(f"The model's card cannot be read ({error}). Export the model again.") from error
+        if not isinstance(values, dict) or values.get("kind") not in KINDS:
+            raise ModelError("The model's card does not say whether it finds objects or classes.")
+        if values.pop("format", None) != FORMAT:
+            raise ModelError("This model was written by a newer U-Net Live. Update napari-unet-live to use it.")
+        known = {f.name for f in fields(cls)}
+        values = {key: value for key, value in values.items() if key in known}
+        if not isinstance(values.get("architecture", {}), dict):
+            raise ModelError("The model's card does not describe a network.")
+        values["classes"] = tuple(str(c) for c in values.get("classes", ()))
+        return cls(**values)

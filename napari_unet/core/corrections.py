@@ -1,0 +1,115 @@
+"""Edit and Correction: what a user made right, and what a network can learn from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_unet.core.errors import LabelsError
+from napari_unet.core.geometry import Box
+from napari_unet.core.intensity import Limits
+
+Labels = npt.NDArray[np.integer]
+Mask = npt.NDArray[np.bool_]
+
+# values of a picture's `taught` array
+NOT_TAUGHT, TAUGHT, HELD_OUT = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One confirmed change of a label layer: what the user set, and where. Kept for ever.
+
+    Attributes
+    ----------
+    picture : str
+        Identity of the picture.
+    box : Box
+        Where `labels` and `trusted` lie in the picture.
+    labels : (*box) int32
+        The labels after the change.
+    trusted : (*box) bool
+        The voxels that the user set; the others are what the model said, and prove nothing.
+    tool : str
+        What the user did: 'paint', 'delete', 'join', 'cut', 'accept', 'region', 'nothing', 'click', 'undo'.
+    held_out : bool
+        Whether it scores the model instead of teaching it. Fixed when the edit is made.
+    time : float
+        Seconds since the epoch.
+    taught : (*box) uint8 or None
+        Of an 'undo' alone: what `taught` was before the edit that is undone.
+    """
+
+    picture: str
+    box: Box
+    labels: npt.NDArray[np.int32]
+    trusted: Mask
+    tool: str = "paint"
+    held_out: bool = False
+    time: float = 0.0
+    taught: npt.NDArray[np.uint8] | None = None
+
+    def apply(self, labels: Labels, taught: npt.NDArray[np.uint8]) -> None:
+        """Write this edit into a picture's labels and its `taught` array, in place, where it is trusted.
+
+        An edit that carries its own `taught` (an undo) puts that back; any other one teaches, or is held out.
+
+        Parameters
+        ----------
+        labels : (whole picture) int
+        taught : (whole picture) uint8
+            0 where nothing is known, 1 where the user taught, 2 where the user's word is held out.
+        """
+        inside = self.box.clip(labels.shape)
+        cut = inside.within(self.box).slices
+        trusted = self.trusted[cut]
+        labels[inside.slices][trusted] = self.labels[cut][trusted].astype(labels.dtype)
+        state = HELD_OUT if self.held_out else TAUGHT
+        taught[inside.slices][trusted] = state if self.taught is None else self.taught[cut][trusted]
+
+
+@dataclass(frozen=True)
+class Correction:
+    """A region of a picture with what is known of it: what `fine_tune` learns from.
+
+    Attributes
+    ----------
+    image : (Y, X) or (Y, X, 3 or 4) or (C, [Z,] Y, X)
+        Raw intensities. Last axis 3 or 4 long: colour, unless `channels_first`.
+    labels : ([Z,] Y, X) int
+        Objects 1..N and background 0, or class ids.
+    trusted : ([Z,] Y, X) bool
+        The voxels to learn from; the others are ignored.
+    limits : Limits or None
+        Intensities of the whole picture that become 0 and 1; None: estimated from `image`.
+    held_out : bool or None
+        True: only used to score. None: `fine_tune` holds every fifth one out.
+    scale : float
+        The picture is resized by this before the network sees it.
+    channels_first : bool
+        `image` is (C, [Z,] Y, X) whatever its shape looks like.
+    """
+
+    image: npt.NDArray[np.generic]
+    labels: Labels
+    trusted: Mask
+    limits: Limits | None = None
+    held_out: bool | None = None
+    scale: float = field(default=1.0, kw_only=True)
+    channels_first: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Refuse arrays that do not lie over each other."""
+        labels, trusted = np.asarray(self.labels), np.asarray(self.trusted)
+        if labels.shape != trusted.shape:
+            raise LabelsError(f"Labels are {labels.shape} and the trusted mask is {trusted.shape}; they must be alike.")
+        if not np.issubdtype(labels.dtype, np.integer):
+            raise LabelsError(f"Labels must be whole numbers, not {labels.dtype}.")
+        if trusted.dtype != bool:
+            raise LabelsError(f"The trusted mask must be of type bool, not {trusted.dtype}.")
+        shape = np.asarray(self.image).shape
+        spatial = shape[1:] if self.channels_first else shape[: labels.ndim]
+        if spatial != labels.shape and shape[1:] != labels.shape:
+            raise LabelsError(f"The image is {shape}, the labels are {labels.shape}; they must cover the same pixels.")

@@ -1,0 +1,42 @@
+"""Every error that a user can see. Each message says what is, and what to do.
+
+::
+
+    UNetLiveError
+    ├── ImageError        a picture cannot be used as it is
+    ├── LabelsError       labels cannot be used as they are
+    ├── ModelError        a model cannot be read, or does not fit the picture
+    ├── DeviceError       a device is missing or ran out of memory
+    └── ProjectError      a project folder cannot be read or written
+        └── ReadOnlyError     another window holds the project
+"""
+
+from __future__ import annotations
+
+
+class UNetLiveError(Exception):
+    """Root of all errors that are meant to be read by a user."""
+
+
+class ImageError(UNetLiveError):
+    """A picture cannot be used as it is."""
+
+
+class LabelsError(UNetLiveError):
+    """Labels cannot be used as they are."""
+
+
+class ModelError(UNetLiveError):
+    """A model cannot be read, or does not fit the picture."""
+
+
+class DeviceError(UNetLiveError):
+    """A device is missing, or ran out of memory."""
+
+
+class ProjectError(UNetLiveError):
+    """A project folder cannot be read or written."""
+
+
+class ReadOnlyError(ProjectError):
+    """The project is open in another window, so nothing can be written here."""

@@ -1,0 +1,199 @@
+"""Network output to labels; the same object keeps its id from tile to tile and from refresh to refresh."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+from skimage.measure import label as connected
+from skimage.morphology import h_maxima
+from skimage.segmentation import watershed
+
+from napari_unet.core.corrections import Labels, Mask
+from napari_unet.core.metrics import overlaps
+
+SAME_OBJECT = 0.5
+"""Share of the smaller one that two masks must have in common to be the same object."""
+
+
+@dataclass(frozen=True)
+class InstanceSettings:
+    """How objects are built from the network's output; none needs a new prediction.
+
+    Attributes
+    ----------
+    foreground : float
+        Probability above which a voxel belongs to an object, 0..1.
+    separation : float
+        0 keeps touching objects together, 1 splits at the slightest waist.
+    min_area : int
+        Smaller objects are dropped, in voxels.
+    fill_holes : bool
+        Close holes inside objects.
+    """
+
+    foreground: float = 0.5
+    separation: float = 0.5
+    min_area: int = 16
+    fill_holes: bool = True
+
+
+def build_objects(
+    foreground: npt.NDArray[np.floating], distance: npt.NDArray[np.floating], settings: InstanceSettings
+) -> npt.NDArray[np.int32]:
+    """Objects from the foreground's probability and the distance to the rim.
+
+    Middles of objects are the maxima of the distance that stand out from the saddle to the next
+    one; from them a watershed fills the foreground.
+
+    Parameters
+    ----------
+    foreground, distance : ([Z,] Y, X) float
+        Probability 0..1; 0 at the rim and 1 in the middle of an object.
+    settings : InstanceSettings
+
+    Returns
+    -------
+    ([Z,] Y, X) int32
+        Objects 1..N, background 0.
+    """
+    mask = np.asarray(foreground) > settings.foreground
+    if not mask.any():
+        return np.zeros(mask.shape, np.int32)
+    height = ndimage.gaussian_filter(np.where(mask, distance, 0).astype(np.float32), 1.0)
+    np.clip(height, 0, 1.5, out=height)
+    # steps of 1/64: h_maxima on whole numbers is exact and much faster
+    steps = np.round(height * 64).astype(np.uint8)
+    depth = max(1, round(64 * 0.5 * (1 - settings.separation) ** 2))
+    seeds = connected(h_maxima(steps, depth) & mask, connectivity=mask.ndim)
+    labels = watershed(-height, seeds, mask=mask).astype(np.int32)
+    # parts of the foreground without a middle (cut by the window, or flat) are objects too
+    rest = connected(mask & (labels == 0), connectivity=1)
+    labels[rest > 0] = rest[rest > 0] + labels.max()
+    return _tidy(labels, settings)
+
+
+def _tidy(labels: npt.NDArray[np.int32], settings: InstanceSettings) -> npt.NDArray[np.int32]:
+    """Drop small objects, close holes, and number the rest 1..N."""
+    areas = np.bincount(labels.ravel())
+    keep = areas >= settings.min_area
+    keep[0] = False
+    numbers = np.where(keep, np.cumsum(keep), 0).astype(np.int32)
+    labels = numbers[labels]
+    if settings.fill_holes and labels.any():
+        holes = ndimage.binary_fill_holes(labels > 0) & (labels == 0)
+        if holes.any():
+            _, nearest = ndimage.distance_transform_edt(labels == 0, return_indices=True)
+            labels[holes] = labels[tuple(nearest)][holes]
+    return labels
+
+
+@dataclass(frozen=True)
+class Laid:
+    """A window of a picture after new objects were laid over it.
+
+    Attributes
+    ----------
+    labels : (*window) int
+        What the window holds now.
+    joins : dict of int to int
+        Objects outside the core that turned out to be part of another one: old id to the id to
+        keep. Within the window that is done already.
+    next_id : int
+        First id that no object has.
+    """
+
+    labels: Labels
+    joins: dict[int, int]
+    next_id: int
+
+
+def lay_over(existing: Labels, local: Labels, core: Mask, next_id: int, *, protected: Mask | None = None) -> Laid:
+    """Lay the objects of a new window over what a picture holds there already.
+
+    The core is replaced; an object that reaches out of it is written whole, but only over
+    background. An object keeps the id (and so the colour) of the one that lay there: from tile to
+    tile, so that an object on a seam is one, and from one prediction to the next.
+
+    Parameters
+    ----------
+    existing : (*window) int
+        Neighbours' fresh objects, older ones, the user's.
+    local : (*window) int
+        Objects 1..N of the new prediction.
+    core : (*window) bool
+        The part to replace; the rest belongs to the tiles beside it.
+    next_id : int
+        First id that no object of the picture has.
+    protected : (*window) bool, optional
+        Voxels that the user set: they stay as they are, and an object that the user has drawn or
+        erased is not written again.
+    """
+    count = int(local.max(initial=0))
+    area = np.bincount(local.ravel(), minlength=count + 1)
+    settled, users = np.zeros(count + 1, bool), np.zeros(0, np.int64)
+    if protected is not None and protected.any():
+        settled = _settled_by_user(existing, local, protected, area)
+        users = np.unique(existing[protected])
+    in_core = np.bincount(local[core], minlength=count + 1) > 0
+    ids = _adopt_ids(existing, local, area, ~settled & in_core, users)
+    fresh = np.flatnonzero((ids == 0) & ~settled & in_core)
+    fresh = fresh[fresh > 0]
+    ids[fresh] = np.arange(next_id, next_id + len(fresh))
+
+    new = ids[local]
+    may_write = core | ((new > 0) & (existing == 0))
+    if protected is not None:
+        may_write &= ~protected
+    joins = _joins(existing, new, core, set(users.tolist()))
+    labels = np.where(may_write, new, existing).astype(existing.dtype)
+    for old, keep in joins.items():
+        labels[(labels == old) & ~core] = keep
+    return Laid(labels, joins, next_id + len(fresh))
+
+
+def _settled_by_user(existing: Labels, local: Labels, protected: Mask, area: npt.NDArray[np.intp]) -> Mask:
+    """Which new objects the user has already drawn, or largely erased."""
+    covered = np.bincount(local[protected], minlength=len(area))
+    settled = covered >= SAME_OBJECT * np.maximum(area, 1)
+    drawn = np.where(protected, existing, 0)
+    ours, theirs, common = overlaps(local, drawn)
+    drawn_ids, inverse = np.unique(drawn, return_inverse=True)
+    drawn_area = np.bincount(inverse.ravel())[np.searchsorted(drawn_ids, theirs)]
+    settled[ours[common >= SAME_OBJECT * drawn_area]] = True
+    settled[0] = True
+    return settled
+
+
+def _adopt_ids(
+    existing: Labels, local: Labels, area: npt.NDArray[np.intp], wanted: Mask, users: Labels
+) -> npt.NDArray[np.int64]:
+    """For each new object the id of the existing one that it mostly shares its voxels with, or 0."""
+    ids = np.zeros(len(area), np.int64)
+    ours, theirs, common = overlaps(local, existing)
+    known, counts = np.unique(existing, return_counts=True)
+    smaller = np.minimum(area[ours], counts[np.searchsorted(known, theirs)])
+    free = (common >= SAME_OBJECT * smaller) & wanted[ours] & ~np.isin(theirs, users)
+    ours, theirs, common = ours[free], theirs[free], common[free]
+    taken: set[int] = set()
+    for pair in np.argsort(-common, kind="stable").tolist():
+        mine, their = int(ours[pair]), int(theirs[pair])
+        if not ids[mine] and their not in taken:
+            ids[mine] = their
+            taken.add(their)
+    return ids
+
+
+def _joins(existing: Labels, new: Labels, core: Mask, users: set[int]) -> dict[int, int]:
+    """Existing objects beside the core that are mostly covered by a new one with another id."""
+    beside = np.where(core, 0, existing)
+    ours, theirs, common = overlaps(np.where(core, 0, new), beside)
+    known, counts = np.unique(beside, return_counts=True)
+    most = common > SAME_OBJECT * counts[np.searchsorted(known, theirs)]
+    return {
+        int(their): int(mine)
+        for mine, their, mostly in zip(ours, theirs, most, strict=True)
+        if mostly and mine != their and int(their) not in users
+    }

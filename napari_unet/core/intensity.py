@@ -1,0 +1,117 @@
+"""Raw intensities to network input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_unet.core.errors import ImageError
+
+LOW_PERCENTILE, HIGH_PERCENTILE = 1.0, 99.8
+FloatArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Intensities that become 0 and 1, one of each a channel.
+
+    Estimated once a picture, so that neighbouring tiles agree.
+
+    Attributes
+    ----------
+    low, high : tuple of float
+        In the picture's own units.
+    """
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    def select(self, channels: tuple[int, ...]) -> Limits:
+        """The limits of some channels."""
+        return Limits(tuple(self.low[c] for c in channels), tuple(self.high[c] for c in channels))
+
+
+def estimate_limits(sample: npt.NDArray[np.generic], *, joint: bool = False) -> Limits:
+    """Percentiles 1 and 99.8 of each channel, of finite values alone.
+
+    Parameters
+    ----------
+    sample : (C, ...)
+        Some voxels of the picture.
+    joint : bool
+        One pair of limits for all channels (colour pictures: keeps their hue).
+
+    Returns
+    -------
+    Limits
+        Of a constant channel `high` is `low + 1`, so that it becomes 0 everywhere.
+    """
+    values = np.asarray(sample).reshape(len(sample), -1).astype(np.float64)
+    groups = [values.ravel()] * len(values) if joint else list(values)
+    low, high = [], []
+    for group in groups:
+        finite = group[np.isfinite(group)]
+        a, b = np.percentile(finite, (LOW_PERCENTILE, HIGH_PERCENTILE)) if finite.size else (0.0, 1.0)
+        if not b > a and finite.size:
+            # nearly everything has one value: a few bright objects still are a picture
+            a, b = float(finite.min()), float(finite.max())
+        low.append(float(a))
+        high.append(float(b) if b > a else float(a) + 1.0)
+    return Limits(tuple(low), tuple(high))
+
+
+def normalize(raw: npt.NDArray[np.generic], limits: Limits) -> FloatArray:
+    """Scale intensities so that the limits become 0 and 1; what is not finite becomes 0.
+
+    Parameters
+    ----------
+    raw : (C, ...)
+    limits : Limits
+        As many as there are channels.
+
+    Returns
+    -------
+    (C, ...) float32
+        Clipped to -0.5 .. 2, so that one hot pixel cannot drown the rest.
+    """
+    shape = (-1,) + (1,) * (raw.ndim - 1)
+    low = np.asarray(limits.low, np.float64).reshape(shape)
+    span = np.asarray(limits.high, np.float64).reshape(shape) - low
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled: FloatArray = ((raw.astype(np.float64) - low) / span).astype(np.float32)
+    np.nan_to_num(scaled, copy=False, nan=0.0, posinf=2.0, neginf=-0.5)
+    np.clip(scaled, -0.5, 2.0, out=scaled)
+    return scaled
+
+
+def fit_channels(x: FloatArray, wanted: int) -> FloatArray:
+    """Give a picture the number of channels that a model reads.
+
+    One channel is repeated; two are taken as the first two of three. Anything else is the user's
+    choice to make.
+
+    Parameters
+    ----------
+    x : (C, ...) float32
+    wanted : int
+
+    Raises
+    ------
+    ImageError
+        If the picture has more channels than the model reads, or fewer but more than one.
+    """
+    have = len(x)
+    if have == wanted:
+        return x
+    if have == 1:
+        return np.repeat(x, wanted, axis=0)
+    if have == 2 and wanted == 3:
+        return np.concatenate([x, np.zeros_like(x[:1])])
+    if have == 3 and wanted == 1:
+        return np.asarray(x.mean(axis=0, keepdims=True), np.float32)
+    raise ImageError(
+        f"This picture has {have} channels; the model reads {wanted}. "
+        f"Choose {wanted} or 1 of them under Channels (--channels in the command line)."
+    )

@@ -1,0 +1,1 @@
+"""The work: predict, train, click, evaluate. Iterators over torch; no Qt, no threads."""

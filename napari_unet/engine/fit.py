@@ -1,0 +1,118 @@
+"""Train a model from labelled pictures into a file, with checkpoints to go on from."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+
+from napari_unet.core.card import ModelCard
+from napari_unet.core.corrections import Correction
+from napari_unet.core.errors import ModelError
+from napari_unet.engine.train import FROM_PICTURES, Student, train
+from napari_unet.nets.model import Model, load_model, rounded
+
+CHECKPOINT_EVERY = 250
+ROW_EVERY = 25
+
+
+def new_student(card: ModelCard, base: str, device: str, seed: int) -> tuple[Model, Student]:
+    """A model to train from whole pictures, and its student.
+
+    Parameters
+    ----------
+    card : ModelCard
+        What the model will be.
+    base : str
+        A model to start from (its architecture counts then), or ''.
+
+    Raises
+    ------
+    ModelError
+        If `base` finds something else than `card` says.
+    """
+    model = Model.create(card, seed=seed, device=device)
+    if base:
+        parent = load_model(base, device=device)
+        if parent.card.kind != card.kind:
+            raise ModelError(f"'{base}' finds {parent.card.kind}, not {card.kind}. Start from another model.")
+        fingerprint, model = parent.sha256(), parent
+        model.card = replace(card, architecture=parent.card.architecture, parent=fingerprint)
+    return model, Student(model, FROM_PICTURES, seed)
+
+
+def fit(
+    model: Model,
+    student: Student,
+    corrections: Sequence[Correction],
+    output: Path,
+    *,
+    steps: int | None = None,
+    seconds: float | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Train and write `output`; rows of the log on the way.
+
+    A run that was stopped goes on from the checkpoint beside `output`.
+
+    Parameters
+    ----------
+    model, student : Model, Student
+        From `new_student`.
+    corrections : sequence of Correction
+        Whole labelled pictures.
+    output : Path
+        The `.safetensors` file.
+    steps, seconds : int, float
+        The budget, one of them.
+
+    Yields
+    ------
+    dict
+        step, progress, loss.
+    """
+    checkpoint = output.with_suffix(".checkpoint.safetensors")
+    used = _resume(student, checkpoint)
+    losses: list[float] = []
+    for event in train(student, corrections, steps=steps, seconds=seconds, used=used):
+        if math.isfinite(event.loss):
+            losses.append(event.loss)
+        if event.step % CHECKPOINT_EVERY == 0:
+            _save(student, checkpoint, event.progress)
+        if event.step % ROW_EVERY == 0 and losses:
+            yield {"step": event.step, "progress": round(event.progress, 4), "loss": _mean(losses)}
+            losses.clear()
+    model.replace_weights(rounded(student.average))
+    model.save(output)
+    checkpoint.unlink(missing_ok=True)
+    yield {"step": student.step, "progress": 1.0, "loss": _mean(losses)}
+
+
+def _mean(losses: list[float]) -> float | None:
+    """The mean loss, rounded; None without any."""
+    return round(sum(losses) / len(losses), 4) if losses else None
+
+
+def _save(student: Student, path: Path, progress: float) -> None:
+    """Write a checkpoint; a torn one never takes the place of a whole one."""
+    part = path.with_suffix(".part")
+    tensors = {name: value.detach().cpu().contiguous() for name, value in student.state().items()}
+    safetensors.torch.save_file(tensors, part, metadata={"progress": str(progress)})
+    part.replace(path)
+
+
+def _resume(student: Student, path: Path) -> float:
+    """Go on from a checkpoint if there is one; the share of the budget it has used."""
+    if not path.exists():
+        return 0.0
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            progress = float(file.metadata()["progress"])
+        student.restore(safetensors.torch.load_file(path))
+    except (safetensors.SafetensorError, RuntimeError, KeyError, ValueError) as error:
+        raise ModelError(f"'{path.name}' is a checkpoint of another training. Delete it to start anew.") from error
+    return progress

@@ -1,0 +1,126 @@
+"""Corrections to batches of crops; which corrections teach and which only score."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_unet.core.card import ModelCard
+from napari_unet.core.corrections import Correction
+from napari_unet.core.errors import ModelError
+from napari_unet.core.intensity import FloatArray, estimate_limits, fit_channels, normalize
+from napari_unet.core.targets import class_targets, object_targets
+from napari_unet.engine.augment import Augmentation, Example, as_example, change_greys, recolor, sample, warp_grid
+
+HELD_OUT_EVERY = 5
+CACHED = 1024
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Crops with their targets.
+
+    Attributes
+    ----------
+    images : (B, C, Y, X) float32
+    targets : (B, K, Y, X) float32
+    weight : (B, 1, Y, X) float32
+    """
+
+    images: Tensor
+    targets: Tensor
+    weight: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on another device."""
+        return Batch(self.images.to(device), self.targets.to(device), self.weight.to(device))
+
+
+def split(corrections: Sequence[Correction]) -> tuple[list[Correction], list[Correction]]:
+    """Those to learn from, and those held out to score.
+
+    Where a correction does not say on which side it is, every fifth one is held out: decided by its
+    place in the list alone, so it is never drawn again.
+    """
+    taught: list[Correction] = []
+    held_out: list[Correction] = []
+    for index, correction in enumerate(corrections):
+        side = correction.held_out
+        if side is None:
+            side = index % HELD_OUT_EVERY == HELD_OUT_EVERY - 1
+        (held_out if side else taught).append(correction)
+    return taught, held_out
+
+
+def network_input(correction: Correction, channels: int) -> FloatArray:
+    """The normalised picture of a correction, (C, [Z,] Y, X) float32."""
+    raw = np.asarray(correction.image)
+    is_color = not correction.channels_first and raw.ndim > correction.labels.ndim
+    if is_color and raw.shape[-1] in (3, 4) and raw.shape[:-1] == correction.labels.shape:
+        raw = np.moveaxis(raw[..., :3], -1, 0)
+    elif raw.ndim == correction.labels.ndim:
+        raw = raw[None]
+    limits = correction.limits or estimate_limits(raw, joint=is_color)
+    return fit_channels(normalize(raw, limits), channels)
+
+
+def example_of(correction: Correction, card: ModelCard, border_weight: float = 0.0) -> Example:
+    """Picture and targets of a correction, for a network with this card."""
+    labels, trusted = np.asarray(correction.labels), np.asarray(correction.trusted)
+    if card.kind == "objects":
+        targets = object_targets(labels, trusted, border_weight=border_weight)
+    else:
+        known = int(labels[trusted].max(initial=0))
+        if known >= max(len(card.classes), 2):
+            raise ModelError(
+                f"The labels name class {known}; this model knows the classes 0 to {max(len(card.classes), 2) - 1}. "
+                "Add the class to the model, or relabel."
+            )
+        targets = class_targets(np.where(trusted, labels, 0), trusted)
+    return as_example(torch.from_numpy(network_input(correction, card.in_channels)), targets, correction.scale)
+
+
+class ExampleCache:
+    """Examples of the corrections used last: targets are built once, not at each draw."""
+
+    def __init__(self, card: ModelCard, border_weight: float = 0.0) -> None:
+        self.card, self.border_weight = card, border_weight
+        self._known: OrderedDict[int, tuple[Correction, Example]] = OrderedDict()
+
+    def __getitem__(self, correction: Correction) -> Example:
+        """The example of a correction."""
+        known = self._known.pop(id(correction), None)
+        if known is None or known[0] is not correction:
+            known = (correction, example_of(correction, self.card, self.border_weight))
+        self._known[id(correction)] = known
+        while len(self._known) > CACHED:
+            self._known.popitem(last=False)
+        return known[1]
+
+
+def draw_crop(example: Example, size: int, options: Augmentation, random: torch.Generator) -> Example:
+    """One augmented crop around a random trusted voxel.
+
+    Objects and background get the same chance, for a stroke on either is somebody's word.
+    """
+    weight, truth = example.weight[0], example.targets[0]
+    wanted = (weight > 0) & ((truth > 0) == bool(torch.rand((), generator=random) < 0.5))
+    where = torch.nonzero(wanted if bool(wanted.any()) else weight > 0)
+    y, x = where[torch.randint(len(where), (), generator=random)].tolist()
+    jitter = (torch.rand(2, generator=random) - 0.5) * size / 2
+    jitter = jitter / example.scale
+    center = (y + float(jitter[0]), x + float(jitter[1]))
+    crop = sample(example, warp_grid(center, size, options, random, zoom=example.scale))
+    image = recolor(change_greys(crop.image, options, random), options, random)
+    return Example(image, crop.targets, crop.weight)
+
+
+def collate(crops: Sequence[Example]) -> Batch:
+    """Crops to one batch, channels last in memory."""
+    images = torch.stack([c.image for c in crops]).contiguous(memory_format=torch.channels_last)
+    return Batch(images, torch.stack([c.targets for c in crops]), torch.stack([c.weight for c in crops]))

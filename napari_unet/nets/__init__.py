@@ -1,0 +1,1 @@
+"""The networks: torch modules and the files they live in."""

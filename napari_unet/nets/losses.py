@@ -1,0 +1,87 @@
+"""Losses over trusted voxels alone, normalised over them.
+
+An untrusted voxel has weight 0 and neither adds to a sum nor to what the sum is divided by: one
+painted per cent gives the same gradient as a whole picture of which it is a fair sample.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+DISTANCE_WEIGHT = 2.0
+EPSILON = 1e-6
+
+
+def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
+    """Mean of `values` where `weight` says so; 0 if nothing is trusted. Any shapes that broadcast."""
+    weight = weight.expand_as(values)
+    return (values * weight).sum() / weight.sum().clamp_min(EPSILON)
+
+
+def dice_loss(probability: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
+    """1 - Dice over trusted voxels, of the whole batch in one.
+
+    One sum over the batch: a crop of background alone then costs what it adds, not all or nothing.
+
+    Parameters
+    ----------
+    probability, truth : (B, K, ...) in 0..1
+    weight : (B, 1, ...)
+
+    References
+    ----------
+    Milletari et al., "V-Net", arXiv 1606.04797.
+    """
+    trusted = (weight > 0).float()
+    over = [0, *range(2, probability.ndim)]
+    both = (probability * truth * trusted).sum(over)
+    either = ((probability + truth) * trusted).sum(over)
+    present = (truth * trusted).sum(over) > 0
+    dice = (2 * both + 1) / (either + 1)
+    return ((1 - dice) * present).sum() / present.sum().clamp_min(1)
+
+
+def object_loss(logits: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
+    """Cross-entropy and Dice of the foreground, and the error of the distance.
+
+    Parameters
+    ----------
+    logits : (B, 2, ...)
+        Foreground logit, distance.
+    targets : (B, 2, ...)
+        Foreground 0..1, distance 0..1.
+    weight : (B, 1, ...)
+        0 where nothing is known.
+    """
+    truth, distance = targets[:, :1], targets[:, 1:]
+    entropy = F.binary_cross_entropy_with_logits(logits[:, :1], truth, reduction="none")
+    error = F.smooth_l1_loss(logits[:, 1:], distance, beta=0.1, reduction="none")
+    return (
+        weighted_mean(entropy, weight)
+        + dice_loss(torch.sigmoid(logits[:, :1]), truth, weight)
+        + DISTANCE_WEIGHT * weighted_mean(error, weight)
+    )
+
+
+def class_loss(logits: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
+    """Cross-entropy and Dice of exclusive classes.
+
+    Parameters
+    ----------
+    logits : (B, K, ...)
+    targets : (B, 1, ...)
+        Class ids.
+    weight : (B, 1, ...)
+    """
+    ids = targets[:, 0].long()
+    entropy = F.cross_entropy(logits, ids, reduction="none")[:, None]
+    truth = F.one_hot(ids, logits.shape[1]).movedim(-1, 1).to(logits.dtype)
+    return weighted_mean(entropy, weight) + dice_loss(torch.softmax(logits, 1), truth, weight)
+
+
+def loss_for(kind: str, logits: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
+    """The loss of a model of `objects` or of `classes`, in float32."""
+    compute = object_loss if kind == "objects" else class_loss
+    return compute(logits.float(), targets, weight)

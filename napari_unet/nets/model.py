@@ -1,0 +1,213 @@
+"""Model: a network, its card and its version; the only holder of weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+from typing import Any, Self
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from napari_unet.core.card import ModelCard
+from napari_unet.core.errors import DeviceError, ModelError
+from napari_unet.nets.unet import UNet, settings_of
+
+CARD = "card"
+DEFAULT = "default"
+LARGEST_HEADER = 16 << 20
+
+
+def shipped_models() -> dict[str, Path]:
+    """Names and files of the models that come with the package."""
+    folder = Path(str(resources.files("napari_unet"))) / "weights"
+    return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device that a name stands for: 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'.
+
+    Raises
+    ------
+    DeviceError
+        If there is no such device here.
+    """
+    has_mps = torch.backends.mps.is_available()
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu")
+    kind, _, number = name.partition(":")
+    here = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(has_mps)}
+    if kind not in here or (number and not number.isdigit()):
+        raise DeviceError(f"'{name}' is no device. Use auto, cpu, cuda, cuda:N or mps.")
+    if int(number or 0) >= here[kind]:
+        raise DeviceError(f"This computer has no device '{name}'. Use --device auto to take what there is.")
+    return torch.device(name)
+
+
+class Model:
+    """A network with its card.
+
+    Attributes
+    ----------
+    net : UNet
+        In evaluation mode, on `device`. Changed only by `replace_weights`.
+    card : ModelCard
+    version : int
+        0 for what was loaded; each take-over counts one up.
+    """
+
+    def __init__(self, net: UNet, card: ModelCard, *, device: str | torch.device = "cpu", version: int = 0) -> None:
+        self.device = torch.device(device)
+        self.net = in_channels_last(net.to(self.device)).eval()
+        self.card = replace(card, architecture=dict(net.settings))
+        self.version = version
+
+    @classmethod
+    def create(cls, card: ModelCard, *, seed: int = 0, device: str = "auto") -> Self:
+        """A model with random weights for the architecture of `card`."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            net = UNet(**card.architecture)
+        return cls(net, card, device=pick_device(device))
+
+    def copy(self) -> Model:
+        """The same weights in a network of its own."""
+        net = UNet(**self.net.settings)
+        net.load_state_dict(self.net.state_dict())
+        return Model(net, self.card, device=self.device, version=self.version)
+
+    def replace_weights(self, state: Mapping[str, Tensor], *, version: int | None = None) -> None:
+        """Take over other weights of the same network; the version counts up unless it is given.
+
+        Raises
+        ------
+        ModelError
+            If they are not finite, or of another network; the old weights stay.
+        """
+        if not all(bool(torch.isfinite(t).all()) for t in state.values() if t.is_floating_point()):
+            raise ModelError("The new weights hold values that are not numbers. The old ones stay in use.")
+        own = self.net.state_dict()
+        if own.keys() != state.keys() or any(own[k].shape != state[k].shape for k in own):
+            raise ModelError("These weights belong to another network. The old ones stay in use.")
+        self.net.load_state_dict(dict(state))
+        self.version = self.version + 1 if version is None else version
+
+    def to_bytes(self) -> bytes:
+        """The content of a `.safetensors` file: weights in float16, and the card."""
+        tensors = {name: _small(value).contiguous() for name, value in self.net.state_dict().items()}
+        return safetensors.torch.save(tensors, metadata={CARD: self.card.to_json()})
+
+    def save(self, path: str | Path) -> None:
+        """Write one `.safetensors` file."""
+        Path(path).write_bytes(self.to_bytes())
+
+    def sha256(self) -> str:
+        """Fingerprint of weights and card."""
+        return hashlib.sha256(self.to_bytes()).hexdigest()
+
+
+def in_channels_last(net: UNet) -> UNet:
+    """Lay the kernels out as convolutions read them fastest."""
+    layout = torch.channels_last if net.ndim == 2 else torch.channels_last_3d
+    for module in net.modules():
+        if isinstance(module, torch.nn.Conv2d | torch.nn.Conv3d):
+            module.weight.data = module.weight.data.contiguous(memory_format=layout)
+    return net
+
+
+def _small(value: Tensor) -> Tensor:
+    """Kernels in half precision; the few others as they are (a variance may not fit)."""
+    value = value.detach().cpu()
+    return value.half() if value.is_floating_point() and value.ndim > 1 else value
+
+
+def rounded(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights as they will be read back from a file: so that what is scored is what is saved."""
+    return {name: _small(value).to(value) for name, value in state.items()}
+
+
+def load_model(name_or_path: str | Path = DEFAULT, *, device: str = "auto") -> Model:
+    """Load a model.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        A shipped name (`default` is the generalist), a `.safetensors` file of ours, or a `.pth`
+        state dict of the seed's or milesial's U-Net.
+    device : {'auto', 'cpu', 'cuda', 'cuda:N', 'mps'}
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, or it cannot be used.
+    """
+    shipped = shipped_models()
+    path = shipped.get(str(name_or_path), Path(name_or_path))
+    if not path.is_file():
+        names = ", ".join(shipped) or "none"
+        raise ModelError(f"There is no model '{name_or_path}'. Shipped are: {names}; or name a file.")
+    target = pick_device(device)
+    if path.suffix in (".pth", ".pt"):
+        return _from_pth(path, target)
+    if path.suffix != ".safetensors":
+        raise ModelError(f"'{path.name}' is no model: a model is a .safetensors or a .pth file.")
+    return model_from_bytes(path.read_bytes(), name=path.name, device=target)
+
+
+def model_from_bytes(data: bytes, *, name: str = "model", device: str | torch.device = "cpu") -> Model:
+    """A model from the content of a `.safetensors` file of ours."""
+    card = _read_card(data, name)
+    try:
+        state = safetensors.torch.load(data)
+        net = UNet(**card.architecture)
+        net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+    except (safetensors.SafetensorError, RuntimeError, TypeError, KeyError, ValueError) as error:
+        raise ModelError(f"'{name}' is damaged, or not a model of U-Net Live ({_first_line(error)}).") from error
+    return Model(net, card, device=device)
+
+
+def _read_card(data: bytes, name: str) -> ModelCard:
+    """The card in the header of a safetensors file."""
+    size = struct.unpack("<Q", data[:8])[0] if len(data) > 8 else LARGEST_HEADER + 1
+    if size > min(LARGEST_HEADER, len(data) - 8):
+        raise ModelError(f"'{name}' is damaged or no .safetensors file.")
+    try:
+        metadata = json.loads(data[8 : 8 + size]).get("__metadata__") or {}
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise ModelError(f"'{name}' is damaged or no .safetensors file.") from error
+    if CARD not in metadata:
+        raise ModelError(f"'{name}' has no card of U-Net Live: it was written by another program.")
+    return ModelCard.from_json(metadata[CARD])
+
+
+def _from_pth(path: Path, device: torch.device) -> Model:
+    """A state dict of the seed's or milesial's network; refused if it holds anything but tensors."""
+    try:
+        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises UnpicklingError, RuntimeError, EOFError, ... as it likes
+        raise ModelError(f"'{path.name}' is not a plain state dict, and nothing else is ever opened.") from error
+    if isinstance(state, dict):
+        state.pop("mask_values", None)  # milesial's own training adds this list
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise ModelError(f"'{path.name}' holds more than tensors. Save it as torch.save(net.state_dict(), PATH).")
+    try:
+        net = UNet(**settings_of(state))
+        net.load_state_dict(state)
+    except (KeyError, ValueError, RuntimeError, IndexError) as error:
+        raise ModelError(
+            f"'{path.name}' is no U-Net of the seed's or milesial's kind ({_first_line(error)})."
+        ) from error
+    count = max(int(net.settings["out_channels"]), 2)
+    names = ("background", *(f"class {i}" for i in range(1, count)))
+    return Model(net, ModelCard(name=path.stem, kind="classes", classes=names), device=device)
+
+
+def _first_line(error: BaseException) -> str:
+    """What an exception says, in one line."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:120]

@@ -1,0 +1,148 @@
+"""What the device thread does for a session. The only file of the session that imports torch: there, in that thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from napari_unet.core.card import ModelCard
+from napari_unet.core.corrections import Correction
+from napari_unet.core.errors import ModelError
+from napari_unet.core.events import Prediction, Progress, TrainStep, WeightsChanged
+from napari_unet.core.geometry import Box
+from napari_unet.core.instances import InstanceSettings
+from napari_unet.engine.device import backend_for, device_names, usable_cores
+from napari_unet.engine.predict import Plane, plane_of, predict
+from napari_unet.engine.train import Control, fine_tune
+from napari_unet.nets.model import Model, load_model, model_from_bytes
+from napari_unet.session.picture import Picture
+
+LARGEST_KEPT = 100_000_000
+"""Pixels of a plane up to which the network's outputs are kept, for thresholds to act at once (4 bytes each)."""
+OutOfMemory = torch.OutOfMemoryError
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model is in use now: its card, its version and where it runs."""
+
+    card: ModelCard
+    version: int
+    device: str
+    devices: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be predicted.
+
+    Attributes
+    ----------
+    picture : Picture
+    number : int
+        Later requests have higher ones.
+    settings : InstanceSettings
+    diameter : float or None
+        Of the objects, in pixels of the picture.
+    """
+
+    picture: Picture
+    number: int
+    settings: InstanceSettings
+    diameter: float | None
+
+
+class Device:
+    """The model and the planes it has predicted; used by the device thread alone."""
+
+    def __init__(self) -> None:
+        self.model: Model | None = None
+        self.planes: dict[tuple[str, tuple[int, ...]], tuple[tuple[object, ...], Plane]] = {}
+        self.core: int | None = None
+
+    def spare_cores(self, user_is_active: bool) -> None:
+        """One torch thread while the user does something, all of them otherwise."""
+        wanted = 1 if user_is_active else usable_cores()
+        if torch.get_num_threads() != wanted:
+            torch.set_num_threads(wanted)
+
+    def load(self, name: str, device: str) -> Iterator[Loaded]:
+        """Take a model by its name or path."""
+        yield self._take(load_model(name, device=device), device)
+
+    def load_bytes(self, data: bytes, device: str, version: int) -> Iterator[Loaded]:
+        """Take a version of a project's model."""
+        model = model_from_bytes(data, device=backend_for(device).device)
+        model.version = version
+        yield self._take(model, device)
+
+    def _take(self, model: Model, device: str) -> Loaded:
+        """The model is the one in use from here on."""
+        self.model = model
+        self.planes.clear()
+        return Loaded(model.card, model.version, backend_for(device).line, tuple(device_names()))
+
+    def predict(self, request: Request) -> Iterator[Progress | Prediction]:
+        """Predict the plane that a picture's view lies in."""
+        model = self._need_model()
+        plane = self._plane(model, request)
+
+        def look() -> Box:
+            return request.picture.view or plane.box
+
+        pixels = plane.box.shape[-1] * plane.box.shape[-2]
+        yield from predict(
+            model,
+            plane,
+            settings=request.settings,
+            look=look,
+            picture=request.picture.key,
+            request=request.number,
+            keep_outputs=pixels <= LARGEST_KEPT,
+        )
+
+    def _plane(self, model: Model, request: Request) -> Plane:
+        """The plane of a request, with the outputs it has already; the last four are kept."""
+        picture = request.picture
+        lead = picture.view.start[: len(picture.source.shape) - model.net.ndim] if picture.view else ()
+        recipe = (id(model), picture.channels, request.diameter, self.core)
+        known = self.planes.pop((picture.key, lead), None)
+        if known is None or known[0] != recipe:
+            core = self.core or backend_for(model.device).core
+            plane = plane_of(model, picture.reading, picture.view, diameter=request.diameter, core=core)
+            known = (recipe, plane)
+        self.planes[picture.key, lead] = known
+        while len(self.planes) > 4:
+            self.planes.pop(next(iter(self.planes)))
+        return known[1]
+
+    def halve_tiles(self) -> int:
+        """After the device ran out of memory: smaller tiles; their new size."""
+        model = self._need_model()
+        self.core = max(64, (self.core or backend_for(model.device).core) // 2)
+        self.planes.clear()
+        if model.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return self.core
+
+    def learn(self, corrections: Sequence[Correction], control: Control) -> Iterator[TrainStep | WeightsChanged]:
+        """Learn from the corrections until there is nothing new to learn."""
+        return fine_tune(self._need_model(), corrections, control=control)
+
+    def weights(self) -> bytes:
+        """The model in use as the content of a file."""
+        return self._need_model().to_bytes()
+
+    def _need_model(self) -> Model:
+        """The model in use."""
+        if self.model is None:
+            raise ModelError("No model is loaded. Choose one under Model.")
+        return self.model
+
+
+def once(work: Callable[[], None]) -> Iterator[None]:
+    """A job of one piece that gives no event."""
+    work()
+    yield from ()

@@ -1,0 +1,105 @@
+"""SessionState: all facts that the docks show, in one snapshot."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version of the model in this project.
+
+    Attributes
+    ----------
+    number : int
+        0 is the model the project started from.
+    score : float or None
+        Held-out score when it took over; None for version 0.
+    learnt : int
+        Corrections it has seen.
+    """
+
+    number: int
+    score: float | None
+    learnt: int
+
+
+@dataclass(frozen=True)
+class SessionState:
+    """All facts that the docks show.
+
+    Attributes
+    ----------
+    model : str
+        Name of the model in use; '' while none is loaded.
+    kind : {'objects', 'classes'}
+    classes : tuple of str
+        Names of the classes, background first (`classes` only).
+    diameter : float
+        Object diameter the model was trained on, in pixels.
+    version : int
+    versions : tuple of Version
+    device : str
+        What runs where, in words: "CPU, 2 cores, bfloat16".
+    devices : tuple of str
+        Names that `use_device` takes here, 'auto' apart.
+    predicting : bool
+    learning : {'off', 'waiting', 'learning', 'paused'}
+        'waiting': on, but there is nothing new to learn.
+    corrections, pictures, learnt : int
+        Corrections made, the pictures they are in, and how many of them the model has seen.
+    project : Path or None
+        The project folder; None until the first thing was saved.
+    saved : bool
+        Whether everything confirmed is on disk.
+    save_problem : str
+        The lasting sentence while saving fails; '' otherwise.
+    read_only : str
+        Who has the project open, as a sentence; '' if this session may write.
+    """
+
+    model: str = ""
+    kind: str = "objects"
+    classes: tuple[str, ...] = ()
+    diameter: float = 24.0
+    version: int = 0
+    versions: tuple[Version, ...] = ()
+    device: str = ""
+    devices: tuple[str, ...] = ("cpu",)
+    predicting: bool = False
+    learning: str = "waiting"
+    corrections: int = 0
+    pictures: int = 0
+    learnt: int = 0
+    project: Path | None = None
+    saved: bool = True
+    save_problem: str = ""
+    read_only: str = ""
+
+
+class Board:
+    """Holds the state; every part of a session reads it here, and changes it here.
+
+    Parameters
+    ----------
+    changed : callable
+        Told of each new state, in the thread that made it.
+    """
+
+    def __init__(self, changed: Callable[[SessionState], object]) -> None:
+        self.state = SessionState()
+        self._changed = changed
+        self._turn = threading.Lock()
+
+    def update(self, **changes: Any) -> None:
+        """Change some facts, and say so unless nothing differs."""
+        with self._turn:
+            state = replace(self.state, **changes)
+            if state == self.state:
+                return
+            self.state = state
+        self._changed(state)

@@ -1,0 +1,153 @@
+"""GpuWorker: the one thread that calls torch. It pulls iterators, one short piece of work at a time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+FIRST, INTERACTIVE, BACKGROUND = 0, 1, 2
+ACTIVE_FOR = 1.5
+"""Seconds after something the user did in which a core is left to the window."""
+
+_numbers = count()
+
+
+@dataclass
+class _Job:
+    """A job that was handed in, and its iterator once it has begun."""
+
+    name: str
+    start: Callable[[], Iterator[Any]]
+    priority: int
+    number: int = field(default_factory=lambda: next(_numbers))
+    pieces: Iterator[Any] | None = None
+    turn: int = 0
+    is_paused: bool = False
+
+
+class GpuWorker:
+    """Runs jobs piece by piece: what others need first; then interactive ones, the newest first; then background ones in turn.
+
+    A job is an iterator; one `next()` is one piece and gives one event. Between two pieces anything
+    may be paused, cancelled or replaced, and nothing else is ever half done.
+
+    Parameters
+    ----------
+    on_event : callable
+        Called in this thread with (job name, event).
+    on_end : callable
+        Called in this thread with (job name, error or None) when a job is through or failed. An
+        error ends its job, not the thread.
+    before : callable
+        Called in this thread before each piece with whether the user is active.
+    """
+
+    def __init__(
+        self,
+        on_event: Callable[[str, Any], None],
+        on_end: Callable[[str, BaseException | None], None],
+        before: Callable[[bool], None] = lambda active: None,
+    ) -> None:
+        self._on_event, self._on_end, self._before = on_event, on_end, before
+        self._jobs: dict[str, _Job] = {}
+        self._change = threading.Condition()
+        self._is_closing = False
+        self._turns = count(1)
+        self._active_until = 0.0
+        # not a daemon: a daemon that is inside torch when the interpreter ends aborts the process
+        self._thread = threading.Thread(target=self._run, name="unet-live-device", daemon=False)
+        self._thread.start()
+
+    def submit(self, name: str, start: Callable[[], Iterator[Any]], priority: int = BACKGROUND) -> None:
+        """Hand in a job; one of the same name is replaced. `start` is called in the device thread."""
+        with self._change:
+            if not self._is_closing:
+                self._jobs[name] = _Job(name, start, priority)
+                self._change.notify()
+
+    def cancel(self, name: str) -> bool:
+        """Drop a job after the piece that is running; whether there was one."""
+        with self._change:
+            return self._jobs.pop(name, None) is not None
+
+    def pause(self, name: str, paused: bool) -> None:
+        """Stop pulling a job, or go on."""
+        with self._change:
+            if name in self._jobs:
+                self._jobs[name].is_paused = paused
+                self._change.notify()
+
+    def prioritize(self, name: str, priority: int) -> None:
+        """Move a job between the interactive and the background ones."""
+        with self._change:
+            if name in self._jobs:
+                self._jobs[name].priority = priority
+
+    def is_busy(self, name: str) -> bool:
+        """Whether a job of this name waits or runs."""
+        with self._change:
+            return name in self._jobs
+
+    def user_is_active(self) -> None:
+        """The user just did something."""
+        self._active_until = time.monotonic() + ACTIVE_FOR
+
+    def close(self, timeout: float) -> bool:
+        """Stop after the piece that is running; whether the thread ended in `timeout` seconds."""
+        with self._change:
+            self._is_closing = True
+            self._jobs.clear()
+            self._change.notify()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _next_job(self) -> _Job | None:
+        """The job whose turn it is; waits for one; None at closing."""
+
+        def order(job: _Job) -> tuple[int, int]:
+            return job.priority, job.turn if job.priority == BACKGROUND else -job.number
+
+        with self._change:
+            while not self._is_closing:
+                ready = [job for job in self._jobs.values() if not job.is_paused]
+                if ready:
+                    job = min(ready, key=order)
+                    job.turn = next(self._turns)
+                    return job
+                self._change.wait()
+        return None
+
+    def _run(self) -> None:
+        """The thread."""
+        while (job := self._next_job()) is not None:
+            self._before(time.monotonic() < self._active_until)
+            try:
+                if job.pieces is None:
+                    job.pieces = iter(job.start())
+                event = next(job.pieces)
+            except StopIteration:
+                self._end(job, None)
+            except Exception as error:  # noqa: BLE001  whatever a job raises must reach the user, and the others go on
+                self._end(job, error)
+            else:
+                if self._is_current(job):
+                    self._on_event(job.name, event)
+            del job
+
+    def _is_current(self, job: _Job) -> bool:
+        """Whether the job was neither cancelled nor replaced while its piece ran."""
+        with self._change:
+            return self._jobs.get(job.name) is job
+
+    def _end(self, job: _Job, error: BaseException | None) -> None:
+        """A job is through, or failed."""
+        with self._change:
+            if self._jobs.get(job.name) is not job:
+                return
+            del self._jobs[job.name]
+        self._on_end(job.name, error)

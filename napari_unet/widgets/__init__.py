@@ -1,0 +1,1 @@
+"""The docks: napari, Qt, magicgui. No torch."""

@@ -1,0 +1,135 @@
+"""Correct: our tools beside napari's brush, what was done last, and what has been taught."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QSize, Qt
+from qtpy.QtWidgets import QCheckBox, QGridLayout, QSizePolicy, QToolButton, QWidget
+
+from napari_unet.widgets.desk import desk_of
+from napari_unet.widgets.forms import GAP, button, column, line, named, row, small_button
+from napari_unet.widgets.forms import tool as paint_tool
+from napari_unet.widgets.gestures import gestures_of
+from napari_unet.widgets.icons import give_icon
+from napari_unet.widgets.shortcuts import register, tip
+from napari_unet.widgets.viewer_session import close_with_window
+
+if TYPE_CHECKING:
+    import napari
+
+_BUTTONS = {
+    "delete": ("Delete", "Delete objects: click them"),
+    "join": ("Join", "Join objects: click two, or draw a line over them"),
+    "cut": ("Cut", "Cut an object: draw a line across it"),
+    "accept": ("Right", "Yes, right: click objects that are right as they are"),
+    "region": ("Region", "Drag a rectangle in which everything is right, background too"),
+    "nothing": ("Nothing", "Drag a rectangle in which there is nothing"),
+}
+
+
+class CorrectPanel(QWidget):
+    """Tools that mend masks. Each is one undo step, and each teaches."""
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        register()
+        self.desk = desk_of(napari_viewer)
+        self.gestures = gestures_of(napari_viewer)
+        self.tools = {tool: self._tool_button(tool) for tool in _BUTTONS}
+        self.accept = button("Accept", "accept", "Teach what you painted now, without the short wait after a stroke")
+        self.view_right = button("View is right", "view_right", "Everything in view is right: teach all of it", "view")
+        self.taught = QCheckBox("Show taught")
+        self.doubt = QCheckBox("Show doubt")
+        self.new_objects = QCheckBox("New stroke, new object")
+        self.last = line("last_action", "The last action, or what the tool in hand waits for")
+        self.undo = small_button("undo", "undo", "Take back the last step (Ctrl+Z on the masks)")
+        self._name_controls()
+        self._lay_out()
+        self._connect()
+        close_with_window(self, napari_viewer)
+        self._show_picture()
+        self._show_overlays()
+        self._say("")
+
+    def _tool_button(self, tool: str) -> QToolButton:
+        text, does = _BUTTONS[tool]
+        made = QToolButton()
+        made.setObjectName(f"tool_{tool}")
+        made.setText(text)
+        made.setCheckable(True)
+        made.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextUnderIcon)
+        made.setIconSize(QSize(24, 24))
+        made.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        give_icon(made, tool)
+        paint_tool(made)
+        tip(made, tool, does)
+        return made
+
+    def _name_controls(self) -> None:
+        named(
+            self.new_objects, "new_objects", "The brush takes a fresh number when a stroke begins away from its object"
+        )
+        self.taught.setObjectName("taught")
+        self.doubt.setObjectName("doubt")
+        tip(self.taught, "taught", "A rim round everything that you have taught: the model never overwrites it")
+        tip(self.doubt, "doubt", "A soft heat where the model is in doubt")
+        self.new_objects.setChecked(True)
+
+    def _lay_out(self) -> None:
+        grid = QGridLayout()
+        grid.setSpacing(GAP - 2)
+        for place, made in enumerate(self.tools.values()):
+            grid.addWidget(made, place // 3, place % 3)
+            grid.setColumnStretch(place % 3, 1)
+        layout = column(self)
+        layout.addLayout(grid)
+        layout.addWidget(row(self.accept, self.view_right, stretch=-1))
+        layout.addWidget(row(self.taught, self.doubt, stretch=-1))
+        layout.addWidget(self.new_objects)
+        layout.addWidget(row(self.last, self.undo, stretch=0))
+        layout.addStretch(1)
+
+    def _connect(self) -> None:
+        for tool, made in self.tools.items():
+            made.clicked.connect(lambda _=False, tool=tool: self.gestures.start(tool))
+        self.accept.clicked.connect(self.desk.settle)
+        self.view_right.clicked.connect(self.gestures.accept_view)
+        self.undo.clicked.connect(self._undo)
+        self.taught.toggled.connect(lambda on: self.desk.show("taught", on))
+        self.doubt.toggled.connect(lambda on: self.desk.show("doubt", on))
+        self.new_objects.toggled.connect(self._number)
+        self.gestures.changed.connect(self._show_tool)
+        self.gestures.said.connect(self._say)
+        self.desk.acted.connect(self._say)
+        self.desk.overlays_changed.connect(self._show_overlays)
+        self.desk.picture_changed.connect(self._show_picture)
+
+    def _undo(self) -> None:
+        if self.desk.masks is not None:
+            self.desk.masks.undo()
+
+    def _number(self, on: bool) -> None:
+        if self.desk.masks is not None:
+            self.desk.masks.is_numbering = on
+
+    def _show_tool(self, tool: str) -> None:
+        for name, made in self.tools.items():
+            made.setChecked(name == tool)
+
+    def _show_overlays(self) -> None:
+        self.taught.setChecked(self.desk.shows_taught)
+        self.doubt.setChecked(self.desk.shows_doubt)
+
+    def _show_picture(self) -> None:
+        masks = self.desk.masks
+        for control in (*self.tools.values(), self.accept, self.view_right, self.undo):
+            control.setEnabled(masks is not None)
+        if masks is not None:
+            masks.is_numbering = self.new_objects.isChecked()
+
+    def _say(self, sentence: str) -> None:
+        idle = (
+            "Mend the masks with napari's brush, or with a tool." if self.desk.masks is not None else "Predict first."
+        )
+        self.last.setText(sentence or idle)

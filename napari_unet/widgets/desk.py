@@ -1,0 +1,333 @@
+"""What lies on the desk of one viewer: its pictures with their label layers, shared by all its docks."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.layers import Image, Labels, Layer
+from napari.utils.notifications import show_error, show_warning
+from psygnal import Signal
+from qtpy.QtCore import QObject, QTimer
+
+from napari_unet.core.errors import UNetLiveError
+from napari_unet.core.events import Prediction
+from napari_unet.core.geometry import Box
+from napari_unet.widgets.layers import MaskLayer, is_ours, label_layer, path_of, source_of
+from napari_unet.widgets.overlays import add_quietly, heat_layer, redraw, rim_layer
+from napari_unet.widgets.viewer_session import listen, real, session_of
+
+if TYPE_CHECKING:
+    from napari_unet.session.session import Picture, Session
+
+SETTLE_MS = 800  # after the last stroke: long enough to go on with the same cell, short enough to learn from it soon
+_DRAW_MS = 200  # at most five refreshes a second
+_SHARE = 5  # ... and at most this share (1/5) of the time for drawing, on large pictures
+_LOOK_MS = 150
+_ACTIVE_MS = 500
+_KEEP_MS = 3000
+
+_desks: weakref.WeakKeyDictionary[Any, Desk] = weakref.WeakKeyDictionary()
+_of_layer: weakref.WeakKeyDictionary[Labels, Desk] = weakref.WeakKeyDictionary()
+
+
+def desk_of(viewer: Any) -> Desk:
+    """The desk of a viewer; made at the first call."""
+    viewer = real(viewer)
+    if viewer not in _desks:
+        _desks[viewer] = Desk(viewer)
+    return _desks[viewer]
+
+
+def desk_of_layer(layer: Labels) -> Desk | None:
+    """The desk that a label layer of ours lies on; None for anybody else's layer."""
+    return _of_layer.get(layer)
+
+
+def once(owner: QObject, milliseconds: int, slot: Callable[[], object]) -> QTimer:
+    """A timer that fires once after it was started; starting it again begins anew."""
+    timer = QTimer(owner)
+    timer.setSingleShot(True)
+    timer.setInterval(milliseconds)
+    timer.timeout.connect(slot)
+    return timer
+
+
+class Desk(QObject):
+    """Carries news between the session and the layers of one viewer.
+
+    Attributes
+    ----------
+    session : Session
+    image : Image or None
+        The picture in hand.
+    follows : bool
+        "Keep the view fresh": tiles of a view the user moves to are predicted by themselves.
+    shows_taught, shows_doubt : bool
+        Which overlays are on.
+
+    Signals
+    -------
+    picture_changed: another picture is in hand, or it got its label layer; pictures_changed: the list of pictures;
+    acted(str): a sentence about the last action; overlays_changed.
+    """
+
+    picture_changed = Signal()
+    pictures_changed = Signal()
+    overlays_changed = Signal()
+    acted = Signal(str)
+
+    def __init__(self, viewer: Any) -> None:
+        super().__init__()
+        self._viewer = weakref.ref(viewer)
+        self.session: Session = session_of(viewer)
+        self.image: Image | None = None
+        self.follows = True
+        self.shows_taught = True
+        self.shows_doubt = False
+        self._pictures: dict[Image, Picture] = {}
+        self._masks: dict[Image, MaskLayer] = {}
+        self._overlays: dict[tuple[Image, str], Layer] = {}
+        self._settle = once(self, SETTLE_MS, self.settle)
+        self._draw = once(self, _DRAW_MS, self._draw_stale)
+        self._stale: set[Image] = set()
+        self._complete: set[Image] = set()
+        self._look = once(self, _LOOK_MS, self._look_at_view)
+        self._keep = once(self, _KEEP_MS, self._keep_masks)
+        self._active_until = 0.0
+        listen(self.session.prediction_ready, self, self._paste)
+        listen(self.session.failed, self, show_warning)
+        viewer.layers.events.inserted.connect(self._on_inserted)
+        viewer.layers.events.removed.connect(self._on_removed)
+        viewer.layers.selection.events.active.connect(self._on_active)
+        viewer.scene.camera.events.center.connect(self._on_moved)
+        viewer.scene.camera.events.zoom.connect(self._on_moved)
+        viewer.dims.events.current_step.connect(self._on_moved)
+
+    # --- pictures ---
+
+    @property
+    def viewer(self) -> Any:
+        """The viewer, while it lives."""
+        viewer = self._viewer()
+        if viewer is None:
+            raise RuntimeError("The viewer of this desk is gone.")
+        return viewer
+
+    def images(self) -> list[Image]:
+        """The image layers that are pictures, in the order of the layer list."""
+        return [layer for layer in self.viewer.layers if isinstance(layer, Image) and not is_ours(layer)]
+
+    @property
+    def masks(self) -> MaskLayer | None:
+        """The label layer of the picture in hand; None before it has one."""
+        return self._masks.get(self.image) if self.image is not None else None
+
+    @property
+    def picture(self) -> Picture | None:
+        """The picture in hand, as the session knows it."""
+        return self._pictures.get(self.image) if self.image is not None else None
+
+    def take(self, image: Image | None) -> bool:
+        """Take a picture in hand; says why and returns False if it cannot be used."""
+        if image is not None and image not in self._pictures:
+            try:
+                self._pictures[image] = self.session.open_picture(image.name, source_of(image), path=path_of(image))
+            except UNetLiveError as error:
+                show_error(str(error))
+                return False
+        if image is not self.image:
+            self.image = image
+            picture = self.picture
+            if picture is not None and (picture.masks is not None or picture.taught.any()):
+                self.add_masks()
+            self.picture_changed.emit()
+        return True
+
+    def add_masks(self) -> MaskLayer | None:
+        """The label layer of the picture in hand, added to the viewer if it is not there yet."""
+        image, picture = self.image, self.picture
+        if image is None or picture is None or image in self._masks:
+            return self.masks
+        layers = self.viewer.layers
+        try:
+            layer = label_layer(picture, image)
+        except UNetLiveError as error:
+            show_error(str(error))
+            return None
+        if layers.selection.active in (image, None):
+            layers.append(layer)  # becomes active: the brush is at hand
+        else:
+            add_quietly(layers, layer)
+        masks = MaskLayer(self.session, picture, image, layer)
+        self._masks[image] = masks
+        _of_layer[layer] = self
+        masks.stroked.connect(self._on_stroke)
+        masks.drawn.connect(self._on_drawn)
+        masks.taught.connect(self._on_taught)
+        masks.acted.connect(self._tell)
+        self._show_overlays()
+        self.picture_changed.emit()
+        return masks
+
+    # --- predicting ---
+
+    def predict(self) -> None:
+        """Predict the picture in hand, what is in view first."""
+        masks = self.add_masks()
+        if masks is not None:
+            self.settle()
+            self.session.predict(masks.picture.key, self.view())
+
+    def view(self) -> Box:
+        """The part of the picture in hand that is in view, in voxels; one plane of a stack."""
+        masks = self.masks
+        if masks is None:
+            raise RuntimeError("There is no picture in hand.")
+        layer, shown = masks.layer, self.viewer.dims.displayed
+        shape = layer.data.shape
+        missing = self.viewer.dims.ndim - len(shape)
+        at = np.round(layer.world_to_data(self.viewer.dims.point[missing:])).astype(int)
+        start, stop = [], []
+        for axis, size in enumerate(shape):
+            if axis + missing in shown:
+                low, high = int(layer.corner_pixels[0, axis]), int(layer.corner_pixels[1, axis]) + 1
+            else:
+                low, high = int(at[axis]), int(at[axis]) + 1
+            low = min(max(low, 0), size - 1)
+            start.append(low)
+            stop.append(min(max(high, low + 1), size))
+        return Box(tuple(start), tuple(stop))
+
+    def _look_at_view(self) -> None:
+        if self.masks is not None and self.follows:
+            self.session.look_at(self.masks.picture.key, self.view())
+
+    def _on_moved(self) -> None:
+        self.be_active()
+        if not self._look.isActive():
+            self._look.start()
+
+    def _paste(self, prediction: Prediction) -> None:
+        for image, masks in self._masks.items():
+            if masks.picture.key == prediction.picture:
+                masks.paste(prediction)
+                self._stale.add(image)
+                if prediction.done >= prediction.total:
+                    self._complete.add(image)
+
+    def _on_drawn(self) -> None:
+        if not self._draw.isActive():
+            self._draw.start()
+        if not self._keep.isActive():
+            self._keep.start()
+
+    def _draw_stale(self) -> None:
+        """Draw what was pasted; on large pictures less often, so that the window stays free."""
+        started = time.perf_counter()
+        for image in self._stale & self._masks.keys():
+            self._masks[image].refresh(thumbnail=image in self._complete)
+            if (image, "doubt") in self._overlays:
+                redraw(self._overlays[image, "doubt"])
+        self._stale.clear()
+        self._complete.clear()
+        spent = 1000 * (time.perf_counter() - started)
+        self._draw.setInterval(max(_DRAW_MS, int(_SHARE * spent)))
+
+    # --- correcting ---
+
+    def settle(self) -> None:
+        """Make edits of what was painted (called by itself after the last stroke)."""
+        if any(masks.is_pressed for masks in self._masks.values()):
+            self._settle.start()
+            return
+        self._settle.stop()
+        for masks in self._masks.values():
+            if made := masks.settle():
+                self.acted.emit("Correction taken" if made == 1 else f"{made} corrections taken")
+
+    def _on_stroke(self) -> None:
+        self.be_active()
+        self._settle.start()
+
+    def _tell(self, sentence: str) -> None:
+        self.acted.emit(sentence)
+
+    def _on_taught(self) -> None:
+        for (_, kind), layer in self._overlays.items():
+            if kind == "taught":
+                redraw(layer)
+        if not self._keep.isActive():
+            self._keep.start()
+
+    def be_active(self) -> None:
+        """Tell the session, twice a second at most, that the user is at work."""
+        now = time.monotonic() * 1000
+        if now >= self._active_until:
+            self._active_until = now + _ACTIVE_MS
+            self.session.user_is_active()
+
+    def _keep_masks(self) -> None:
+        """Save the label layers, a while after they changed."""
+        if any(masks.is_pressed for masks in self._masks.values()):
+            self._keep.start()
+            return
+        for masks in self._masks.values():
+            self.session.keep_masks(masks.picture.key, masks.baseline.copy())
+
+    # --- overlays ---
+
+    def show(self, kind: str, on: bool) -> None:
+        """Switch an overlay, 'taught' or 'doubt', on or off."""
+        if kind == "taught":
+            self.shows_taught = on
+        else:
+            self.shows_doubt = on
+        self._show_overlays()
+        self.overlays_changed.emit()
+
+    def _show_overlays(self) -> None:
+        for kind, on, make in (("taught", self.shows_taught, rim_layer), ("doubt", self.shows_doubt, heat_layer)):
+            for image, masks in self._masks.items():
+                if on and (image, kind) not in self._overlays:
+                    layer = make(masks)
+                    self._overlays[image, kind] = layer
+                    add_quietly(self.viewer.layers, layer)
+                elif (image, kind) in self._overlays:
+                    self._overlays[image, kind].visible = on
+
+    # --- what napari tells ---
+
+    def _on_inserted(self, event: Any) -> None:
+        if isinstance(event.value, Image) and not is_ours(event.value):
+            self.pictures_changed.emit()
+
+    def _on_removed(self, event: Any) -> None:
+        """A layer is gone (all of them, when the window closes): keep what it holds, delete nothing."""
+        layer = event.value
+        for image, masks in list(self._masks.items()):
+            if layer in (image, masks.layer):
+                masks.settle()
+                masks.release()
+                masks.picture.masks = masks.baseline
+                self.session.keep_masks(masks.picture.key, masks.baseline)
+                del self._masks[image]
+        for place in [p for p, other in self._overlays.items() if layer in (p[0], other)]:
+            del self._overlays[place]
+            if place[0] in self._masks:  # taken away by hand: it is not to come back by itself
+                self.show(place[1], False)
+        if self._pictures.pop(layer, None) is not None:
+            if self.image is layer:
+                self.image = None
+            self.pictures_changed.emit()
+        self.picture_changed.emit()
+
+    def _on_active(self, event: Any) -> None:
+        """The picture in hand follows the active layer."""
+        for image, masks in self._masks.items():
+            if event.value in (image, masks.layer) and image is not self.image:
+                self.take(image)
+                return

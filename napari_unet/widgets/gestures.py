@@ -1,0 +1,253 @@
+"""Our correction tools on the canvas: which one is in hand, and what clicks and drags do with it."""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from napari.layers import Labels, Shapes
+from psygnal import Signal
+
+from napari_unet.core.geometry import Box
+from napari_unet.widgets import tools
+from napari_unet.widgets.desk import Desk, desk_of
+from napari_unet.widgets.layers import OURS, MaskLayer
+from napari_unet.widgets.overlays import add_quietly
+from napari_unet.widgets.viewer_session import real
+
+Point = list[float]
+
+# what to do with each tool, for the line under the buttons
+HINTS = {
+    "delete": "Click an object to delete it. Esc ends.",
+    "join": "Click two objects, or draw a line over them, to join them. Esc ends.",
+    "cut": "Draw a line across an object to cut it. Esc ends.",
+    "accept": "Click an object that is right. Esc ends.",
+    "region": "Drag a rectangle in which everything is right. Esc ends.",
+    "nothing": "Drag a rectangle in which there is nothing. Esc ends.",
+}
+_MISSED = {
+    "delete": "There is no object here.",
+    "join": "Two objects are needed: click one, then the other.",
+    "cut": "The line must go right across one object.",
+    "accept": "There is no object here.",
+    "region": "The rectangle lies outside the picture.",
+    "nothing": "The rectangle lies outside the picture.",
+}
+_DRAWN = {"cut": "path", "join": "path", "region": "rectangle", "nothing": "rectangle"}
+_PEN = "U-Net Live pen"
+
+_gestures: weakref.WeakKeyDictionary[Any, Gestures] = weakref.WeakKeyDictionary()
+
+
+def gestures_of(viewer: Any) -> Gestures:
+    """The tools of a viewer; made at the first call."""
+    viewer = real(viewer)
+    if viewer not in _gestures:
+        _gestures[viewer] = Gestures(desk_of(viewer))
+    return _gestures[viewer]
+
+
+class Gestures:
+    """The tool in hand; '' if there is none.
+
+    Signals
+    -------
+    changed(str): the tool in hand; said(str): a sentence for the line under the buttons.
+    """
+
+    changed = Signal(str)
+    said = Signal(str)
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.tool = ""
+        self._masks: MaskLayer | None = None
+        self._mode = "pan_zoom"
+        self._first: tuple[int, ...] | None = None  # the object clicked first, when joining
+        self._pen: Shapes | None = None
+        desk.picture_changed.connect(self.stop)
+
+    def start(self, tool: str, first: Sequence[int] | None = None) -> None:
+        """Take a tool in hand, or put it away if it is there already. `first`: the first object of a join."""
+        again = tool == self.tool and first is None
+        self.stop()
+        masks = self.desk.add_masks()
+        if again or masks is None:
+            return
+        if self.desk.viewer.dims.ndisplay != 2:
+            self.said.emit("Switch to the 2-D view to correct objects.")
+            return
+        layer = masks.layer
+        self._masks, self._mode = masks, str(layer.mode)
+        self._first = tuple(first) if first is not None else None
+        self.desk.viewer.layers.selection.active = layer
+        layer.mode = "pan_zoom"
+        layer.mouse_pan = False
+        layer.cursor = "cross"
+        layer.mouse_drag_callbacks.append(self._drag)
+        layer.bind_key("Escape", lambda _: self.stop(), overwrite=True)
+        layer.events.mode.connect(self._on_mode)
+        self.tool = tool
+        self.changed.emit(tool)
+        self.said.emit("Click the object to join it to. Esc ends." if self._first else HINTS[tool])
+
+    def stop(self) -> None:
+        """Put the tool away; the layer is as it was before."""
+        masks, self._masks = self._masks, None
+        if masks is None:
+            return
+        layer = masks.layer
+        layer.events.mode.disconnect(self._on_mode)
+        layer.mouse_drag_callbacks.remove(self._drag)
+        layer.bind_key("Escape", None)
+        layer.cursor = "standard"
+        if str(layer.mode) == "pan_zoom":
+            layer.mouse_pan = True
+            layer.mode = self._mode
+        self._put_pen_away()
+        self.tool, self._first = "", None
+        self.changed.emit("")
+        self.said.emit("")
+
+    def at_cursor(self, tool: str, layer: Labels) -> None:
+        """What a key does: delete or accept the object under the cursor (else the selected one), or start a join."""
+        masks = self.desk.masks
+        if masks is None or masks.layer is not layer:
+            return
+        point = self._voxel(masks, layer.world_to_data(self.desk.viewer.cursor.position))
+        if tool == "join":
+            self.start("join", point if masks.number_at(point) else None)
+        elif not self._act_on(tool, masks, point):
+            self.said.emit(_MISSED[tool])
+
+    def accept_view(self) -> None:
+        """Everything in view is right."""
+        masks = self.desk.masks
+        if masks is not None:
+            tools.accept_region(masks, self.desk.view())
+
+    # --- the mouse ---
+
+    def _drag(self, layer: Labels, event: Any) -> Iterator[None]:
+        """One press, drag and release with the tool in hand."""
+        masks, tool = self._masks, self.tool
+        if masks is None or event.button != 1:
+            return
+        self.desk.be_active()
+        path = [[float(c) for c in layer.world_to_data(event.position)]]
+        axes = self._axes(event.dims_displayed, layer)
+        yield
+        while event.type == "mouse_move":
+            path.append([float(c) for c in layer.world_to_data(event.position)])
+            self._draw_pen(tool, path, axes)
+            yield
+        self._put_pen_away()
+        if self._masks is masks and not self._finish(tool, masks, path, axes):
+            self.said.emit(_MISSED[tool])
+
+    def _finish(self, tool: str, masks: MaskLayer, path: list[Point], axes: tuple[int, int]) -> bool:
+        if tool == "join":
+            return self._join(masks, path)
+        if tool == "cut":
+            return tools.cut(masks, path, axes)
+        if tool in ("region", "nothing"):
+            region = _rectangle(path, axes)
+            act = tools.accept_region if tool == "region" else tools.clear_region
+            return act(masks, region)
+        return self._act_on(tool, masks, self._voxel(masks, path[-1]))
+
+    @staticmethod
+    def _act_on(tool: str, masks: MaskLayer, point: tuple[int, ...]) -> bool:
+        act = tools.delete if tool == "delete" else tools.accept_object
+        return act(masks, point)
+
+    def _join(self, masks: MaskLayer, path: list[Point]) -> bool:
+        """Join what the line went over; a click only picks the first or the second object."""
+        under = [self._voxel(masks, p) for p in _dense(path)]
+        if self._first is not None:
+            under.insert(0, self._first)
+        if tools.join(masks, under):
+            self._first = None
+            return True
+        here = next((p for p in under if masks.number_at(p)), None)
+        self._first = here
+        if here is None:
+            return False
+        self.said.emit(f"Object {masks.number_at(here)}: now click the one to join to it. Esc ends.")
+        return True
+
+    def _on_mode(self) -> None:
+        """The user took a tool of napari instead."""
+        if self._masks is not None and str(self._masks.layer.mode) != "pan_zoom":
+            self.stop()
+
+    @staticmethod
+    def _voxel(masks: MaskLayer, point: Sequence[float]) -> tuple[int, ...]:
+        """The voxel at a point in data coordinates of the label layer (voxel centres are whole numbers)."""
+        return tuple(int(np.round(c)) for c in point)[-masks.layer.data.ndim :]
+
+    @staticmethod
+    def _axes(displayed: Sequence[int], layer: Labels) -> tuple[int, int]:
+        """The two axes of the layer that are on the screen."""
+        first, second = sorted(int(axis) - max(0, max(displayed) + 1 - layer.ndim) for axis in displayed[-2:])
+        return first, second
+
+    # --- the drawn line ---
+
+    def _draw_pen(self, tool: str, path: list[Point], axes: tuple[int, int]) -> None:
+        """Show the line or rectangle being drawn. The layer for it lives as long as the drag."""
+        if (
+            tool not in _DRAWN
+            or self._masks is None
+            or axes != (self._masks.layer.ndim - 2, self._masks.layer.ndim - 1)
+        ):
+            return
+        if self._pen is None:
+            self._pen = self._new_pen(self._masks.layer)
+        points = np.array(path)[:, list(axes)]
+        if _DRAWN[tool] == "rectangle":
+            (y0, x0), (y1, x1) = points[0], points[-1]
+            points = np.array([[y0, x0], [y0, x1], [y1, x1], [y1, x0]])
+        self._pen.data = []
+        self._pen.add(points, shape_type=_DRAWN[tool], edge_color="white", face_color="transparent", edge_width=2)
+
+    def _new_pen(self, layer: Labels) -> Shapes:
+        pen = Shapes(
+            ndim=2,
+            name=_PEN,
+            scale=layer.scale[-2:],
+            translate=layer.translate[-2:],
+            units=layer.units[-2:],
+            metadata={OURS: "pen"},
+            opacity=0.9,
+        )
+        add_quietly(self.desk.viewer.layers, pen)
+        return pen
+
+    def _put_pen_away(self) -> None:
+        pen, self._pen = self._pen, None
+        if pen is not None and pen in self.desk.viewer.layers:
+            self.desk.viewer.layers.remove(pen)
+
+
+def _rectangle(path: list[Point], axes: tuple[int, int]) -> Box:
+    """The voxels between the first and the last point of a drag, in the plane of the two axes."""
+    ends = np.round(np.array([path[0], path[-1]])).astype(int)
+    low, high = ends.min(axis=0), ends.max(axis=0)
+    for axis in range(ends.shape[1]):
+        if axis not in axes:
+            low[axis] = high[axis] = ends[0, axis]
+    return Box(tuple(low.tolist()), tuple((high + 1).tolist()))
+
+
+def _dense(path: list[Point]) -> list[Point]:
+    """Points along a drag, at most a voxel apart: quick hands leave gaps."""
+    points = [path[0]]
+    for a, b in itertools.pairwise(path):
+        steps = max(1, int(np.ceil(np.abs(np.subtract(b, a)).max())))
+        points.extend((np.array(a) + (np.array(b) - np.array(a)) * (i + 1) / steps).tolist() for i in range(steps))
+    return points

@@ -1,0 +1,160 @@
+"""Learn: whether the model learns, how far it is, how good it has become, and the way back."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from qtpy.QtWidgets import QComboBox, QWidget
+from superqt import QToggleSwitch
+
+from napari_unet.core.events import Progress, TrainStep, WeightsChanged
+from napari_unet.widgets.desk import desk_of
+from napari_unet.widgets.forms import button, column, duration, line, named, row
+from napari_unet.widgets.icons import give_icon, on_theme, theme_color
+from napari_unet.widgets.score_plot import ScorePlot
+from napari_unet.widgets.viewer_session import close_with_window, listen
+
+if TYPE_CHECKING:
+    import napari
+
+    from napari_unet.session.session import SessionState, Version
+
+
+class LearnPanel(QWidget):
+    """Shows the learning in the background, and steers it."""
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        self.session = desk_of(napari_viewer).session
+        self._round = 0
+        self._left = ""
+        self.learn = QToggleSwitch("Learn")
+        named(self.learn, "learn", "Learn in the background from every correction")
+        self.counts = line("counts", "What has been corrected and learnt", faint=False)
+        self.news = line("news", "What the last round of learning brought")
+        self.now = button("Now", "learn_now", "Let what is being learnt take over now, or start a round", "now")
+        self.pause = button("Pause", "pause", "Hold the learning where it is", "pause")
+        on_theme(self, self._paint_switch)
+        self._paint_switch()
+        self.plot = ScorePlot()
+        named(self.plot, "curve", "")
+        self.version = QComboBox()
+        named(self.version, "version", "Versions of the model in this project")
+        self.revert = button("Revert", "revert", "Go back to the chosen version; your corrections stay")
+        layout = column(self)
+        for part in (
+            row(self.learn, self.now, self.pause, stretch=0),
+            self.counts,
+            self.news,
+            self.plot,
+            row(self.version, self.revert, stretch=0),
+        ):
+            layout.addWidget(part)
+        layout.addStretch(1)
+        self._connect()
+        close_with_window(self, napari_viewer)
+        for event in list(self.session.history):
+            self._take(event)
+        self._show_state(self.session.state)
+
+    def _connect(self) -> None:
+        self.learn.clicked.connect(lambda: self.session.learn(self.learn.isChecked()))
+        self.now.clicked.connect(lambda: self.session.learn_now())
+        self.pause.clicked.connect(lambda: self.session.pause(self.session.state.learning != "paused"))
+        self.revert.clicked.connect(self._revert)
+        self.version.currentIndexChanged.connect(self._may_revert)
+        listen(self.session.state_changed, self, self._show_state)
+        listen(self.session.stepped, self, self._take)
+        listen(self.session.weights_changed, self, self._take)
+        listen(self.session.progressed, self, self._show_progress)
+
+    def _paint_switch(self) -> None:
+        self.learn.setProperty("onColor", theme_color("current"))
+        self.learn.setProperty("offColor", theme_color("secondary"))
+
+    def _revert(self) -> None:
+        number = self.version.currentData()
+        if number is not None and number != self.session.state.version:
+            self.session.revert(int(number))
+
+    def _may_revert(self) -> None:
+        number = self.version.currentData()
+        self.revert.setEnabled(number is not None and number != self.session.state.version)
+
+    # --- what the session tells ---
+
+    def _take(self, event: TrainStep | WeightsChanged) -> None:
+        self.plot.add(event)
+        if isinstance(event, TrainStep):
+            self._round = event.round
+            if event.kept is False:
+                self.news.setText(event.reason or "The last round was no better, so its weights were not taken.")
+                self.news.setVisible(True)
+            self._show_counts(self.session.state)
+            return
+        corrections = _several(event.learnt, "correction")
+        basis = "held-out score" if event.held_out else "score on what was taught"
+        self.news.setText(
+            f"Learnt from {corrections} · {basis} {_score(event.score_before)} → {_score(event.score_after)}"
+        )
+        self.news.setVisible(True)
+
+    def _show_progress(self, event: Progress) -> None:
+        if event.job == "learn":
+            self._left = duration(event.seconds_left) if event.done < event.total else ""
+            self._show_counts(self.session.state)
+
+    def _show_state(self, state: SessionState) -> None:
+        on = state.learning != "off"
+        self.learn.setChecked(on)
+        self.now.setEnabled(on and state.corrections > 0)
+        self.pause.setEnabled(on and (state.learning == "paused" or state.corrections > 0))
+        paused = state.learning == "paused"
+        self.pause.setText("Go on" if paused else "Pause")
+        give_icon(self.pause, "resume" if paused else "pause")
+        self.news.setVisible(bool(self.news.text()))
+        self._show_counts(state)
+        self._fill_versions(state)
+
+    def _show_counts(self, state: SessionState) -> None:
+        if state.corrections == 0:
+            self.counts.setText("Mend a mask: learning starts by itself.")
+            return
+        parts = [
+            f"{_several(state.corrections, 'correction')} in {_several(state.pictures, 'picture')}",
+            f"learnt {state.learnt}",
+        ]
+        if state.learning == "learning":
+            parts.append(f"round {max(1, self._round)}" + (f", {self._left}" if self._left else ""))
+        elif state.learning in ("paused", "off"):
+            parts.append(state.learning)
+        self.counts.setText(" · ".join(parts))
+
+    def _fill_versions(self, state: SessionState) -> None:
+        known = [self.version.itemData(i) for i in range(self.version.count())]
+        if known != [v.number for v in state.versions][::-1]:
+            self.version.clear()
+            best = max((v.score for v in state.versions if v.score is not None), default=None)
+            for version in reversed(state.versions):
+                self.version.addItem(_label(version, best), version.number)
+        self.version.setCurrentIndex(self.version.findData(state.version))
+        self._may_revert()
+
+
+def _label(version: Version, best: float | None) -> str:
+    if version.number == 0:
+        return "Version 0 (as it came)"
+    score = f" · {_score(version.score)}" if version.score is not None else ""
+    return f"Version {version.number}{score}" + (
+        " (best)" if version.score is not None and version.score == best else ""
+    )
+
+
+def _several(count: int, thing: str) -> str:
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
+
+
+def _score(score: float | None) -> str:
+    """A score of 0..1 with two digits; "?" where there is none."""
+    return "?" if score is None or not math.isfinite(score) else f"{score:.2f}"

@@ -1,0 +1,291 @@
+"""Predict: which picture, which model, where it runs, and the thresholds that act at once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from napari.layers import Image
+from napari.utils import progress
+from qtpy.QtCore import QSize, Qt, Signal
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QDoubleSpinBox,
+    QFileDialog,
+    QProgressBar,
+    QStackedWidget,
+    QWidget,
+)
+from superqt import QLabeledDoubleSlider
+
+from napari_unet.core.diff import median_diameter
+from napari_unet.core.events import Progress
+from napari_unet.widgets.desk import desk_of, once
+from napari_unet.widgets.forms import accent_bar, button, column, duration, line, named, primary, row, small_button
+from napari_unet.widgets.icons import give_icon
+from napari_unet.widgets.viewer_session import close_with_window, listen
+
+if TYPE_CHECKING:
+    import napari
+
+    from napari_unet.session.session import SessionState
+
+_OPEN_MODEL = "Open a model file..."
+_REBUILD_MS = 50
+_DEVICES = {"auto": "Automatic", "cpu": "CPU", "cuda": "GPU (CUDA)", "mps": "GPU (Apple)"}
+
+
+class PredictPanel(QWidget):
+    """Picks the picture, the model and the device; predicts; sets how objects are built."""
+
+    chosen = Signal(str)  # a model's name or path
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        self.desk = desk_of(napari_viewer)
+        self.session = self.desk.session
+        self._activity: progress | None = None
+        self._make_controls()
+        self._lay_out()
+        self._rebuild = once(self, _REBUILD_MS, self._send_settings)
+        self._connect()
+        close_with_window(self, napari_viewer)
+        self._fill_pictures()
+        self._show_state(self.session.state)
+        if self.desk.image is None and (images := self.desk.images()):
+            self.desk.take(images[-1])
+
+    # --- the controls ---
+
+    def _make_controls(self) -> None:
+        self.image = QComboBox()
+        named(self.image, "image", "The picture to segment: one of the image layers")
+        self.channels = QComboBox()
+        named(self.channels, "channels", "What the model sees of a picture with several channels")
+        self.model = QComboBox()
+        named(self.model, "model", "The model that segments, or a model file of your own")
+        self.device = QComboBox()
+        named(self.device, "device", "Where the model runs; 'Automatic' takes the fastest that works")
+        for picker in (self.image, self.channels, self.model, self.device):
+            picker.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+            picker.setMinimumContentsLength(8)
+        self.device_line = line("device_line", "What runs where")
+        self.predict = button("Predict", "predict", "Segment the picture, what is in view first")
+        primary(self.predict)
+        self.predict.setIconSize(QSize(20, 20))
+        self.bar = QProgressBar()
+        named(self.bar, "progress", "How far the prediction is")
+        accent_bar(self.bar)
+        self.bar.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self.cancel = button("Cancel", "cancel", "Stop predicting; masks that are there stay")
+        give_icon(self.cancel, "cancel")
+        self.fresh = QCheckBox("Keep the view fresh")
+        named(self.fresh, "fresh", "Predict by itself what you move to, and again when the model has learnt")
+        self.fresh.setChecked(self.desk.follows)
+        self.kind = line("kind", "What the model gives: separate objects, or one mask a class")
+        self.diameter = QDoubleSpinBox()
+        named(
+            self.diameter,
+            "diameter",
+            "Usual diameter of the objects; the picture is scaled to what the model knows",
+        )
+        self.diameter.setRange(0, 2000)
+        self.diameter.setDecimals(0)
+        self.diameter.setSuffix(" px")
+        self.diameter.setSpecialValueText("as it is")
+        self.diameter.setKeyboardTracking(False)
+        self.measure = small_button(
+            "measure", "measure", "Measure it: the median diameter of your objects, or of all in view"
+        )
+        self.foreground = self._slider("foreground", "Higher: smaller and fewer objects. Acts at once")
+        self.separation = self._slider("separation", "Higher: touching objects are parted more. Acts at once")
+
+    @staticmethod
+    def _slider(name: str, tip: str) -> QLabeledDoubleSlider:
+        slider = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
+        named(slider, name, tip)
+        slider.setRange(0.0, 1.0)
+        slider.setSingleStep(0.01)  # type: ignore[arg-type]  # superqt types it as its whole-number slider
+        slider.setDecimals(2)
+        return slider
+
+    def _lay_out(self) -> None:
+        self.work = QStackedWidget()
+        self.work.addWidget(self.predict)
+        self.work.addWidget(row(self.bar, self.cancel, stretch=0))
+        self.work.setSizePolicy(self.predict.sizePolicy())
+        self.channels_row = row(self.channels, name="Channels", stretch=0)
+        layout = column(self)
+        for part in (
+            row(self.image, name="Picture", stretch=0),
+            self.channels_row,
+            row(self.model, name="Model", stretch=0),
+            row(self.device, name="Device", stretch=0),
+            row(self.device_line, name=" ", stretch=0),
+            self.work,
+            self.fresh,
+            row(self.kind, name="Masks", stretch=0),
+            row(self.diameter, self.measure, name="Object size", stretch=0),
+            row(self.foreground, name="Foreground", stretch=0),
+            row(self.separation, name="Separation", stretch=0),
+        ):
+            layout.addWidget(part)
+        layout.addStretch(1)
+
+    def _connect(self) -> None:
+        self.image.activated.connect(self._take_picture)
+        self.channels.activated.connect(self._take_channels)
+        self.model.activated.connect(self._take_model)
+        self.device.activated.connect(lambda: self.session.use_device(str(self.device.currentData())))
+        self.predict.clicked.connect(self.desk.predict)
+        self.cancel.clicked.connect(lambda: self.session.cancel())
+        self.fresh.toggled.connect(self._keep_fresh)
+        self.measure.clicked.connect(self._measure)
+        self.diameter.valueChanged.connect(lambda value: self.session.use_diameter(value or None))
+        self.foreground.valueChanged.connect(lambda _: self._rebuild.start())
+        self.separation.valueChanged.connect(lambda _: self._rebuild.start())
+        self.desk.picture_changed.connect(self._fill_pictures)
+        self.desk.pictures_changed.connect(self._fill_pictures)
+        listen(self.session.state_changed, self, self._show_state)
+        listen(self.session.progressed, self, self._show_progress)
+
+    # --- pictures, channels, models ---
+
+    def _fill_pictures(self) -> None:
+        """The image layers to choose from."""
+        self.image.clear()
+        for image in self.desk.images():
+            self.image.addItem(image.name, image)
+        place = self.image.findData(self.desk.image) if self.desk.image is not None else -1
+        self.image.setCurrentIndex(place)
+        self.image.setEnabled(self.image.count() > 0)
+        self.predict.setEnabled(self.desk.picture is not None)
+        self._fill_channels()
+
+    def _fill_channels(self) -> None:
+        picture = self.desk.picture
+        count = picture.source.channels if picture is not None else 1
+        self.channels_row.setVisible(count > 1)
+        if self.channels.property("of") == (picture.key if picture is not None else None):
+            return
+        self.channels.setProperty("of", picture.key if picture is not None else None)
+        self.channels.clear()
+        self.channels.addItem("All", None)
+        colors = ("Red", "Green", "Blue")
+        is_color = picture is not None and picture.source.is_color
+        for number in range(count):
+            self.channels.addItem(colors[number] if is_color and number < 3 else f"Channel {number + 1}", (number,))
+
+    def _take_picture(self) -> None:
+        image = self.image.currentData()
+        if isinstance(image, Image) and not self.desk.take(image):
+            self._fill_pictures()
+
+    def _take_channels(self) -> None:
+        if self.desk.picture is not None:
+            self.session.use_channels(self.desk.picture.key, self.channels.currentData())
+
+    def _fill_models(self, current: str) -> None:
+        names = self.session.model_names()
+        if [self.model.itemData(i) for i in range(self.model.count() - 1)] != [name for name, _ in names]:
+            self.model.clear()
+            for name, label in names:
+                self.model.addItem(label, name)
+            self.model.addItem(_OPEN_MODEL, None)
+        place = max(self.model.findData(current), self.model.findText(current))
+        self.model.setCurrentIndex(place)
+
+    def _take_model(self) -> None:
+        name = self.model.currentData()
+        if name is None:
+            name, _ = QFileDialog.getOpenFileName(
+                self, "Open a model", "", "Models (*.safetensors *.pth *.pt *.zip);;All files (*)"
+            )
+        if name:
+            self.session.use_model(name)
+        else:
+            self._fill_models(self.session.state.model)
+
+    def _fill_devices(self) -> None:
+        names = ["auto", *(name for name in self.session.device_names() if name != "auto")]
+        if [self.device.itemData(i) for i in range(self.device.count())] == names:
+            return
+        self.device.clear()
+        for name in names:
+            self.device.addItem(_DEVICES.get(name, name.upper()), name)
+
+    # --- work ---
+
+    def _keep_fresh(self, on: bool) -> None:
+        self.desk.follows = on
+
+    def _measure(self) -> None:
+        """The median diameter of the user's objects, or else of all objects in view."""
+        masks = self.desk.masks
+        if masks is None:
+            return
+        view = self.desk.view().slices
+        labels = masks.layer.data[view]
+        taught = labels * (masks.picture.taught[view] != 0)
+        found = median_diameter(taught) or median_diameter(labels)
+        if found is None:
+            self.device_line.setText("There are no objects in view to measure: draw one, or predict first.")
+        else:
+            self.diameter.setValue(round(found))
+
+    def _send_settings(self) -> None:
+        settings = replace(
+            self.session.settings, foreground=self.foreground.value(), separation=self.separation.value()
+        )
+        if settings != self.session.settings:
+            self.session.rebuild(settings)
+
+    # --- what the session tells ---
+
+    def _show_state(self, state: SessionState) -> None:
+        self._fill_models(state.model)
+        self._fill_devices()
+        self.device_line.setText(state.device)
+        objects = state.kind == "objects"
+        self.kind.setText("separate objects" if objects else "classes: " + ", ".join(state.classes))
+        for control in (self.diameter, self.measure, self.foreground, self.separation):
+            parent = control.parentWidget()
+            if parent is not None:
+                parent.setVisible(objects)
+        for slider, value in (
+            (self.foreground, self.session.settings.foreground),
+            (self.separation, self.session.settings.separation),
+        ):
+            if not self._rebuild.isActive() and not slider.isSliderDown():
+                slider.blockSignals(True)
+                slider.setValue(value)
+                slider.blockSignals(False)
+        self.work.setCurrentIndex(1 if state.predicting else 0)
+        if not state.predicting:
+            self._end_activity()
+
+    def _show_progress(self, event: Progress) -> None:
+        if event.job != "predict":
+            return
+        done = event.done >= event.total
+        self.work.setCurrentIndex(0 if done else 1)
+        percent = 100 * event.done // max(1, event.total)
+        self.bar.setRange(0, max(1, event.total))
+        self.bar.setValue(event.done)
+        left = duration(event.seconds_left)
+        self.bar.setFormat(f"{event.text} {percent} %" + (f" · {left}" if left else ""))
+        if done:
+            self._end_activity()
+            return
+        if self._activity is None:
+            self._activity = progress(total=event.total, desc=event.text)
+        self._activity.total = event.total
+        self._activity.n = event.done
+        self._activity.refresh()
+
+    def _end_activity(self) -> None:
+        """Take our line out of napari's activity dock."""
+        activity, self._activity = self._activity, None
+        if activity is not None:
+            activity.close()

@@ -1,0 +1,149 @@
+"""One session a viewer, and the one door through which other threads reach Qt."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, distribution
+from typing import TYPE_CHECKING, Any
+
+from napari.utils.notifications import show_warning
+from qtpy.QtCore import QEvent, QObject, Qt, Signal
+from qtpy.QtWidgets import QApplication, QWidget
+
+if TYPE_CHECKING:
+    from psygnal import SignalInstance
+
+    from napari_unet.session.session import Session
+
+_OTHER = "napari-unet"  # another plugin, by other people, whose name differs from ours by a word
+
+_sessions: weakref.WeakKeyDictionary[Any, Session] = weakref.WeakKeyDictionary()
+_endings: weakref.WeakKeyDictionary[Any, weakref.finalize[..., Any]] = weakref.WeakKeyDictionary()
+_told: set[str] = set()
+
+
+def session_of(viewer: Any) -> Session:
+    """The session behind the docks of a napari viewer; made at the first call.
+
+    It is closed with the viewer's window, when the application quits, or when the viewer is gone, whichever comes
+    first; never when a dock or a layer is closed.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer or napari.components.ViewerModel
+    """
+    viewer = real(viewer)
+    session = _sessions.get(viewer)
+    if session is None:
+        # not at the top of the file: it loads torch, and napari reads our manifest at its start
+        from napari_unet.session.session import Session
+
+        session = Session()
+        keep_session(viewer, session)
+        _warn_of_namesake()
+    return session
+
+
+def keep_session(viewer: Any, session: Session) -> None:
+    """Make `session` the one of this viewer, and close it with the viewer."""
+    viewer = real(viewer)
+    _sessions[viewer] = session
+    ending = weakref.finalize(viewer, session.close)
+    _endings[viewer] = ending
+    app = QApplication.instance()
+    if app is not None:
+        app.aboutToQuit.connect(ending)
+
+
+def real(viewer: Any) -> Any:
+    """The viewer behind napari's proxy (which plugins' commands are given, and which does not live long)."""
+    return getattr(viewer, "__wrapped__", viewer)
+
+
+def close_with_window(widget: QWidget, viewer: Any) -> None:
+    """Close the session when the window that shows `widget` is destroyed.
+
+    napari tells plugins nothing when a window closes, and a dock that is closed with its x lives on; the one
+    thing that surely happens is that the main window is destroyed.
+    """
+    widget.installEventFilter(_WindowWatch(widget, real(viewer)))
+
+
+class _WindowWatch(QObject):
+    """Waits until a dock is shown, which is when it has a window."""
+
+    def __init__(self, widget: QWidget, viewer: Any) -> None:
+        super().__init__(widget)
+        self._ending = _endings.get(viewer)
+
+    def eventFilter(self, widget: QObject | None, event: QEvent | None) -> bool:  # noqa: N802  Qt's name
+        """See the first time the dock is shown inside a window."""
+        is_shown = event is not None and event.type() == QEvent.Type.Show
+        window = widget.window() if is_shown and isinstance(widget, QWidget) else None
+        if window is not None and window is not widget and self._ending is not None:
+            ending, self._ending = self._ending, None
+            window.destroyed.connect(lambda: ending())
+        return False
+
+
+class _Door(QObject):
+    """Carries what a signal of another thread says into the main thread, and dies with its parent."""
+
+    passed = Signal(object)
+
+    def __init__(self, signal: SignalInstance, owner: QObject, slot: Callable[[Any], object]) -> None:
+        super().__init__(owner)
+        self.passed.connect(slot, Qt.ConnectionType.QueuedConnection)  # type: ignore[call-arg]  # PyQt6 types too little
+        signal.connect(self._enter)
+        owner.destroyed.connect(_Leaving(signal, self._enter))
+
+    def _enter(self, message: object) -> None:
+        # the owner may be destroyed between this thread's look at the list of listeners and here:
+        # nobody is left who would want to know
+        with suppress(RuntimeError):
+            self.passed.emit(message)
+
+
+class _Leaving:
+    """Takes a listener off a signal; holds no reference to the door, so nothing is kept alive by it."""
+
+    def __init__(self, signal: SignalInstance, listener: Callable[[object], None]) -> None:
+        self._signal = signal
+        self._listener = weakref.WeakMethod(listener)
+
+    def __call__(self, *_: object) -> None:
+        listener = self._listener()
+        if listener is not None:
+            self._signal.disconnect(listener, missing_ok=True)
+
+
+def listen(signal: SignalInstance, owner: QObject, slot: Callable[[Any], object]) -> None:
+    """Call `slot` in the main thread for each emission of `signal`, from whatever thread, while `owner` lives.
+
+    The only way an event of the session enters Qt.
+
+    Parameters
+    ----------
+    signal : psygnal.SignalInstance
+        With one argument.
+    owner : QObject
+        A widget, or another object of the main thread.
+    slot : callable
+        Gets the argument.
+    """
+    _Door(signal, owner, slot)
+
+
+def _warn_of_namesake() -> None:
+    """Say once that another plugin of nearly our name is installed beside ours."""
+    if _OTHER in _told:
+        return
+    _told.add(_OTHER)
+    with suppress(PackageNotFoundError):
+        distribution(_OTHER)
+        show_warning(
+            f"Another plugin, '{_OTHER}', is installed beside U-Net Live ('napari-unet-live'). "
+            f"They are different programs: if you meant U-Net Live, remove the other one with 'pip uninstall {_OTHER}'."
+        )

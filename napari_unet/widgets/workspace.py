@@ -1,0 +1,160 @@
+"""The one dock: predict, correct, learn, project, in sections that fold."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari.utils.notifications import show_error
+from qtpy.QtCore import QSize, Qt
+from qtpy.QtWidgets import QFileDialog, QFrame, QScrollArea, QSizePolicy, QToolButton, QVBoxLayout, QWidget
+
+from napari_unet.widgets.correct_panel import CorrectPanel
+from napari_unet.widgets.desk import desk_of
+from napari_unet.widgets.forms import button, column, line, row
+from napari_unet.widgets.icons import on_theme, theme_color
+from napari_unet.widgets.learn_panel import LearnPanel
+from napari_unet.widgets.predict_panel import PredictPanel
+from napari_unet.widgets.project_panel import ProjectPanel
+from napari_unet.widgets.samples import SAMPLES, open_sample
+from napari_unet.widgets.shortcuts import register
+from napari_unet.widgets.viewer_session import close_with_window
+
+if TYPE_CHECKING:
+    import napari
+
+_WIDTH = 290
+
+
+class Section(QWidget):
+    """A panel under a title that folds it away."""
+
+    def __init__(self, title: str, panel: QWidget) -> None:
+        super().__init__()
+        self.panel = panel
+        self.title = QToolButton()
+        self.title.setObjectName(f"section_{title.lower()}")
+        self.title.setText(title)
+        self.title.setToolTip(f"Show or fold {title}")
+        self.title.setCheckable(True)
+        self.title.setChecked(True)
+        self.title.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        self.title.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.title.toggled.connect(self.unfold)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(0)
+        layout.addWidget(self.title)
+        holder = QWidget()
+        column(holder, 8).addWidget(panel)
+        self._holder = holder
+        layout.addWidget(holder)
+        self._paint()
+        on_theme(self, self._paint)
+        self.unfold(True)
+
+    def unfold(self, on: bool) -> None:
+        """Show the panel, or fold it away."""
+        self.title.setArrowType(Qt.ArrowType.DownArrow if on else Qt.ArrowType.RightArrow)
+        self._holder.setVisible(on)
+
+    def _paint(self) -> None:
+        back, text = theme_color("foreground").name(), theme_color("text").name()
+        self.title.setStyleSheet(
+            f"QToolButton {{ background: {back}; color: {text}; border: none; border-radius: 3px; "
+            "font-weight: 600; padding: 5px 6px; text-align: left; }"
+        )
+
+
+class FirstRun(QWidget):
+    """What to do first: shown while there is nothing to correct."""
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        self.desk = desk_of(napari_viewer)
+        self.text = line("first_run", faint=False)
+        self.sample = button("Open sample", "open_sample", "Stained nuclei, to try U-Net Live on", "sample")
+        self.open = button("Open pictures…", "open_pictures", "Pictures of your own", "open")
+        self.use = button("Use this picture", "use_picture", "Paint masks by hand, without predicting first")
+        layout = column(self, 8)
+        layout.addWidget(self.text)
+        self.openers = row(self.sample, self.open, stretch=-1)
+        layout.addWidget(self.openers)
+        layout.addWidget(self.use)
+        self.sample.clicked.connect(self._open_sample)
+        self.open.clicked.connect(self._open_pictures)
+        self.use.clicked.connect(self._use)
+        self.desk.picture_changed.connect(self._show_what_to_do)
+        self.desk.pictures_changed.connect(self._show_what_to_do)
+        self._show_what_to_do()
+
+    def _show_what_to_do(self) -> None:
+        images = self.desk.images()
+        self.setVisible(self.desk.masks is None)
+        self.openers.setVisible(not images)
+        self.use.setVisible(bool(images))
+        if not images:
+            self.text.setText("Open a picture, or start with a sample.")
+        else:
+            name = (self.desk.image or images[-1]).name
+            self.text.setText(f"{name} is ready: press Predict to see masks, or paint your own.")
+
+    def _use(self) -> None:
+        if self.desk.image is None and (images := self.desk.images()):
+            self.desk.take(images[-1])
+        self.desk.add_masks()
+
+    def _open_sample(self) -> None:
+        self._take_newest(open_sample(self.desk.viewer, next(iter(SAMPLES))))
+
+    def _open_pictures(self) -> None:
+        names, _ = QFileDialog.getOpenFileNames(self, "Open pictures")
+        if not names:
+            return
+        try:
+            self.desk.viewer.open(names, stack=False)
+        except (OSError, ValueError, TypeError) as error:
+            show_error(f"The picture cannot be opened: {error}")
+        self._take_newest(bool(names))
+
+    def _take_newest(self, opened: bool) -> None:
+        if opened and (images := self.desk.images()):
+            self.desk.take(images[-1])
+
+
+class Workspace(QScrollArea):
+    """All panels of U-Net Live in one dock."""
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        register()
+        self.first_run = FirstRun(napari_viewer)
+        self.predict = PredictPanel(napari_viewer)
+        self.correct = CorrectPanel(napari_viewer)
+        self.learn = LearnPanel(napari_viewer)
+        self.project = ProjectPanel(napari_viewer)
+        inside = QWidget()
+        layout = column(inside, 4)
+        layout.addWidget(self.first_run)
+        self.sections = {
+            title: Section(title, panel)
+            for title, panel in (
+                ("Predict", self.predict),
+                ("Correct", self.correct),
+                ("Learn", self.learn),
+                ("Project", self.project),
+            )
+        }
+        for section in self.sections.values():
+            layout.addWidget(section)
+        layout.addStretch(1)
+        self.setObjectName("unet_live")
+        self.setWidget(inside)
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setMinimumWidth(_WIDTH)
+        close_with_window(self, napari_viewer)
+
+    def sizeHint(self) -> QSize:  # noqa: N802  Qt's name
+        """As narrow as it can be without cutting text."""
+        return QSize(_WIDTH + 20, 760)

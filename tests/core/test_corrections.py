@@ -1,0 +1,93 @@
+"""Edit: what one confirmed change does to a picture's labels."""
+
+import numpy as np
+import pytest
+
+from napari_unet.core.corrections import HELD_OUT, NOT_TAUGHT, TAUGHT, Edit
+from napari_unet.core.geometry import Box
+
+
+@pytest.fixture
+def state():
+    """A picture of 4 x 5 pixels with nothing taught, all of object 9."""
+    return np.full((4, 5), 9, np.int32), np.zeros((4, 5), np.uint8)
+
+
+def edit(box, **kwargs):
+    """An edit that sets a box to object 3, all of it trusted."""
+    values = {"labels": np.full(box.shape, 3, np.int32), "trusted": np.ones(box.shape, bool)}
+    return Edit("p", box, **{**values, **kwargs})
+
+
+def test_an_edit_writes_where_it_is_trusted_and_nowhere_else(state):
+    """Labels change, and are taught, at trusted voxels only."""
+    labels, taught = state
+    trusted = np.array([[True, False], [False, True]])
+    edit(Box((1, 1), (3, 3)), trusted=trusted).apply(labels, taught)
+    assert labels[1:3, 1:3].tolist() == [[3, 9], [9, 3]]
+    assert taught[1:3, 1:3].tolist() == [[TAUGHT, NOT_TAUGHT], [NOT_TAUGHT, TAUGHT]]
+    assert (labels == 3).sum() == (taught != 0).sum() == 2
+
+
+def test_a_held_out_edit_is_marked_as_such(state):
+    """What scores the model is told from what teaches it."""
+    labels, taught = state
+    edit(Box((0, 0), (1, 2)), held_out=True).apply(labels, taught)
+    assert taught[0].tolist() == [HELD_OUT, HELD_OUT, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("start", "stop", "inside"),
+    [
+        ((-2, -2), (2, 2), 4),
+        ((3, 3), (9, 9), 2),
+        ((9, 9), (12, 12), 0),
+        ((-9, -9), (-5, -5), 0),
+        ((-1, -1), (9, 9), 20),
+    ],
+)
+def test_what_lies_outside_the_picture_is_left_out(state, start, stop, inside):
+    """A box that reaches over the rim, or lies wholly outside, writes what is inside."""
+    labels, taught = state
+    edit(Box(start, stop)).apply(labels, taught)
+    assert (labels == 3).sum() == (taught == TAUGHT).sum() == inside
+
+
+def test_the_right_part_of_a_box_over_the_rim_is_written(state):
+    """Clipping a box clips its arrays at the same side."""
+    labels, taught = state
+    edit(Box((-1, -1), (1, 2)), labels=np.arange(6, dtype=np.int32).reshape(2, 3)).apply(labels, taught)
+    assert labels[0].tolist() == [4, 5, 9, 9, 9]
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_an_undo_puts_back_what_was_taught(state, held_out):
+    """An edit with its own `taught` writes it as it is, whatever `held_out` says, and again only where trusted."""
+    labels, taught = state
+    box = Box((0, 0), (1, 3))
+    edit(box).apply(labels, taught)
+    before = {
+        "labels": np.array([[9, 9, 9]], np.int32),
+        "taught": np.array([[NOT_TAUGHT, HELD_OUT, NOT_TAUGHT]], np.uint8),
+    }
+    trusted = np.array([[True, True, False]])
+    edit(box, tool="undo", trusted=trusted, held_out=held_out, **before).apply(labels, taught)
+    assert labels[0].tolist() == [9, 9, 3, 9, 9]
+    assert taught[0].tolist() == [NOT_TAUGHT, HELD_OUT, TAUGHT, 0, 0]
+
+
+def test_an_undo_over_the_rim_puts_back_the_part_inside(state):
+    """`taught` of an undo is clipped like its labels."""
+    labels, taught = state
+    values = np.array([[1, 2, 1, 2]], np.uint8)
+    edit(Box((0, -2), (1, 2)), tool="undo", taught=values).apply(labels, taught)
+    assert taught[0].tolist() == [1, 2, 0, 0, 0]
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.uint8, np.int64, np.uint16])
+def test_labels_of_any_integer_type_take_an_edit(dtype):
+    """The label layer's own type is kept."""
+    labels, taught = np.zeros((4, 5), dtype), np.zeros((4, 5), np.uint8)
+    edit(Box((0, 0), (4, 5))).apply(labels, taught)
+    assert labels.dtype == dtype
+    assert (labels == 3).all()

@@ -1,0 +1,239 @@
+"""Predictions go into the label layer, corrections come out; an undo takes back what was taught."""
+
+import numpy as np
+import pytest
+
+from napari_unet.core.geometry import Box
+from napari_unet.widgets import tools
+from napari_unet.widgets.layers import label_layer, source_of
+from tests.widgets.conftest import cells, predicted
+
+
+def dab(masks, point, number=7, size=5):
+    """Paint one dab, as one stroke of the brush."""
+    masks.layer.brush_size = size
+    masks.layer.paint(point, number)
+
+
+def test_a_prediction_appears_without_an_undo_step(masks, session):
+    """Pasted labels lie in the layer, are taught to nobody, and Ctrl+Z does not touch them."""
+    masks.layer.undo()
+    assert np.array_equal(masks.layer.data, cells())
+    assert session.edits == []
+
+
+def test_a_painted_object_is_the_users_as_a_whole(masks, session):
+    """Mending a rim of an object teaches the whole object."""
+    dab(masks, (20, 28), number=1)
+    assert masks.settle() == 1
+    edit = session.edits[0]
+    mine = np.zeros((60, 80), bool)
+    mine[edit.box.slices] = edit.trusted
+    assert np.array_equal(mine, masks.layer.data == 1)
+    assert edit.tool == "paint"
+
+
+def test_for_classes_only_the_painted_voxels_are_taught(masks, session):
+    """With classes one id is everywhere, so only what the brush changed is trusted."""
+    session.state = type(session.state)(kind="classes")
+    dab(masks, (20, 31), number=1)
+    masks.settle()
+    assert session.edits[0].trusted.sum() == np.count_nonzero(masks.layer.data != cells())
+
+
+def test_a_prediction_never_overwrites_what_the_user_set(masks, session):
+    """After a correction, an empty prediction clears the other objects but not the corrected one."""
+    dab(masks, (20, 20), number=7)
+    masks.settle()
+    before = masks.layer.data.copy()
+    masks.paste(predicted(np.zeros((60, 80), int)))
+    taught = session.pictures["picture"].taught != 0
+    assert np.array_equal(masks.layer.data[taught], before[taught])
+    assert not masks.layer.data[~taught].any()
+
+
+def test_a_prediction_never_overwrites_a_stroke_that_is_not_settled_yet(masks):
+    """What was painted a moment ago stays when a tile arrives before it is taught."""
+    dab(masks, (5, 70))
+    masks.paste(predicted(np.zeros((60, 80), int)))
+    assert masks.layer.data[5, 70] == 7
+    assert masks.settle() == 1
+
+
+def test_objects_keep_their_numbers_when_refreshed(masks):
+    """The same objects under other local numbers keep the numbers they had."""
+    masks.paste(predicted(np.where(cells() == 1, 2, np.where(cells() == 2, 1, 0))))
+    assert np.array_equal(masks.layer.data, cells())
+
+
+def test_an_object_across_two_tiles_is_one(desk):
+    """Two tiles that see halves of an object give it one number."""
+    left, right = Box((0, 0), (60, 40)), Box((0, 24), (60, 80))
+    whole = cells()
+    tiles = [(left, Box((0, 0), (60, 32))), (right, Box((0, 32), (60, 80)))]
+    whole[20:30, 20:60] = 1  # a bar across the seam
+    whole[whole == 2] = 0
+    for window, core in tiles:
+        desk.masks.paste(predicted(whole[window.slices], window=window, core=core))
+    assert set(np.unique(desk.masks.layer.data)) == {0, desk.masks.layer.data[25, 30]}
+
+
+def test_an_undone_stroke_teaches_nothing(masks, session):
+    """A stroke that was undone before it was taught gives no edit."""
+    dab(masks, (5, 70))
+    masks.layer.undo()
+    assert masks.settle() == 0
+    assert session.edits == []
+
+
+def test_an_undo_after_teaching_takes_it_back(masks, session):
+    """Undo withdraws the edit: nothing is taught there, and the labels are as predicted."""
+    dab(masks, (5, 70))
+    masks.settle()
+    assert session.pictures["picture"].taught.any()
+    masks.layer.undo()
+    assert not session.pictures["picture"].taught.any()
+    assert np.array_equal(masks.layer.data, cells())
+    assert masks.settle() == 0
+
+
+def test_a_redo_teaches_again(masks, session):
+    """Undo and then redo leaves the voxels taught as before."""
+    dab(masks, (5, 70))
+    masks.settle()
+    taught = session.pictures["picture"].taught.copy()
+    masks.layer.undo()
+    masks.layer.redo()
+    assert np.array_equal(session.pictures["picture"].taught, taught)
+
+
+def test_undoing_one_of_two_strokes_kept_together_leaves_the_other(masks, session):
+    """Two strokes taught as one edit: undo takes back the second, the first stays taught."""
+    dab(masks, (5, 70))
+    first = masks.layer.data == 7
+    dab(masks, (7, 72))
+    assert masks.settle() == 1
+    masks.layer.undo()
+    assert np.array_equal(session.pictures["picture"].taught != 0, first)
+    masks.layer.undo()
+    assert not session.pictures["picture"].taught.any()
+
+
+def test_undoing_three_steps_and_redoing_them_ends_where_it_began(masks, session):
+    """Strokes over each other, all undone, teach nothing; all redone, they teach the same."""
+    for number, point in ((7, (5, 70)), (8, (6, 71)), (9, (20, 20))):
+        dab(masks, point, number)
+        masks.settle()
+    taught, labels = session.pictures["picture"].taught.copy(), masks.layer.data.copy()
+    for _ in range(3):
+        masks.layer.undo()
+    assert not session.pictures["picture"].taught.any()
+    for _ in range(3):
+        masks.layer.redo()
+    assert np.array_equal(session.pictures["picture"].taught, taught)
+    assert np.array_equal(masks.layer.data, labels)
+
+
+def test_far_strokes_are_two_corrections(masks, session):
+    """Two objects painted in one go far apart are kept as two edits."""
+    dab(masks, (5, 70), 7)
+    dab(masks, (50, 10), 8)
+    assert masks.settle() == 2
+    assert len(session.edits) == 2
+
+
+TOOLS = {
+    "delete": lambda m: tools.delete(m, (20, 20)),
+    "join": lambda m: tools.join(m, [(20, 20), (40, 50)]),
+    "cut": lambda m: tools.cut(m, [(30, 50), (50, 50)], (0, 1)),
+    "nothing": lambda m: tools.clear_region(m, Box((0, 0), (40, 40))),
+}
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_a_tool_is_one_undo_step_and_teaches(masks, session, tool):
+    """Each tool changes the layer, teaches at once, and one undo takes all of it back."""
+    assert TOOLS[tool](masks)
+    assert not np.array_equal(masks.layer.data, cells())
+    assert {edit.tool for edit in session.edits} == {tool}
+    masks.layer.undo()
+    assert np.array_equal(masks.layer.data, cells())
+    assert not session.pictures["picture"].taught.any()
+
+
+def test_yes_right_teaches_the_object_as_it_is_and_undo_takes_it_back(masks, session):
+    """Accepting changes no label, teaches exactly the object, and our undo takes it back."""
+    assert tools.accept_object(masks, (20, 20))
+    assert np.array_equal(session.pictures["picture"].taught != 0, cells() == 1)
+    masks.undo()
+    assert not session.pictures["picture"].taught.any()
+
+
+def test_an_accepted_region_is_taught_with_its_background(masks, session):
+    """Every voxel of the rectangle is taught, none outside it."""
+    assert tools.accept_region(masks, Box((10, 10), (30, 50)))
+    expected = np.zeros((60, 80), bool)
+    expected[10:30, 10:50] = True
+    assert np.array_equal(session.pictures["picture"].taught != 0, expected)
+
+
+def test_undoing_a_painted_and_accepted_object_forgets_both(masks, session):
+    """An object that was painted, accepted and then undone is taught in no way."""
+    dab(masks, (5, 70))
+    masks.settle()
+    tools.accept_object(masks, (5, 70))
+    masks.layer.undo()
+    assert not session.pictures["picture"].taught.any()
+
+
+def test_saved_masks_come_back_with_what_was_taught(desk, session):
+    """A picture that was kept begins with its masks; what the user taught wins over them."""
+    picture = session.pictures["picture"]
+    picture.masks = cells()
+    picture.truth[20, 20], picture.taught[20, 20] = 9, 1
+    layer = label_layer(picture, desk.image)
+    assert layer.data[20, 20] == 9
+    assert layer.data[40, 50] == 2
+
+
+def test_the_layer_lies_where_the_picture_lies(viewer, desk):
+    """Scale, shift and rotation of the picture are the label layer's, in a stack too."""
+    image = viewer.add_image(np.zeros((3, 20, 30)), scale=(2, 0.5, 0.5), translate=(1, 2, 3), rotate=5, name="stack")
+    assert desk.take(image)
+    layer = desk.add_masks().layer
+    assert np.allclose(layer.scale, image.scale)
+    assert np.allclose(layer.extent.world, image.extent.world)
+    assert layer.name == "stack masks"
+
+
+def test_a_colour_picture_and_a_picture_with_channels_have_plain_masks(viewer, desk):
+    """The axis of colours or channels is none of the label layer's."""
+    colour = viewer.add_image(np.zeros((20, 30, 3), np.uint8), rgb=True, name="colour")
+    channels = viewer.add_image(
+        np.zeros((2, 20, 30)), axis_labels=("c", "y", "x"), scale=(1, 0.5, 0.5), name="channels"
+    )
+    for image in (colour, channels):
+        assert source_of(image).shape == (20, 30)
+        desk.take(image)
+        assert desk.add_masks().layer.data.shape == (20, 30)
+
+
+def test_a_stroke_from_the_background_is_a_new_object(masks):
+    """The brush gets a fresh number when a stroke begins on background away from the number it holds."""
+    layer = masks.layer
+    layer.selected_label = 1
+    masks._number_stroke([50, 10])
+    assert layer.selected_label == masks.next_id
+    layer.selected_label = 1
+    masks._number_stroke([20, 29])  # beside object 1: more of it
+    assert layer.selected_label == 1
+
+
+def test_other_data_of_another_size_is_refused_in_a_sentence(masks, monkeypatch):
+    """Somebody sets data of another size: one sentence, and predictions are left out."""
+    told = []
+    monkeypatch.setattr("napari_unet.widgets.layers.show_error", told.append)
+    masks.layer.data = np.zeros((5, 5), np.int32)
+    masks.paste(predicted(cells()))
+    assert len(told) == 1
+    assert "Remove the layer" in told[0]
