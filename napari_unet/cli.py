@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import platform
 import shlex
+import shutil
 import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -17,11 +18,13 @@ from tqdm import tqdm
 
 from napari_unet.core.card import ModelCard
 from napari_unet.core.corrections import Correction, Mask
-from napari_unet.core.errors import LabelsError, UNetLiveError
+from napari_unet.core.errors import ImageError, LabelsError, UNetLiveError
+from napari_unet.core.events import Progress
 from napari_unet.core.geometry import Box
 from napari_unet.core.metrics import evaluate as evaluate_labels
 from napari_unet.core.metrics import mean_scores
-from napari_unet.store.pictures import find_pictures, read_labels, read_picture
+from napari_unet.store.ome_zarr import create_label_zarr, is_zarr
+from napari_unet.store.pictures import find_pictures, read_labels, read_picture, write_labels
 
 app = typer.Typer(
     help="U-Net Live: a U-Net that segments microscopy pictures and learns from corrected masks.",
@@ -63,6 +66,79 @@ def _median_diameter(corrections: list[Correction]) -> float:
 
 
 @app.command()
+def predict(
+    inputs: Annotated[list[Path], typer.Argument(help="Pictures, or folders of them: TIFF, PNG, JPEG, OME-Zarr.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the labels.")],
+    model: ModelOption = "default",
+    device: DeviceOption = "auto",
+    channels: Annotated[str, typer.Option(help="Channels that the model reads, from 0: 0,2")] = "",
+    diameter: Annotated[float | None, typer.Option(help="Diameter of the objects, in pixels.")] = None,
+) -> None:
+    """Write masks of pictures: NAME.tif for each, NAME.ome.zarr for an OME-Zarr. What is there already is left out."""
+    from napari_unet.nets.model import load_model  # torch: only when it is needed
+
+    chosen = _channels(channels)
+    if diameter is not None and not diameter > 0:
+        raise ImageError(f"A diameter of {diameter:g} pixels is none. Give one above 0.")
+    tasks = {path: _output_for(path, output) for path in find_pictures(inputs)}
+    waiting = {path: target for path, target in tasks.items() if not target.exists()}
+    if len(waiting) < len(tasks):
+        typer.echo(f"{len(tasks) - len(waiting)} of {len(tasks)} pictures have masks in {output} already.", err=True)
+    loaded = load_model(model, device=device) if waiting else None
+    failed = 0
+    with tqdm(total=len(waiting), unit="picture", disable=None) as bar:
+        for path, target in waiting.items():
+            try:
+                _predict_one(loaded, path, target, chosen, diameter, bar)
+            except UNetLiveError as error:  # one bad picture does not keep the others waiting
+                failed += 1
+                bar.write(f"{path.name}: {error}", file=sys.stderr)
+            bar.n = int(bar.n) + 1
+            bar.refresh()
+    if failed:
+        raise ImageError(f"{failed} of {len(waiting)} pictures could not be predicted; the sentences above say why.")
+
+
+def _channels(text: str) -> tuple[int, ...] | None:
+    """Channels from "0,2"; None for ''."""
+    try:
+        return tuple(int(part) for part in text.split(",")) if text else None
+    except ValueError as error:
+        raise ImageError(f"'{text}' names no channels. Write their numbers from 0, like 0,2.") from error
+
+
+def _output_for(path: Path, folder: Path) -> Path:
+    """Where the labels of a picture go."""
+    name = path.name.split(".")[0] if is_zarr(path) else path.stem
+    return folder / (f"{name}.ome.zarr" if is_zarr(path) else f"{name}.tif")
+
+
+def _predict_one(
+    model: Any, path: Path, target: Path, channels: tuple[int, ...] | None, diameter: float | None, bar: Any
+) -> None:
+    """Labels of one picture into one file."""
+    from napari_unet.engine.predict import segment_source
+
+    source = read_picture(path)
+    reading = source if channels is None else source.select(channels)
+    before = int(bar.n)
+
+    def report(progress: Progress) -> None:
+        bar.n = round(before + progress.done / progress.total, 2)
+        bar.set_description(path.name[:30])
+
+    labels = segment_source(model, reading, diameter=diameter, report=report)
+    if target.suffix == ".tif":
+        write_labels(target, labels, source)
+        return
+    part = target.with_name(f".{target.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    array = create_label_zarr(part, labels.shape, voxel_size=source.voxel_size)
+    array[...] = labels.astype(array.dtype)
+    part.replace(target)
+
+
+@app.command()
 def train(  # noqa: PLR0913  the options of a command
     images: Annotated[Path, typer.Argument(help="Folder of pictures.")],
     labels: Annotated[Path, typer.Argument(help="Folder of labels of the same names; 0 is background.")],
@@ -80,7 +156,7 @@ def train(  # noqa: PLR0913  the options of a command
     from napari_unet.engine.fit import fit, new_student  # torch: only when it is needed
 
     pairs = tqdm(_pairs(images, labels), desc="Reading", unit="picture", disable=None)
-    corrections = [_read_pair(*pair, ignore_label) for pair in pairs]
+    corrections = [_read_pair(picture, truth, ignore_label) for picture, truth in pairs]
     if minutes is None and steps is None:
         minutes = 60.0
     objects = sum(len(np.unique(c.labels[c.labels > 0])) for c in corrections)

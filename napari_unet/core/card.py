@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
@@ -10,6 +11,15 @@ from napari_unet.core.errors import ModelError
 
 FORMAT = 1
 KINDS = ("objects", "classes")
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    "name": str,
+    "architecture": dict,
+    "classes": list,
+    "diameter": (int, float),
+    "trained_on": str,
+    "parent": str,
+    "scores": dict,
+}
 
 
 @dataclass(frozen=True)
@@ -68,13 +78,15 @@ class ModelCard:
             values = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise ModelError(f"The model's card cannot be read ({error}). Export the model again.") from error
-        if not isinstance(values, dict) or values.get("kind") not in KINDS:
-            raise ModelError("The model's card does not say whether it finds objects or classes.")
-        if values.pop("format", None) != FORMAT:
+        if not isinstance(values, dict) or not isinstance(values.get("format"), int):
+            raise ModelError("The model's card is none of U-Net Live. Export the model again.")
+        if values["format"] != FORMAT:
             raise ModelError("This model was written by a newer U-Net Live. Update napari-unet-live to use it.")
-        known = {f.name for f in fields(cls)}
-        values = {key: value for key, value in values.items() if key in known}
-        if not isinstance(values.get("architecture", {}), dict):
-            raise ModelError("The model's card does not describe a network.")
+        if values.get("kind") not in KINDS:
+            raise ModelError("The model's card does not say whether it finds objects or classes.")
+        wrong = [key for key, kind in _TYPES.items() if key in values and not isinstance(values[key], kind)]
+        if wrong or not 0 < values.get("diameter", 1) < math.inf:
+            which = ", ".join(wrong or ["diameter"])
+            raise ModelError(f"The model's card says something impossible ({which}). Export the model again.")
         values["classes"] = tuple(str(c) for c in values.get("classes", ()))
-        return cls(**values)
+        return cls(**{f.name: values[f.name] for f in fields(cls) if f.name in values})

@@ -12,7 +12,10 @@ from skimage.morphology import h_maxima
 from skimage.segmentation import watershed
 
 from napari_unet.core.corrections import Labels, Mask
-from napari_unet.core.metrics import overlaps
+from napari_unet.core.metrics import areas, overlaps
+
+SMOOTHING = 1.5
+"""Standard deviation with which the distance is smoothed before its maxima are sought, in pixels."""
 
 SAME_OBJECT = 0.5
 """Share of the smaller one that two masks must have in common to be the same object."""
@@ -31,7 +34,7 @@ class InstanceSettings:
     min_area : int
         Smaller objects are dropped, in voxels.
     fill_holes : bool
-        Close holes inside objects.
+        Close holes inside objects; what lies between several objects is no hole.
     """
 
     foreground: float = 0.5
@@ -60,9 +63,9 @@ def build_objects(
         Objects 1..N, background 0.
     """
     mask = np.asarray(foreground) > settings.foreground
-    if not mask.any():
-        return np.zeros(mask.shape, np.int32)
-    height = ndimage.gaussian_filter(np.where(mask, distance, 0).astype(np.float32), 1.0)
+    if not mask.any() or settings.separation <= 0:
+        return _tidy(connected(mask, connectivity=1).astype(np.int32), settings)
+    height = ndimage.gaussian_filter(np.where(mask, distance, 0).astype(np.float32), SMOOTHING)
     np.clip(height, 0, 1.5, out=height)
     # steps of 1/64: h_maxima on whole numbers is exact and much faster
     steps = np.round(height * 64).astype(np.uint8)
@@ -77,17 +80,26 @@ def build_objects(
 
 def _tidy(labels: npt.NDArray[np.int32], settings: InstanceSettings) -> npt.NDArray[np.int32]:
     """Drop small objects, close holes, and number the rest 1..N."""
-    areas = np.bincount(labels.ravel())
-    keep = areas >= settings.min_area
+    keep = np.bincount(labels.ravel()) >= settings.min_area
     keep[0] = False
     numbers = np.where(keep, np.cumsum(keep), 0).astype(np.int32)
     labels = numbers[labels]
-    if settings.fill_holes and labels.any():
-        holes = ndimage.binary_fill_holes(labels > 0) & (labels == 0)
-        if holes.any():
-            _, nearest = ndimage.distance_transform_edt(labels == 0, return_indices=True)
-            labels[holes] = labels[tuple(nearest)][holes]
-    return labels
+    return _without_holes(labels) if settings.fill_holes and labels.any() else labels
+
+
+def _without_holes(labels: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """Give background that one object encloses to that object; what the edge cuts may be open."""
+    gaps, count = ndimage.label(labels == 0)
+    beside = ndimage.generate_binary_structure(labels.ndim, 1)
+    lowest = np.where(labels == 0, np.iinfo(np.int32).max, labels)
+    index = np.arange(count + 1)
+    low = ndimage.minimum(ndimage.minimum_filter(lowest, footprint=beside), gaps, index).astype(np.int32)
+    high = ndimage.maximum(ndimage.maximum_filter(labels, footprint=beside), gaps, index).astype(np.int32)
+    owner = np.where(low == high, high, 0)
+    for axis in range(labels.ndim):
+        owner[gaps.take((0, -1), axis=axis)] = 0
+    owner[0] = 0
+    return np.where(gaps > 0, owner[gaps], labels)
 
 
 @dataclass(frozen=True)
@@ -147,10 +159,15 @@ def lay_over(existing: Labels, local: Labels, core: Mask, next_id: int, *, prote
     may_write = core | ((new > 0) & (existing == 0))
     if protected is not None:
         may_write &= ~protected
-    joins = _joins(existing, new, core, set(users.tolist()))
     labels = np.where(may_write, new, existing).astype(existing.dtype)
-    for old, keep in joins.items():
-        labels[(labels == old) & ~core] = keep
+    joins, in_use = {}, set(ids.tolist())
+    for old, keep in _covered_beside(existing, new, core, set(users.tolist())).items():
+        part = (labels == old) & ~core
+        if old in in_use:
+            part &= new == keep  # one object was cut in two: the id goes on as the other half
+        else:
+            joins[old] = keep
+        labels[part] = keep
     return Laid(labels, joins, next_id + len(fresh))
 
 
@@ -173,7 +190,7 @@ def _adopt_ids(
     """For each new object the id of the existing one that it mostly shares its voxels with, or 0."""
     ids = np.zeros(len(area), np.int64)
     ours, theirs, common = overlaps(local, existing)
-    known, counts = np.unique(existing, return_counts=True)
+    known, counts = areas(existing)
     smaller = np.minimum(area[ours], counts[np.searchsorted(known, theirs)])
     free = (common >= SAME_OBJECT * smaller) & wanted[ours] & ~np.isin(theirs, users)
     ours, theirs, common = ours[free], theirs[free], common[free]
@@ -186,11 +203,11 @@ def _adopt_ids(
     return ids
 
 
-def _joins(existing: Labels, new: Labels, core: Mask, users: set[int]) -> dict[int, int]:
-    """Existing objects beside the core that are mostly covered by a new one with another id."""
+def _covered_beside(existing: Labels, new: Labels, core: Mask, users: set[int]) -> dict[int, int]:
+    """Existing objects beside the core that are mostly covered by a new one with another id, and that id."""
     beside = np.where(core, 0, existing)
     ours, theirs, common = overlaps(np.where(core, 0, new), beside)
-    known, counts = np.unique(beside, return_counts=True)
+    known, counts = areas(beside)
     most = common > SAME_OBJECT * counts[np.searchsorted(known, theirs)]
     return {
         int(their): int(mine)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
-from skimage.segmentation import find_boundaries
+from skimage.segmentation import find_boundaries, relabel_sequential
 
 from napari_unet.core.corrections import Labels, Mask
 
@@ -78,9 +78,9 @@ def rim_distance(labels: Labels) -> FloatArray:
         array is no rim: an object goes on behind it.
     """
     inside = (labels > 0) & ~find_boundaries(labels, mode="inner")
+    if inside.all():  # one object fills the array: no rim is in sight
+        return np.ones(labels.shape, np.float32)
     distance = np.where(labels > 0, ndimage.distance_transform_edt(inside) + 0.5, 0)
-    if not inside.any() and not labels.any():
-        return np.zeros(labels.shape, np.float32)
     flat, ids = np.unique(labels, return_inverse=True)
     greatest = ndimage.maximum(distance, ids.reshape(labels.shape), np.arange(len(flat)))
     scale = np.asarray(greatest, np.float32)[ids].reshape(labels.shape)
@@ -104,6 +104,7 @@ def border_weights(labels: Labels, w0: float = 10.0, sigma: float = 5.0) -> Floa
     Ronneberger, Fischer & Brox, arXiv 1505.04597, equation 2.
     """
     reach = int(np.ceil(3 * sigma))
+    labels = relabel_sequential(labels)[0]  # a list as long as the highest number is made below
     nearest = np.full(labels.shape, np.inf, np.float32)
     second = nearest.copy()
     for label, found in enumerate(ndimage.find_objects(labels), start=1):

@@ -55,6 +55,11 @@ class Example:
     weight: Tensor
     scale: float = 1.0
 
+    @property
+    def nbytes(self) -> int:
+        """Memory that it takes."""
+        return self.image.nbytes + self.targets.nbytes + self.weight.nbytes
+
 
 def as_example(image: Tensor, targets: Targets, scale: float = 1.0) -> Example:
     """Targets of numpy beside their picture."""

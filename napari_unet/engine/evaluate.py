@@ -11,7 +11,7 @@ import numpy as np
 from napari_unet.core.corrections import Correction, Labels, Mask
 from napari_unet.core.instances import InstanceSettings, build_objects
 from napari_unet.core.metrics import overlaps
-from napari_unet.engine.predict import run_network
+from napari_unet.engine.network import run_network
 from napari_unet.engine.sampling import ExampleCache
 from napari_unet.nets.model import Model
 

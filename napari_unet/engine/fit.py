@@ -36,13 +36,14 @@ def new_student(card: ModelCard, base: str, device: str, seed: int) -> tuple[Mod
     ModelError
         If `base` finds something else than `card` says.
     """
-    model = Model.create(card, seed=seed, device=device)
-    if base:
-        parent = load_model(base, device=device)
-        if parent.card.kind != card.kind:
-            raise ModelError(f"'{base}' finds {parent.card.kind}, not {card.kind}. Start from another model.")
-        fingerprint, model = parent.sha256(), parent
-        model.card = replace(card, architecture=parent.card.architecture, parent=fingerprint)
+    if not base:
+        model = Model.create(card, seed=seed, device=device)
+        return model, Student(model, FROM_PICTURES, seed)
+    model = load_model(base, device=device)
+    old = model.card
+    if old.kind != card.kind:
+        raise ModelError(f"'{base}' finds {old.kind}, not {card.kind}. Start from another model.")
+    model.card = replace(card, architecture=old.architecture, classes=old.classes, parent=model.sha256())
     return model, Student(model, FROM_PICTURES, seed)
 
 
@@ -113,6 +114,6 @@ def _resume(student: Student, path: Path) -> float:
         with safetensors.safe_open(path, framework="pt") as file:
             progress = float(file.metadata()["progress"])
         student.restore(safetensors.torch.load_file(path))
-    except (safetensors.SafetensorError, RuntimeError, KeyError, ValueError) as error:
+    except (safetensors.SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
         raise ModelError(f"'{path.name}' is a checkpoint of another training. Delete it to start anew.") from error
     return progress

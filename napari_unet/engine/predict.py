@@ -5,28 +5,27 @@ from __future__ import annotations
 import heapq
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 
 from napari_unet.core.errors import DeviceError, ImageError
 from napari_unet.core.events import Prediction, Progress
 from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
 from napari_unet.core.instances import InstanceSettings, build_objects, lay_over
-from napari_unet.core.intensity import FloatArray, fit_channels, normalize
+from napari_unet.core.intensity import fit_channels, normalize
 from napari_unet.core.tiles import Grid, Index, Tile, cover
 from napari_unet.engine.device import backend_for
+from napari_unet.engine.network import Outputs, run_network
 from napari_unet.nets.model import Model
 
 MIRROR = 32
 SAME_SCALE = 0.05
-Outputs = npt.NDArray[np.float16]
+SMALLEST_CORE = 64
 
 
 @dataclass
@@ -73,13 +72,15 @@ def plane_of(
         Diameter of the objects in this picture, in pixels: it is resized so that they are as large
         as those that the model was trained on. None leaves it as it is.
     core : int
-        Longest side of what a tile writes, in pixels of the network.
+        Longest side of what a tile writes, in pixels of the network; in a volume, less: as many voxels.
 
     Raises
     ------
     ImageError
-        If a 3-D model meets a picture without depth.
+        If a 3-D model meets a picture without depth, or the diameter is none.
     """
+    if diameter is not None and not 1 <= diameter < math.inf:
+        raise ImageError(f"Objects cannot be {diameter:g} pixels wide. Give a diameter of 1 or more, or none.")
     ndim, lead = model.net.ndim, len(source.shape) - model.net.ndim
     if lead < 0:
         raise ImageError("This model is 3-D and the picture has no depth. Choose a 2-D model.")
@@ -94,68 +95,8 @@ def plane_of(
         steps = math.ceil(pixels / scale / step)
         return int(step * max(1, steps))
 
-    halo, mirror = in_picture(model.net.reach), in_picture(MIRROR)
-    return Plane(
-        source, whole, cover(whole, core=round(core / scale), halo=halo, mirror=mirror, step=step, ndim=ndim), scale
-    )
-
-
-def run_network(
-    model: Model, x: FloatArray, scale: float = 1.0, *, state: Mapping[str, Tensor] | None = None
-) -> Outputs:
-    """Outputs of the network for one window, at the window's own size.
-
-    Parameters
-    ----------
-    model : Model
-    x : (C, [Z,] Y, X) float32
-        Normalised.
-    scale : float
-        The window is resized by this before the network, and the outputs back.
-    state : state dict, optional
-        Other weights to try; those of the model stay untouched.
-
-    Returns
-    -------
-    (K, [Z,] Y, X) float16
-        Objects: probability of foreground, distance. Classes: their probabilities.
-    """
-    backend = backend_for(model.device)
-    tensor = torch.from_numpy(np.ascontiguousarray(x))[None].to(backend.device)  # (1, C, Y, X)
-    size = tensor.shape[2:]
-    if scale != 1:
-        tensor = _resize(tensor, tuple(max(1, round(n * scale)) for n in size))
-    inner = tensor.shape[2:]
-    step = 2**model.net.depth
-    pad = [side for n in reversed(inner) for side in (0, -n % step)]
-    tensor = F.pad(tensor, pad, mode="replicate") if any(pad) else tensor
-    if model.net.ndim == 2:
-        tensor = tensor.contiguous(memory_format=torch.channels_last)
-    with torch.inference_mode(), backend.autocast():
-        # functional_call: other weights are tried without any moment at which the model holds them
-        logits = torch.func.functional_call(model.net, dict(state or {}), (tensor,)).float()
-    logits = logits[(..., *(slice(0, n) for n in inner))]  # (1, K, Y, X)
-    outputs = _probabilities(logits, model.card.kind)
-    if scale != 1:
-        outputs = _resize(outputs, tuple(size))
-    return outputs[0].half().cpu().numpy()
-
-
-def _resize(x: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Linear interpolation, smoothed where it shrinks; (B, C, [Z,] Y, X)."""
-    if x.ndim == 5:
-        return F.interpolate(x, size, mode="trilinear", align_corners=False)
-    return F.interpolate(x, size, mode="bilinear", align_corners=False, antialias=True)
-
-
-def _probabilities(logits: Tensor, kind: str) -> Tensor:
-    """What the outputs mean: (B, K, ...) logits to probabilities (and distance)."""
-    if kind == "objects":
-        return torch.cat([torch.sigmoid(logits[:, :1]), logits[:, 1:]], dim=1)
-    if logits.shape[1] == 1:  # one class and its absence
-        inside = torch.sigmoid(logits)
-        return torch.cat([1 - inside, inside], dim=1)
-    return torch.softmax(logits, dim=1)
+    halo, mirror, side = in_picture(model.net.reach), in_picture(MIRROR), round(core ** (2 / ndim) / scale)
+    return Plane(source, whole, cover(whole, core=side, halo=halo, mirror=mirror, step=step, ndim=ndim), scale)
 
 
 def predict(
@@ -192,13 +133,13 @@ def predict(
         When a tile's objects are built.
     """
     settings = settings or InstanceSettings()
-    if plane.version != model.version:
-        plane.outputs.clear()
-        plane.version = model.version
     queue = _Queue(plane.grid, look)
     total, start, run = len(queue), time.monotonic(), 0
     while queue:
         tile = queue.pop()
+        if plane.version != model.version:  # new weights may take over between any two tiles
+            plane.outputs.clear()
+            plane.version = model.version
         if tile.index not in plane.outputs:
             plane.outputs[tile.index] = _outputs(model, plane, tile)
             run += 1
@@ -273,7 +214,6 @@ class Assembly:
     Attributes
     ----------
     labels : (*shape) int32
-        Any array that can be read and written by slices.
     """
 
     def __init__(self, labels: npt.NDArray[np.int32]) -> None:
@@ -291,27 +231,28 @@ class Assembly:
         inside[core.within(window).slices] = True
         laid = lay_over(self.labels[window.slices], prediction.labels, inside, self._next_id)
         self.labels[window.slices] = laid.labels
-        self._joins |= laid.joins
         self._next_id = laid.next_id
+        for old, keep in laid.joins.items():
+            old, keep = self._final(old), self._final(keep)
+            if old != keep:
+                self._joins[old] = keep
 
-    def numbers(self) -> npt.NDArray[np.int32]:
-        """The final id of each id given so far: joined ones alike."""
-        final = np.arange(self._next_id, dtype=np.int32)
-        for old in self._joins:
-            seen, new = {old}, self._joins[old]
-            while new in self._joins and new not in seen:
-                seen.add(new)
-                new = self._joins[new]
-            final[old] = new
-        return final
+    def _final(self, number: int) -> int:
+        """The id that an object ends up with."""
+        while number in self._joins:
+            number = self._joins[number]
+        return number
 
-    def finish(self) -> npt.NDArray[np.int32]:
-        """Join what belongs together and number the objects 1..N, in place; for whole arrays in memory."""
-        joined = self.numbers()[self.labels]
-        present, numbered = np.unique(joined, return_inverse=True)
-        shift = 0 if present.size and present[0] == 0 else 1
-        self.labels[...] = numbered.reshape(joined.shape) + shift
-        return self.labels
+    def finish(self) -> None:
+        """Join what belongs together and number the objects 1..N, in place."""
+        final = np.array([self._final(number) for number in range(self._next_id)])
+        present = np.zeros(self._next_id, bool)
+        for plane in self.labels:  # one after the other: a picture may fill half of the memory
+            present[final[plane]] = True
+        present[0] = False
+        numbers = np.where(present, np.cumsum(present), 0).astype(np.int32)[final]
+        for plane in self.labels:
+            plane[...] = numbers[plane]
 
 
 def segment(
@@ -364,42 +305,44 @@ def segment_source(
     model, source, diameter
         As for `segment`.
     labels : (*shape) int32, optional
-        Where to write them.
+        Where to write them; zeros.
     report : callable, optional
         Called with the progress.
+
+    Raises
+    ------
+    DeviceError
+        If not even small tiles fit into the device's memory.
     """
     labels = np.zeros(source.shape, np.int32) if labels is None else labels
-    lead = max(len(source.shape) - model.net.ndim, 0)
-    backend = backend_for(model.device)
-    for index in np.ndindex(*source.shape[:lead]):
-        box = Box(index, tuple(i + 1 for i in index)) if index else None
-        plane = plane_of(model, source, box, diameter=diameter, core=backend.large_core)
-        assembly = Assembly(labels[tuple(slice(i, i + 1) for i in index)] if index else labels)
-        _assemble(model, plane, assembly, index, report)
-        if model.card.kind == "objects":
-            assembly.finish()
+    assembly, start = Assembly(labels), time.monotonic()
+    lead = source.shape[: max(len(source.shape) - model.net.ndim, 0)]
+    for number, index in enumerate(np.ndindex(*lead)):
+        for event in _in_memory(model, source, Box(index, tuple(i + 1 for i in index)), diameter):
+            if isinstance(event, Prediction):
+                assembly.add(event)
+            elif report is not None:
+                report(_of_all(event, number, math.prod(lead), start))
+    if model.card.kind == "objects":
+        assembly.finish()
     return labels
 
 
-def _assemble(
-    model: Model, plane: Plane, assembly: Assembly, index: tuple[int, ...], report: Callable[[Progress], None] | None
-) -> None:
-    """Predict one plane into an assembly that starts at this plane."""
-    try:
-        for event in predict(model, plane, keep_outputs=False):
-            if isinstance(event, Prediction):
-                assembly.add(_moved(event, index))
-            elif report is not None:
-                report(event)
-    except torch.OutOfMemoryError as error:
-        raise DeviceError("Not enough memory on the device for this picture. Use --device cpu.") from error
+def _in_memory(model: Model, source: ImageSource, box: Box, diameter: float | None) -> Iterator[Progress | Prediction]:
+    """Predict a plane, with smaller tiles each time that the device runs out of memory."""
+    core = backend_for(model.device).large_core
+    while True:
+        plane = plane_of(model, source, box, diameter=diameter, core=core)
+        try:
+            yield from predict(model, plane, keep_outputs=False)
+            return
+        except torch.OutOfMemoryError as error:
+            if core <= SMALLEST_CORE:
+                raise DeviceError("Not enough memory on the device for this picture. Use --device cpu.") from error
+            core //= 2  # once more from the plane's first tile: objects keep their ids
 
 
-def _moved(event: Prediction, index: tuple[int, ...]) -> Prediction:
-    """The same prediction counted from its plane."""
-    if not index:
-        return event
-    back = tuple(-i for i in index) + (0,) * (len(event.window.start) - len(index))
-    return Prediction(
-        event.picture, event.window.shift(back), event.core.shift(back), event.labels, event.kind, event.doubt
-    )
+def _of_all(event: Progress, plane: int, planes: int, start: float) -> Progress:
+    """Progress in one plane to progress in all of them."""
+    done, total = plane * event.total + event.done, planes * event.total
+    return replace(event, done=done, total=total, seconds_left=(time.monotonic() - start) / done * (total - done))

@@ -18,7 +18,8 @@ from napari_unet.core.targets import class_targets, object_targets
 from napari_unet.engine.augment import Augmentation, Example, as_example, change_greys, recolor, sample, warp_grid
 
 HELD_OUT_EVERY = 5
-CACHED = 1024
+LARGEST_CACHE = 2 << 30
+"""Bytes of examples that are kept."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def split(corrections: Sequence[Correction]) -> tuple[list[Correction], list[Cor
     """Those to learn from, and those held out to score.
 
     Where a correction does not say on which side it is, every fifth one is held out: decided by its
-    place in the list alone, so it is never drawn again.
+    place in the list alone, so it is never drawn again. One without a trusted voxel says nothing.
     """
     taught: list[Correction] = []
     held_out: list[Correction] = []
@@ -53,17 +54,18 @@ def split(corrections: Sequence[Correction]) -> tuple[list[Correction], list[Cor
         side = correction.held_out
         if side is None:
             side = index % HELD_OUT_EVERY == HELD_OUT_EVERY - 1
-        (held_out if side else taught).append(correction)
+        if np.any(correction.trusted):
+            (held_out if side else taught).append(correction)
     return taught, held_out
 
 
 def network_input(correction: Correction, channels: int) -> FloatArray:
     """The normalised picture of a correction, (C, [Z,] Y, X) float32."""
-    raw = np.asarray(correction.image)
-    is_color = not correction.channels_first and raw.ndim > correction.labels.ndim
-    if is_color and raw.shape[-1] in (3, 4) and raw.shape[:-1] == correction.labels.shape:
+    raw, shape = np.asarray(correction.image), np.shape(correction.labels)
+    is_color = not correction.channels_first and raw.shape[:-1] == shape and raw.shape[-1] in (3, 4)
+    if is_color:
         raw = np.moveaxis(raw[..., :3], -1, 0)
-    elif raw.ndim == correction.labels.ndim:
+    elif raw.shape == shape:
         raw = raw[None]
     limits = correction.limits or estimate_limits(raw, joint=is_color)
     return fit_channels(normalize(raw, limits), channels)
@@ -75,10 +77,12 @@ def example_of(correction: Correction, card: ModelCard, border_weight: float = 0
     if card.kind == "objects":
         targets = object_targets(labels, trusted, border_weight=border_weight)
     else:
-        known = int(labels[trusted].max(initial=0))
-        if known >= max(len(card.classes), 2):
+        named = labels[trusted]
+        last = max(int(card.architecture.get("out_channels", 2)), 2) - 1
+        strange = named[(named < 0) | (named > last)]
+        if strange.size:
             raise ModelError(
-                f"The labels name class {known}; this model knows the classes 0 to {max(len(card.classes), 2) - 1}. "
+                f"The labels name class {strange[0]}; this model knows the classes 0 to {last}. "
                 "Add the class to the model, or relabel."
             )
         targets = class_targets(np.where(trusted, labels, 0), trusted)
@@ -91,16 +95,29 @@ class ExampleCache:
     def __init__(self, card: ModelCard, border_weight: float = 0.0) -> None:
         self.card, self.border_weight = card, border_weight
         self._known: OrderedDict[int, tuple[Correction, Example]] = OrderedDict()
+        self._bytes = 0
 
     def __getitem__(self, correction: Correction) -> Example:
         """The example of a correction."""
-        known = self._known.pop(id(correction), None)
-        if known is None or known[0] is not correction:
+        known = self._known.get(id(correction))
+        if known is None:  # the correction is kept with its example, so that its id is not given to another one
             known = (correction, example_of(correction, self.card, self.border_weight))
-        self._known[id(correction)] = known
-        while len(self._known) > CACHED:
-            self._known.popitem(last=False)
+            self._known[id(correction)] = known
+            self._bytes += known[1].nbytes
+        self._known.move_to_end(id(correction))
+        while self._bytes > LARGEST_CACHE and len(self._known) > 1:
+            self._forget(next(iter(self._known)))
         return known[1]
+
+    def keep_only(self, corrections: Sequence[Correction]) -> None:
+        """Forget what was withdrawn, or replaced by a newer one."""
+        wanted = {id(correction) for correction in corrections}
+        for key in self._known.keys() - wanted:
+            self._forget(key)
+
+    def _forget(self, key: int) -> None:
+        """Drop one example."""
+        self._bytes -= self._known.pop(key)[1].nbytes
 
 
 def draw_crop(example: Example, size: int, options: Augmentation, random: torch.Generator) -> Example:

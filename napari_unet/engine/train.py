@@ -24,7 +24,7 @@ from napari_unet.engine.device import Backend, backend_for
 from napari_unet.engine.evaluate import Score, score_on
 from napari_unet.engine.sampling import ExampleCache, collate, draw_crop, split
 from napari_unet.nets.losses import loss_for
-from napari_unet.nets.model import Model, rounded
+from napari_unet.nets.model import Model, all_finite, rounded
 
 SCORED_AT_MOST = 24
 LARGEST_GRADIENT = 1.0
@@ -88,7 +88,7 @@ class Student:
     """A copy of a model that learns, and the running average of its weights."""
 
     def __init__(self, model: Model, recipe: Recipe, seed: int) -> None:
-        self.recipe, self.kind, self.version = recipe, model.card.kind, model.version
+        self.recipe, self.kind = recipe, model.card.kind
         self.backend: Backend = backend_for(model.device)
         self.net = model.copy().net
         self.average = {name: value.detach().clone() for name, value in self.net.state_dict().items()}
@@ -194,9 +194,14 @@ class _Budget:
 
     def used(self, step: int) -> float:
         """Share of the budget that is used up; 0 for ever if there is none."""
-        by_steps = step / self.steps if self.steps else 0.0
-        by_time = (time.monotonic() - self.start) / self.seconds if self.seconds else 0.0
-        return max(by_steps, by_time)
+        return max(_share(step, self.steps), _share(time.monotonic() - self.start, self.seconds))
+
+
+def _share(used: float, budget: float | None) -> float:
+    """`used / budget`; 0 without a budget, 1 of none at all."""
+    if budget is None:
+        return 0.0
+    return used / budget if budget > 0 else 1.0
 
 
 def fine_tune(
@@ -252,15 +257,20 @@ def _rounds(
 ) -> Iterator[TrainStep | WeightsChanged]:
     """The training behind `fine_tune`, as one text from top to bottom."""
     student = Student(model, recipe, seed)
-    patience, known = recipe.patience, len(corrections)
+    patience, known, lost = recipe.patience, list(corrections), 0.0
     for number in count(1):
         last = TrainStep(student.step, number, 0.0, math.nan)
+        begun = student.step
         for step in _one_round(student, corrections, number, budget, control):
             last = step
             yield step
         control.finish_round = False
 
-        taught, held_out = split(list(corrections))
+        now = list(corrections)
+        taught, held_out = split(now)
+        if not taught:  # all of it was undone
+            return
+        student.examples.keep_only(now)
         before, after = Score(), Score()
         candidate = rounded(student.average)
         for correction in (held_out or taught)[-SCORED_AT_MOST:]:
@@ -268,21 +278,30 @@ def _rounds(
             after += score_on(model, candidate, correction, student.examples)
             yield replace(last, progress=1.0)
 
-        reason = _why_not(before, after, student, recipe)
+        # many rounds, each a little worse, must not add up to more than one may be
+        would_lose = max(0.0, lost + before.mean - after.mean)
+        is_broken = 4 * student.skipped > student.step - begun or not all_finite(candidate)
+        reason = _why_not(before, after, is_broken=is_broken, is_lower=would_lose > recipe.tolerance)
         if not reason:
+            lost = would_lose
             model.replace_weights(candidate)
-            student.version = model.version
             yield replace(last, progress=1.0, kept=True, score=after.mean)
-            yield WeightsChanged(model.version, before.mean, after.mean, len(held_out), len(corrections))
+            yield WeightsChanged(model.version, before.mean, after.mean, len(held_out), len(taught))
         else:
             yield replace(last, progress=1.0, kept=False, score=after.mean, reason=reason)
             student = _start_again(model, student)
 
-        news = len(corrections) != known or after.mean > before.mean + recipe.tolerance
-        patience, known = (recipe.patience if news else patience - 1), len(corrections)
+        is_better = after.mean > before.mean + recipe.tolerance
+        patience = recipe.patience if is_better or not _same(now, known) else patience - 1
+        known = now
         bounded = budget.steps is not None or budget.seconds is not None
-        if budget.used(student.step) >= 1 or (not bounded and patience == 0):
+        if budget.used(student.step) >= 1 or (not bounded and patience <= 0):
             return
+
+
+def _same(now: Sequence[Correction], known: Sequence[Correction]) -> bool:
+    """Whether there is nothing new."""
+    return len(now) == len(known) and all(a is b for a, b in zip(now, known, strict=True))
 
 
 def _one_round(
@@ -297,7 +316,10 @@ def _one_round(
     student.skipped, loss = 0, math.nan
     end = time.monotonic() + recipe.round_seconds
     for index in range(recipe.round_steps * recipe.batch):
-        student.study(split(list(corrections))[0])
+        taught, _ = split(list(corrections))
+        if not taught:
+            return
+        student.study(taught)
         skipped = False
         if index % recipe.batch == recipe.batch - 1:
             loss = student.advance(recipe.learning_rate)
@@ -309,13 +331,13 @@ def _one_round(
             return
 
 
-def _why_not(before: Score, after: Score, student: Student, recipe: Recipe) -> str:
+def _why_not(before: Score, after: Score, *, is_broken: bool, is_lower: bool) -> str:
     """Why a round must not take over; '' if it may."""
-    if student.skipped > recipe.round_steps // 4:
+    if is_broken:
         return "The training met values that are not numbers; the old weights stay."
     if after.is_blank and not before.is_blank:
         return "The new weights found nothing any more; the old ones stay."
-    if not after.mean >= before.mean - recipe.tolerance:
+    if is_lower:
         return f"The new weights scored {after.mean:.2f} instead of {before.mean:.2f}; the old ones stay."
     return ""
 

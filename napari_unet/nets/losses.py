@@ -43,6 +43,11 @@ def dice_loss(probability: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
     return ((1 - dice) * present).sum() / present.sum().clamp_min(1)
 
 
+def against_background(logits: Tensor) -> Tensor:
+    """Two logits where there is one: a sigmoid is the soft-max of a logit and 0. (B, K, ...) to (B, 2 or K, ...)."""
+    return torch.cat([torch.zeros_like(logits), logits], dim=1) if logits.shape[1] == 1 else logits
+
+
 def object_loss(logits: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
     """Cross-entropy and Dice of the foreground, and the error of the distance.
 
@@ -71,10 +76,12 @@ def class_loss(logits: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
     Parameters
     ----------
     logits : (B, K, ...)
+        With K = 1, of class 1 against class 0.
     targets : (B, 1, ...)
         Class ids.
     weight : (B, 1, ...)
     """
+    logits = against_background(logits)
     ids = targets[:, 0].long()
     entropy = F.cross_entropy(logits, ids, reduction="none")[:, None]
     truth = F.one_hot(ids, logits.shape[1]).movedim(-1, 1).to(logits.dtype)

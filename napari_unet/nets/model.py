@@ -41,9 +41,9 @@ def pick_device(name: str = "auto") -> torch.device:
     has_mps = torch.backends.mps.is_available()
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu")
-    kind, _, number = name.partition(":")
+    kind, colon, number = name.partition(":")
     here = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(has_mps)}
-    if kind not in here or (number and not number.isdigit()):
+    if kind not in here or (colon and not number.isdecimal()):
         raise DeviceError(f"'{name}' is no device. Use auto, cpu, cuda, cuda:N or mps.")
     if int(number or 0) >= here[kind]:
         raise DeviceError(f"This computer has no device '{name}'. Use --device auto to take what there is.")
@@ -60,9 +60,18 @@ class Model:
     card : ModelCard
     version : int
         0 for what was loaded; each take-over counts one up.
+
+    Raises
+    ------
+    ModelError
+        If masks cannot be made of what the network gives.
     """
 
     def __init__(self, net: UNet, card: ModelCard, *, device: str | torch.device = "cpu", version: int = 0) -> None:
+        if net.padding == "valid":
+            raise ModelError("This network gives masks smaller than the picture. Put its weights into a padded one.")
+        if card.kind == "objects" and net.settings["out_channels"] != 2:
+            raise ModelError("A model of objects gives 2 channels: foreground and distance. This network does not.")
         self.device = torch.device(device)
         self.net = in_channels_last(net.to(self.device)).eval()
         self.card = replace(card, architecture=dict(net.settings))
@@ -78,8 +87,7 @@ class Model:
 
     def copy(self) -> Model:
         """The same weights in a network of its own."""
-        net = UNet(**self.net.settings)
-        net.load_state_dict(self.net.state_dict())
+        net = _net_of(self.net.settings, self.net.state_dict())
         return Model(net, self.card, device=self.device, version=self.version)
 
     def replace_weights(self, state: Mapping[str, Tensor], *, version: int | None = None) -> None:
@@ -90,7 +98,7 @@ class Model:
         ModelError
             If they are not finite, or of another network; the old weights stay.
         """
-        if not all(bool(torch.isfinite(t).all()) for t in state.values() if t.is_floating_point()):
+        if not all_finite(state):
             raise ModelError("The new weights hold values that are not numbers. The old ones stay in use.")
         own = self.net.state_dict()
         if own.keys() != state.keys() or any(own[k].shape != state[k].shape for k in own):
@@ -104,8 +112,10 @@ class Model:
         return safetensors.torch.save(tensors, metadata={CARD: self.card.to_json()})
 
     def save(self, path: str | Path) -> None:
-        """Write one `.safetensors` file."""
-        Path(path).write_bytes(self.to_bytes())
+        """Write one `.safetensors` file; a torn one never takes the place of a whole one."""
+        part = Path(path).with_suffix(".part")
+        part.write_bytes(self.to_bytes())
+        part.replace(path)
 
     def sha256(self) -> str:
         """Fingerprint of weights and card."""
@@ -119,6 +129,11 @@ def in_channels_last(net: UNet) -> UNet:
         if isinstance(module, torch.nn.Conv2d | torch.nn.Conv3d):
             module.weight.data = module.weight.data.contiguous(memory_format=layout)
     return net
+
+
+def all_finite(state: Mapping[str, Tensor]) -> bool:
+    """Whether every weight is a number."""
+    return all(bool(torch.isfinite(value).all()) for value in state.values())
 
 
 def _small(value: Tensor) -> Tensor:
@@ -153,9 +168,9 @@ def load_model(name_or_path: str | Path = DEFAULT, *, device: str = "auto") -> M
         names = ", ".join(shipped) or "none"
         raise ModelError(f"There is no model '{name_or_path}'. Shipped are: {names}; or name a file.")
     target = pick_device(device)
-    if path.suffix in (".pth", ".pt"):
+    if path.suffix.lower() in (".pth", ".pt"):
         return _from_pth(path, target)
-    if path.suffix != ".safetensors":
+    if path.suffix.lower() != ".safetensors":
         raise ModelError(f"'{path.name}' is no model: a model is a .safetensors or a .pth file.")
     return model_from_bytes(path.read_bytes(), name=path.name, device=target)
 
@@ -164,12 +179,25 @@ def model_from_bytes(data: bytes, *, name: str = "model", device: str | torch.de
     """A model from the content of a `.safetensors` file of ours."""
     card = _read_card(data, name)
     try:
-        state = safetensors.torch.load(data)
-        net = UNet(**card.architecture)
-        net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
+        net = _net_of(card.architecture, safetensors.torch.load(data))
     except (safetensors.SafetensorError, RuntimeError, TypeError, KeyError, ValueError) as error:
         raise ModelError(f"'{name}' is damaged, or not a model of U-Net Live ({_first_line(error)}).") from error
+    if not all_finite(net.state_dict()):
+        raise ModelError(f"'{name}' holds values that are not numbers: its training went wrong. Use another model.")
     return Model(net, card, device=device)
+
+
+def _net_of(settings: Mapping[str, Any], state: Mapping[str, Tensor]) -> UNet:
+    """A network with these weights, copied.
+
+    No memory is taken before every shape was compared: a file may say that it is of any size.
+    """
+    with torch.device("meta"):
+        net = UNet(**settings)
+    # counters stay whole numbers, everything else is float32
+    copies = {k: v.to(torch.int64 if v.dtype == torch.int64 else torch.float32, copy=True) for k, v in state.items()}
+    net.load_state_dict(copies, assign=True)
+    return net
 
 
 def _read_card(data: bytes, name: str) -> ModelCard:
@@ -178,12 +206,13 @@ def _read_card(data: bytes, name: str) -> ModelCard:
     if size > min(LARGEST_HEADER, len(data) - 8):
         raise ModelError(f"'{name}' is damaged or no .safetensors file.")
     try:
-        metadata = json.loads(data[8 : 8 + size]).get("__metadata__") or {}
+        metadata = json.loads(data[8 : 8 + size]).get("__metadata__")
     except (ValueError, AttributeError, RecursionError) as error:
         raise ModelError(f"'{name}' is damaged or no .safetensors file.") from error
-    if CARD not in metadata:
+    card = metadata.get(CARD) if isinstance(metadata, dict) else None
+    if not isinstance(card, str):
         raise ModelError(f"'{name}' has no card of U-Net Live: it was written by another program.")
-    return ModelCard.from_json(metadata[CARD])
+    return ModelCard.from_json(card)
 
 
 def _from_pth(path: Path, device: torch.device) -> Model:
@@ -196,9 +225,10 @@ def _from_pth(path: Path, device: torch.device) -> Model:
         state.pop("mask_values", None)  # milesial's own training adds this list
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise ModelError(f"'{path.name}' holds more than tensors. Save it as torch.save(net.state_dict(), PATH).")
+    if sum(v.nbytes for v in state.values()) > path.stat().st_size:
+        raise ModelError(f"'{path.name}' claims more weights than it holds. Save it again, or use another model.")
     try:
-        net = UNet(**settings_of(state))
-        net.load_state_dict(state)
+        net = _net_of(settings_of(state), state)
     except (KeyError, ValueError, RuntimeError, IndexError) as error:
         raise ModelError(
             f"'{path.name}' is no U-Net of the seed's or milesial's kind ({_first_line(error)})."

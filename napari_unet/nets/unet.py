@@ -17,6 +17,7 @@ classic     none: BatchNorm, padded convolutions, any size in, the same size out
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -29,10 +30,11 @@ from torch.nn import functional as F
 Norm = Literal["batch", "group", "instance", "none"]
 _CONV: dict[int, Callable[..., nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
 _CONV_UP: dict[int, Callable[..., nn.Module]] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
-_POOL: dict[int, Callable[..., nn.Module]] = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
+_POOL: dict[int, Callable[..., Tensor]] = {2: F.max_pool2d, 3: F.max_pool3d}
 _BATCH: dict[int, Callable[..., nn.Module]] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _INSTANCE: dict[int, Callable[..., nn.Module]] = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 _LINEAR = {2: "bilinear", 3: "trilinear"}
+DEEPEST = 8
 
 
 def _norm(kind: Norm, channels: int, ndim: int) -> list[nn.Module]:
@@ -41,7 +43,7 @@ def _norm(kind: Norm, channels: int, ndim: int) -> list[nn.Module]:
         case "batch":
             return [_BATCH[ndim](channels)]
         case "group":
-            return [nn.GroupNorm(min(8, channels), channels)]
+            return [nn.GroupNorm(math.gcd(8, channels), channels)]
         case "instance":
             return [_INSTANCE[ndim](channels, affine=True)]
         case "none":
@@ -71,7 +73,7 @@ class UNet(nn.Module):
     base_channels : int
         Channels at full resolution; twice as many at each level down.
     depth : int
-        Number of times that the picture is halved.
+        Number of times that the picture is halved, 1 to 8.
     ndim : {2, 3}
     bilinear : bool
         Up by linear interpolation, with half the channels at the bottom, instead of a transposed
@@ -82,6 +84,11 @@ class UNet(nn.Module):
         context come out, so the output is smaller.
     dropout : float
         Probability at the end of the contracting path.
+
+    Raises
+    ------
+    ValueError
+        If the network would be deeper than 8 levels, or have none.
 
     Notes
     -----
@@ -102,6 +109,8 @@ class UNet(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        if not 1 <= depth <= DEEPEST:
+            raise ValueError(f"a U-Net of depth {depth}; it must be 1 to {DEEPEST}")
         self.settings: dict[str, Any] = {
             "in_channels": in_channels,
             "out_channels": out_channels,
@@ -121,7 +130,6 @@ class UNet(nn.Module):
         def block(*channels: int) -> DoubleConv:
             return DoubleConv((channels[0], channels[1], channels[2]), ndim=ndim, norm=norm, padding=pad)
 
-        self.pool = _POOL[ndim](2)
         self.encoders = nn.ModuleList([block(in_channels, width[0], width[0])])
         for level in range(1, depth + 1):
             out = width[level] // (half if level == depth else 1)
@@ -138,7 +146,7 @@ class UNet(nn.Module):
         self.register_load_state_dict_pre_hook(_translate_foreign_keys)  # type: ignore[no-untyped-call]
 
     def _initialize(self) -> None:
-        """He initialisation: every layer passes on a signal of unit variance (He et al. 2015)."""
+        """He initialisation: every 3x3 convolution passes on a signal of unit variance (He et al. 2015)."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -162,7 +170,7 @@ class UNet(nn.Module):
             x = encoder(x)  # (B, base * 2^level, Y / 2^level, X / 2^level)
             if level < self.depth:
                 skips.append(x)
-                x = self.pool(x)  # (B, C, Y/2, X/2)
+                x = self._halve(x)  # (B, C, Y/2, X/2)
         x = self.dropout(x)
         for up, decoder in zip(self.ups, self.decoders, strict=True):
             skip = skips.pop()
@@ -175,6 +183,10 @@ class UNet(nn.Module):
         """Logits of a batch of pictures, (B, C, [Z,] Y, X) to (B, K, [Z,] Y, X)."""
         logits: Tensor = self.head(self.features(x))  # (B, K, Y, X)
         return logits
+
+    def _halve(self, x: Tensor) -> Tensor:
+        """The greatest of each 2x2 pixels; an axis that is down to one pixel stays."""
+        return _POOL[self.ndim](x, [min(2, n) for n in x.shape[2:]])
 
     def _linear_up(self, x: Tensor) -> Tensor:
         """Twice the size by linear interpolation between the corner pixels."""
@@ -192,13 +204,14 @@ class UNet(nn.Module):
 
     @property
     def reach(self) -> int:
-        """How far from a pixel something can lie and still change its output, in pixels.
+        """How much context a block of pixels needs on each side, in pixels: 94 with four levels.
 
-        A convolution sees one pixel further, of the size of its level; so does a pooling, and the
-        way back up. 92 with four levels: the paper's margin.
+        The block is one that is aligned to the coarsest pixels, of `2**depth`. A convolution sees one
+        pixel further, of the size of its level; so does a pooling, and the way back up. (The paper's
+        margin is 2 pixels less: its valid convolutions align the coarsest pixels with its output.
+        Linear upsampling has no such limit: it depends on where the corners of the picture are.)
         """
-        levels: list[int] = [2**level for level in range(self.depth + 1)]
-        return 2 * sum(levels) + 2 * sum(levels[:-1])
+        return 6 * 2**self.depth - 2
 
     def freeze_norm(self) -> None:
         """Keep the statistics of BatchNorm as they are: small, one-sided batches would spoil them."""

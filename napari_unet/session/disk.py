@@ -2,70 +2,83 @@
 
 from __future__ import annotations
 
+import queue
+import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from threading import Lock
 from typing import Any
 
-from napari_unet.core.errors import UNetLiveError
+from napari_unet.session.telling import tell
+
+IDLE_AFTER = 10.0
+"""Seconds without work after which the owner may look whether something is to be tried again."""
 
 
 class Disk:
-    """Runs writes one after the other in a thread of its own, so that no share, however slow, stops the window.
+    """Does work one after the other in a thread of its own, so that no share, however slow, stops the window.
 
     Parameters
     ----------
-    on_state : callable
-        Called after each write, and when one begins to wait, with (number of writes that wait, what
-        is wrong with the last one or '').
+    on_error : callable
+        Called in this thread with whatever a piece of work raised; the next piece is done all the same.
+    on_idle : callable
+        Called in this thread each time that nothing was handed in for a while.
     """
 
-    def __init__(self, on_state: Callable[[int, str], None]) -> None:
-        self._on_state = on_state
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="unet-live-disk")
-        self._waiting: set[Future[None]] = set()
-        self._lock = Lock()
+    def __init__(self, on_error: Callable[[Exception], object], on_idle: Callable[[], object] = lambda: None) -> None:
+        self._on_error, self._on_idle = on_error, on_idle
+        self._queue: queue.SimpleQueue[Callable[[], Any] | None] = queue.SimpleQueue()
+        self._waiting = 0
+        self._change = threading.Condition()
         self._is_closed = False
+        # not a daemon: what was confirmed is written even if the program ends first
+        self._thread = threading.Thread(target=self._run, name="unet-live-disk", daemon=False)
+        self._thread.start()
 
-    def submit(self, write: Callable[[], Any], then: Callable[[], None] | None = None) -> None:
-        """Do `write` in turn, then `then`, which is not done if the write failed."""
-        with self._lock:
-            if self._is_closed:
-                return
-            future = self._thread.submit(self._do, write, then)
-            self._waiting.add(future)
-        future.add_done_callback(self._forget)
-
-    def _do(self, write: Callable[[], Any], then: Callable[[], None] | None) -> None:
-        """One write."""
-        try:
-            write()
-        except (UNetLiveError, OSError) as error:
-            # the sentence is the user's; work goes on, and what was not written stays in memory
-            self._on_state(len(self._waiting), str(error))
-            return
-        if then is not None:
-            then()
-        self._on_state(len(self._waiting) - 1, "")
-
-    def _forget(self, future: Future[None]) -> None:
-        """Take a finished write off the list; an error that is no user's is not swallowed."""
-        with self._lock:
-            self._waiting.discard(future)
-        error = future.exception() if not future.cancelled() else None
-        if error is not None:
-            self._on_state(len(self._waiting), f"Saving failed: {error}")
+    def submit(self, work: Callable[[], Any]) -> bool:
+        """Do `work` when its turn comes; False after closing, when nothing is taken any more."""
+        with self._change:
+            if not self._is_closed:
+                self._waiting += 1
+                self._queue.put(work)
+            return not self._is_closed
 
     def flush(self, timeout: float) -> bool:
-        """Wait for everything handed in so far; whether it was done in time."""
-        with self._lock:
-            waiting = set(self._waiting)
-        return not wait(waiting, timeout).not_done
+        """Wait until nothing waits; whether that was within `timeout` seconds."""
+        if threading.current_thread() is self._thread:
+            return False  # it would wait for itself
+        with self._change:
+            return self._change.wait_for(lambda: self._waiting == 0, timeout)
 
     def close(self, timeout: float) -> bool:
-        """Finish what waits, at most `timeout` seconds; whether all was done."""
-        done = self.flush(timeout)
-        with self._lock:
-            self._is_closed = True
-        self._thread.shutdown(wait=False)
-        return done
+        """Finish what waits and end; whether that was within `timeout` seconds. If not, it goes on by itself."""
+        with self._change:
+            if not self._is_closed:
+                self._is_closed = True
+                self._queue.put(None)
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        """The thread."""
+        while True:
+            try:
+                work = self._queue.get(timeout=IDLE_AFTER)
+            except queue.Empty:
+                tell(self._on_idle)
+                continue
+            if work is None:
+                return
+            self._do(work)
+            del work  # or an array would be held until the next one comes
+
+    def _do(self, work: Callable[[], Any]) -> None:
+        """One piece of work."""
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001  whatever it is must be told, and the next piece done
+            tell(self._on_error, error)
+        finally:
+            with self._change:
+                self._waiting -= 1
+                self._change.notify_all()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +21,7 @@ from napari_unet.session.picture import Picture
 
 LARGEST_KEPT = 100_000_000
 """Pixels of a plane up to which the network's outputs are kept, for thresholds to act at once (4 bytes each)."""
-OutOfMemory = torch.OutOfMemoryError
+SMALLEST_TILE = 64
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,8 @@ class Device:
         self.model: Model | None = None
         self.planes: dict[tuple[str, tuple[int, ...]], tuple[tuple[object, ...], Plane]] = {}
         self.core: int | None = None
+        self.newest = 0
+        """Highest number that a version of the model has; the next one to take over gets the next number."""
 
     def spare_cores(self, user_is_active: bool) -> None:
         """One torch thread while the user does something, all of them otherwise."""
@@ -68,18 +70,20 @@ class Device:
         if torch.get_num_threads() != wanted:
             torch.set_num_threads(wanted)
 
-    def load(self, name: str, device: str) -> Iterator[Loaded]:
+    def load(self, name: str, device: str) -> Loaded:
         """Take a model by its name or path."""
-        yield self._take(load_model(name, device=device), device)
+        return self._take(load_model(name, device=device), device)
 
-    def load_bytes(self, data: bytes, device: str, version: int) -> Iterator[Loaded]:
+    def load_bytes(self, data: bytes, device: str, version: int) -> Loaded:
         """Take a version of a project's model."""
         model = model_from_bytes(data, device=backend_for(device).device)
         model.version = version
-        yield self._take(model, device)
+        return self._take(model, device)
 
     def _take(self, model: Model, device: str) -> Loaded:
         """The model is the one in use from here on."""
+        if self.model is None or self.model.device != model.device:
+            self.core = None  # how small tiles must be is a matter of the device
         self.model = model
         self.planes.clear()
         return Loaded(model.card, model.version, backend_for(device).line, tuple(device_names()))
@@ -118,18 +122,24 @@ class Device:
             self.planes.pop(next(iter(self.planes)))
         return known[1]
 
-    def halve_tiles(self) -> int:
-        """After the device ran out of memory: smaller tiles; their new size."""
+    def halve_tiles(self) -> tuple[int, int]:
+        """After the device ran out of memory: the size of tiles so far, and from now on (not below 64)."""
         model = self._need_model()
-        self.core = max(64, (self.core or backend_for(model.device).core) // 2)
+        before = self.core or backend_for(model.device).core
+        self.core = max(SMALLEST_TILE, before // 2)
         self.planes.clear()
         if model.device.type == "cuda":
             torch.cuda.empty_cache()
-        return self.core
+        return before, self.core
 
     def learn(self, corrections: Sequence[Correction], control: Control) -> Iterator[TrainStep | WeightsChanged]:
         """Learn from the corrections until there is nothing new to learn."""
-        return fine_tune(self._need_model(), corrections, control=control)
+        model = self._need_model()
+        for event in fine_tune(model, corrections, control=control):
+            if isinstance(event, TrainStep) and event.kept:
+                # the engine counts on from the version in use; after going back, that number is taken
+                self.newest = model.version = max(self.newest + 1, model.version)
+            yield event
 
     def weights(self) -> bytes:
         """The model in use as the content of a file."""
@@ -142,7 +152,8 @@ class Device:
         return self.model
 
 
-def once(work: Callable[[], None]) -> Iterator[None]:
-    """A job of one piece that gives no event."""
-    work()
-    yield from ()
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device, or the computer, had not enough memory."""
+    lacks_memory = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+    # what torch says of the computer's own memory is a RuntimeError like any other
+    return lacks_memory or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -13,70 +17,138 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_unet.core.corrections import Edit
-from napari_unet.core.errors import UNetLiveError
+from napari_unet.core.errors import ProjectError, UNetLiveError
 from napari_unet.core.events import TrainStep, WeightsChanged
 from napari_unet.session.disk import Disk
+from napari_unet.session.ledger import Entry
 from napari_unet.session.picture import Picture
 from napari_unet.session.state import Version
+from napari_unet.session.telling import tell
 from napari_unet.store.places import default_folder, is_project
 from napari_unet.store.project import Project
 from napari_unet.store.records import PictureRecord, VersionRecord
 
 Event = TrainStep | WeightsChanged
+OPEN_WAIT = 2.0
+"""Seconds that opening another project waits for the writes of the one before."""
+CHANGES_WAITING = 20
+"""Changes of the model, most of them whole files, that wait at most while nothing can be written."""
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Draft:
+    """A correction on its way to the disk.
+
+    Attributes
+    ----------
+    edits : list of Edit
+        Its parts: what teaches, and what is held out.
+    picture : Picture
+    entry : Entry or None
+        In the ledger; None for an undo.
+    written : int
+        How many parts are on disk.
+    """
+
+    edits: list[Edit]
+    picture: Picture
+    entry: Entry | None
+    written: int = 0
 
 
 class Keeper:
     """Keeps corrections, masks, versions and the curve of a session, and brings them back.
 
+    What could not be written stays here, and is tried again with whatever comes next, and after a while.
+
     Parameters
     ----------
-    on_state : callable
-        Called with (number of writes that wait, sentence of the last failure or '').
+    on_change : callable
+        Called when `waiting` or `problem` may have changed.
     on_kept : callable
-        Called in the disk's thread with each edit that is on disk now: it may be learnt.
+        Called in the disk's thread with each correction that is on disk now: it may be learnt.
+    on_refused : callable
+        Called with the sentence of what failed for another reason than the disk.
     """
 
-    def __init__(self, on_state: Callable[[int, str], None], on_kept: Callable[[Edit], None]) -> None:
+    def __init__(
+        self,
+        on_change: Callable[[], object],
+        on_kept: Callable[[Draft], object],
+        on_refused: Callable[[str], object],
+    ) -> None:
         self.project: Project | None = None
-        self._disk = Disk(on_state)
-        self._on_kept = on_kept
-        self._unkept: deque[tuple[Edit, Picture]] = deque()
+        self.problem = ""
+        self._on_change, self._on_kept, self._on_refused = on_change, on_kept, on_refused
+        self._model = ""
+        self._drafts: deque[Draft] = deque()
+        self._changes: deque[Callable[[Project], object]] = deque()
+        self._points: deque[dict[str, Any]] = deque()
+        self._masks: dict[str, npt.NDArray[np.int32]] = {}
+        self._turn = threading.Lock()
+        self._disk = Disk(lambda error: on_refused(sentence_of(error)), self._when_idle)
 
     @property
     def read_only(self) -> str:
         """Why nothing can be saved, as a sentence; '' if it can."""
         return self.project.read_only_reason if self.project else ""
 
+    @property
+    def waiting(self) -> int:
+        """Number of things that are not on disk yet."""
+        return len(self._drafts) + len(self._changes) + len(self._points) + len(self._masks)
+
     def find(self, path: Path | None) -> Path | None:
         """The project that was begun for a picture, if there is one."""
         folder = default_folder(path)
         return folder if path is not None and is_project(folder) else None
 
-    def open(self, folder: Path) -> list[str]:
-        """Open the project in a folder, or begin one there; what was found damaged, as sentences."""
+    def open(self, folder: Path) -> bool:
+        """Open the project in a folder, or begin one there; False if it is the one that is open.
+
+        Raises
+        ------
+        ProjectError
+            If it is no project, cannot be read, or something of the one before is not saved yet.
+        """
+        is_done = self._disk.flush(OPEN_WAIT)
+        old = self.project
+        if old is not None and _is_same(folder, old.path):
+            return False
+        # corrections that no project could be begun for go into this one
+        if not is_done or (old is not None and self._drafts):
+            raise ProjectError(
+                f"The last corrections are not saved yet, so no other project is opened. "
+                f"{self.problem or 'Try again in a moment.'}"
+            )
         project = Project.open_or_create(folder)
-        self._disk.flush(2.0)
-        if self.project is not None:
-            self.project.close()
-        self.project = project
-        return list(project.problems)
+        with self._turn:
+            self.project, self.problem = project, ""
+            for left in (self._changes, self._points, self._masks):
+                left.clear()
+        if old is not None:
+            old.close()
+        self.save()
+        return True
 
     # --- bringing back -------------------------------------------------------
 
-    def restore(self, picture: Picture) -> list[Edit]:
-        """Bring back what the user said of a picture, and its masks; its edits, in order."""
-        if self.project is None:
-            return []
-        edits = [e for e in self.project.edits() if e.picture == picture.key and len(e.box.start) == picture.truth.ndim]
-        for edit in edits:
-            edit.apply(picture.truth, picture.taught)
-        picture.masks = self.project.load_masks(picture.key, picture.source.shape)
-        if picture.masks is None and edits:
-            picture.masks = np.zeros(picture.source.shape, np.int32)
-        if picture.masks is not None:
-            known = picture.taught != 0
-            picture.masks[known] = picture.truth[known]
-        return edits
+    def edits(self) -> Iterator[Edit]:
+        """All edits of the project, in their order."""
+        return self.project.edits() if self.project else iter(())
+
+    def drafts(self) -> list[Draft]:
+        """What is not on disk yet."""
+        return list(self._drafts)
+
+    def problems(self) -> list[str]:
+        """What was found damaged in the project so far, as sentences."""
+        return list(self.project.problems) if self.project else []
+
+    def masks_of(self, picture: Picture) -> npt.NDArray[np.int32] | None:
+        """The label layer that was saved for a picture; None if none was."""
+        return self.project.load_masks(picture.key, picture.source.shape) if self.project else None
 
     def versions(self) -> tuple[Version, ...]:
         """The versions of the model in the project."""
@@ -91,80 +163,179 @@ class Keeper:
 
     # --- keeping -------------------------------------------------------------
 
-    def keep_edit(self, edit: Edit, picture: Picture) -> None:
-        """Write an edit; until that succeeds it is tried again with every later one."""
-        self._unkept.append((edit, picture))
-        self._disk.submit(self._write_edits)
-
-    def retry(self) -> None:
-        """Try again to write what could not be written."""
-        if self._unkept:
-            self._disk.submit(self._write_edits)
-
-    def _write_edits(self) -> None:
-        """Write the edits that are not on disk, in their order."""
-        while self._unkept:
-            edit, picture = self._unkept[0]
-            project = self._begin(picture)
-            if not project.read_only:
-                project.add_edit(edit)
-            self._unkept.popleft()
-            self._on_kept(edit)
-
-    def _begin(self, picture: Picture) -> Project:
-        """The project, begun now if there is none, that knows this picture."""
-        if self.project is None:
-            self.project = Project.open_or_create(default_folder(Path(picture.path) if picture.path else None))
-        if picture.key not in self.project.pictures and not self.project.read_only:
-            shape = tuple(picture.source.shape)
-            self.project.add_picture(PictureRecord(picture.key, picture.name, picture.path, shape, picture.channels))
-        return self.project
+    def keep_edits(self, edits: list[Edit], picture: Picture, entry: Entry | None) -> None:
+        """Write a correction; a project is begun for the first one."""
+        self._drafts.append(Draft(edits, picture, entry))
+        self.save()
 
     def keep_masks(self, picture: Picture, masks: npt.NDArray[np.int32]) -> None:
         """Write a copy of a label layer, if there is a project."""
-        self._write(lambda project: project.save_masks(picture.key, masks))
+        with self._turn:
+            if self._may_write():
+                self._masks[picture.key] = masks
+        self.save()
 
-    def keep_version(self, data: bytes, change: WeightsChanged, learnt: int) -> None:
-        """Write a version of the model."""
-        record = VersionRecord(change.version, change.score_after, learnt, time.time())
-        self._write(lambda project: project.save_model(data, record))
+    def keep_version(self, data: bytes, change: WeightsChanged, project: Project | None) -> None:
+        """Write a version of the model into the project it was trained in, unless another one is open by now."""
+        record = VersionRecord(change.version, change.score_after, change.learnt, time.time())
+        if len(self._changes) < CHANGES_WAITING:
+            self._keep_change(lambda now: now.save_model(data, record), project)
 
-    def keep_points(self, events: list[Event]) -> None:
-        """Add to the learning curve."""
-        points = [{"type": type(event).__name__, **asdict(event)} for event in events]
-        self._write(lambda project: project.append_curve(points))
+    def keep_points(self, events: list[Event], project: Project | None) -> None:
+        """Add to the learning curve of the project it belongs to, unless another one is open by now."""
+        with self._turn:
+            if self._may_write() and project is self.project:
+                self._points.extend({"type": type(event).__name__, **asdict(event)} for event in events)
+        self.save()
 
     def use_version(self, number: int) -> None:
         """Note which version is in use."""
-        self._write(lambda project: project.use_version(number))
+        self._keep_change(lambda now: now.use_version(number), self.project)
 
     def begin_model(self, name: str) -> None:
-        """Note that the project goes on from another model."""
-        self._write(lambda project: project.begin_model(name))
+        """Note that the project goes on from another model; one that is begun later starts with it."""
+        self._model = name
+        self._keep_change(lambda now: now.begin_model(name), self.project)
 
-    def _write(self, write: Callable[[Project], Any]) -> None:
-        """Do a write in turn, if there is a project that may be written."""
+    def _keep_change(self, change: Callable[[Project], object], project: Project | None) -> None:
+        """Write a change of the model's history in turn, if the project may be written and is still the one."""
+        with self._turn:
+            if self._may_write() and project is self.project:
+                self._changes.append(change)
+        self.save()
 
-        def now() -> None:
-            if self.project is not None and not self.project.read_only:
-                write(self.project)
+    def _may_write(self) -> bool:
+        """Whether there is a project, and not for reading only."""
+        return self.project is not None and not self.project.read_only
 
-        self._disk.submit(now)
+    def save(self) -> None:
+        """Write what waits, also what could not be written before."""
+        if self.waiting:
+            self._disk.submit(self._write)
+        self._on_change()
 
     def do(self, work: Callable[[], None]) -> None:
         """Do other slow work (reading pictures) in the disk's thread, in turn."""
         self._disk.submit(work)
 
     def flush(self, timeout: float) -> bool:
-        """Wait until everything handed in is written; whether it was in time."""
+        """Wait until everything handed in is done; whether it was in time."""
         return self._disk.flush(timeout)
 
     def close(self, timeout: float) -> bool:
-        """Write what waits, and let another window have the project; whether all was written."""
-        done = self._disk.close(timeout) and not self._unkept
+        """Write what waits, and let another window have the project; whether all was written in time.
+
+        A disk that is slower goes on in its thread until all is written, and then lets the project go.
+        """
+        self._disk.submit(self._finish)
+        return self._disk.close(timeout) and not self._drafts
+
+    # --- in the disk's thread ------------------------------------------------
+
+    def _when_idle(self) -> None:
+        """Try again what failed, and show other machines that this window still runs."""
+        if self.waiting:
+            self._write()
+        elif self.project is not None:
+            self.project.refresh_lock()
+
+    def _finish(self) -> None:
+        """The last of all."""
+        self._write()
+        if self._drafts:
+            _log.error("%d corrections could not be saved: %s", len(self._drafts), self.problem)
         if self.project is not None:
             self.project.close()
-        return done
+
+    def _write(self) -> None:
+        """Write all that waits, corrections first."""
+        kept: list[Draft] = []
+        try:
+            self._write_drafts(kept)
+            if self.project is not None and not self.project.read_only:
+                self._write_changes(self.project)
+                self._write_points(self.project)
+                self._write_masks(self.project)
+        except Exception as error:  # noqa: BLE001  whatever it is, work goes on, and what was not written waits here
+            is_known = isinstance(error, UNetLiveError)
+            self.problem = str(error) if is_known else f"Saving failed ({type(error).__name__}: {error})."
+        else:
+            self.problem = ""
+        self._on_change()
+        for draft in kept:
+            tell(self._on_kept, draft)
+
+    def _write_drafts(self, kept: list[Draft]) -> None:
+        """Write the corrections, in their order."""
+        while self._drafts:
+            draft = self._drafts[0]
+            if self._attempt(partial(self._write_draft, draft)):
+                kept.append(draft)
+            self._drafts.popleft()
+
+    def _write_draft(self, draft: Draft) -> None:
+        """Write one correction; nothing if the project is for reading only, and it is learnt all the same."""
+        project = self._begin(draft.picture)
+        while draft.written < len(draft.edits):
+            if not project.read_only:
+                project.add_edit(draft.edits[draft.written])
+            draft.written += 1
+
+    def _begin(self, picture: Picture) -> Project:
+        """The project, begun now if there is none, that knows this picture."""
+        if self.project is None:
+            folder = _unused(default_folder(Path(picture.path) if picture.path else None))
+            project, name = Project.open_or_create(folder), self._model
+            with self._turn:
+                self.project = project
+                if name:
+                    self._changes.appendleft(lambda now: now.begin_model(name))
+        if picture.key not in self.project.pictures and not self.project.read_only:
+            shape = tuple(picture.source.shape)
+            self.project.add_picture(PictureRecord(picture.key, picture.name, picture.path, shape, picture.channels))
+        return self.project
+
+    def _write_changes(self, project: Project) -> None:
+        """Write what became of the model, in order."""
+        while self._changes:
+            self._attempt(partial(self._changes[0], project))
+            self._changes.popleft()
+
+    def _write_points(self, project: Project) -> None:
+        """Write the points of the curve."""
+        if points := list(self._points):
+            self._attempt(lambda: project.append_curve(points))
+            for _ in points:
+                self._points.popleft()
+
+    def _write_masks(self, project: Project) -> None:
+        """Write the label layers."""
+        for key, masks in list(self._masks.items()):
+            self._attempt(partial(project.save_masks, key, masks))
+            if self._masks.get(key) is masks:  # else newer ones have come
+                del self._masks[key]
+
+    def _attempt(self, write: Callable[[], object]) -> bool:
+        """Whether a write was done. What the disk refuses is raised and tried again; what cannot be done, only said."""
+        try:
+            write()
+        except UNetLiveError as error:
+            if isinstance(error.__cause__, OSError):
+                raise
+            self._on_refused(str(error))
+            return False
+        return True
+
+
+def _is_same(folder: Path, other: Path) -> bool:
+    """Whether two paths lead to one folder."""
+    return folder.absolute() == other or (folder.exists() and other.exists() and folder.samefile(other))
+
+
+def _unused(folder: Path) -> Path:
+    """The folder, or the first of its numbered siblings that is not there: works of two sessions are never mixed."""
+    names = (folder.with_name(f"{folder.stem}-{number}{folder.suffix}") for number in count(2))
+    return folder if not folder.exists() else next(name for name in names if not name.exists())
 
 
 def _event_of(point: dict[str, Any]) -> Event | None:

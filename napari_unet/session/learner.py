@@ -3,24 +3,66 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_unet.core.errors import ProjectError
 from napari_unet.core.events import Progress, TrainStep, WeightsChanged
 from napari_unet.session.keeper import Event, Keeper
+from napari_unet.session.ledger import Ledger
 from napari_unet.session.pool import Pool
-from napari_unet.session.state import Board, Version
+from napari_unet.session.state import Board, SessionState, Version
 from napari_unet.session.worker import BACKGROUND, FIRST, GpuWorker
 
 if TYPE_CHECKING:
     from napari_unet.engine.train import Control
     from napari_unet.session.jobs import Device, Loaded
+    from napari_unet.store.project import Project
 
 MODEL, LEARN = "model", "learn"
 LONGEST_HISTORY = 4000
-VERSIONS_IN_MEMORY = 10
-"""Versions that can be gone back to without a project, or before its disk has them."""
+VERSIONS_KEPT = 10
+"""Versions that can be gone back to, the first apart; as many as a project keeps."""
+
+
+@dataclass(frozen=True, eq=False)
+class Wish:
+    """The model that is wanted, or in use.
+
+    Attributes
+    ----------
+    name : str
+        A shipped name, or a file.
+    device : str
+    version : int
+    why : {'model', 'project', 'version', 'device'}
+        What was chosen: another model (its versions begin anew), a project with its versions, another
+        version, or another device alone.
+    """
+
+    name: str
+    device: str
+    version: int = 0
+    why: str = "model"
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A wish that has come true.
+
+    Attributes
+    ----------
+    asked, wish : Wish
+        As it was asked for, and as it was when its turn came.
+    loaded : Loaded
+    """
+
+    asked: Wish
+    wish: Wish
+    loaded: Loaded
 
 
 class Learner:
@@ -28,11 +70,10 @@ class Learner:
 
     Parameters
     ----------
-    worker, pool, keeper, board : GpuWorker, Pool, Keeper, Board
+    worker, pool, keeper, ledger, board : GpuWorker, Pool, Keeper, Ledger, Board
         Of the session.
     emit : callable
         Passes on TrainStep, WeightsChanged and Progress events.
-    device_name : str
     """
 
     def __init__(
@@ -40,18 +81,21 @@ class Learner:
         worker: GpuWorker,
         pool: Pool,
         keeper: Keeper,
+        ledger: Ledger,
         board: Board,
         emit: Callable[[Event | Progress], None],
-        device_name: str,
     ) -> None:
         self.history: list[Event] = []
-        self._worker, self._pool, self._keeper, self._board = worker, pool, keeper, board
+        self._worker, self._pool, self._keeper, self._ledger, self._board = worker, pool, keeper, ledger, board
         self._emit = emit
-        self._device_name, self._model_name = device_name, ""
         self._device: Device | None = None
         self._control: Control | None = None
-        self._learnt_when_begun = 0
         self._weights: dict[int, bytes] = {}
+        self._wish = self._in_use = Wish("", "auto")
+        self._is_on, self._is_paused, self._is_stopping, self._has_news = True, False, False, False
+        self._turn = threading.Lock()  # never held while anybody is told anything
+        self._round = 0
+        self._project: Project | None = None
 
     def device(self) -> Device:
         """What holds the model; made in the device thread, so that the window does not wait for torch."""
@@ -68,23 +112,18 @@ class Learner:
 
     # --- the model -----------------------------------------------------------
 
-    def use_model(self, name: str) -> None:
-        """Take another model; the versions begin anew from it."""
-        self._weights.clear()
-        self._keeper.begin_model(name)
-        self._board.update(versions=(Version(0, None, 0),), learnt=0)
-        self._model_name = name
-        self._go_to(0)
+    def use_model(self, name: str, device: str = "") -> None:
+        """Take another model; its versions begin anew. Nothing changes before it is loaded, or if that fails."""
+        self._want(lambda wish: Wish(name, device or wish.device))
 
     def use_device(self, name: str) -> None:
         """Go on on another device, with the same weights."""
-        self._device_name = name
-        self._go_to(self._board.state.version)
+        # if the model itself is still to be loaded, that stays the reason
+        self._want(lambda wish: replace(wish, device=name, why="device" if wish is self._in_use else wish.why))
 
     def revert(self, version: int) -> None:
         """Go back to an earlier version."""
-        self._keeper.use_version(version)
-        self._go_to(version)
+        self._want(lambda wish: replace(wish, version=version, why="version"))
 
     def take_project(self) -> None:
         """Take the versions, the curve and the model of the project that was just opened."""
@@ -92,102 +131,176 @@ class Learner:
         if project is None:
             return
         self.history = self._keeper.history()
-        versions = self._keeper.versions()
-        learnt = next((v.learnt for v in versions if v.number == project.current), 0)
-        self._board.update(versions=versions, learnt=learnt)
-        self._weights.clear()
-        if project.model or project.current:
-            self._model_name = project.model or self._model_name
-            self._go_to(project.current)
+        self._has_news = False
+        self._board.update(versions=self._keeper.versions())
+        self._want(lambda wish: Wish(project.model or wish.name, wish.device, project.current, "project"))
 
-    def _go_to(self, version: int) -> None:
-        """Load a version; what is being trained from another one ends."""
-        self._worker.cancel(LEARN)
-        self._rest()
-        name, device = self._model_name, self._device_name
+    def _want(self, choose: Callable[[Wish], Wish]) -> None:
+        """Load another model. What is being trained goes on until that is done."""
+        with self._turn:
+            wish = self._wish = choose(self._wish)
+            self._worker.submit(MODEL, lambda: self._load(wish), FIRST)
 
-        def start() -> Iterator[Loaded]:
-            if version == 0:
-                return self.device().load(name, device)
-            return self.device().load_bytes(self._bytes_of(version), device, version)
+    def _load(self, asked: Wish) -> Iterator[Taken]:
+        """The job of loading a model."""
+        device = self.device()
+        # a training may have taken over since another device was asked for
+        wish = replace(asked, version=self._in_use.version) if asked.why == "device" else asked
+        if wish.version == 0:
+            yield Taken(asked, wish, device.load(wish.name, wish.device))
+        else:
+            yield Taken(asked, wish, device.load_bytes(self._bytes_of(wish), wish.device, wish.version))
 
-        self._worker.submit(MODEL, start, FIRST)
-
-    def _bytes_of(self, version: int) -> bytes:
+    def _bytes_of(self, wish: Wish) -> bytes:
         """The file of a version, from memory or from the project."""
-        if version in self._weights:
-            return self._weights[version]
+        if wish.why != "project" and wish.version in self._weights:
+            return self._weights[wish.version]
         if self._keeper.project is None:
-            raise ProjectError(f"Version {version} of the model was not kept. Choose another version.")
-        return self._keeper.project.model_bytes(version)
+            raise ProjectError(f"Version {wish.version} of the model was not kept. Choose another version.")
+        return self._keeper.project.model_bytes(wish.version)
 
-    def on_loaded(self, loaded: Loaded) -> None:
-        """Another model, or another version of it, is in use (device thread)."""
-        card = loaded.card
-        versions = self._board.state.versions
-        learnt = next((v.learnt for v in versions if v.number == loaded.version), 0)
+    def on_taken(self, taken: Taken) -> bool:
+        """Another model, or another version of it, is in use (device thread); whether its weights are others."""
+        wish, card = taken.wish, taken.loaded.card
+        was_learning = self._worker.cancel(LEARN)
+        if was_learning:
+            self._end_bar()
+        with self._turn:
+            self._in_use = replace(wish, why="device")
+            if self._wish is taken.asked:
+                self._wish = self._in_use
+        self._note_choice(wish)
         self._board.update(
             model=card.name,
             kind=card.kind,
             classes=card.classes,
             diameter=card.diameter,
-            version=loaded.version,
-            learnt=learnt,
-            device=loaded.device,
-            devices=loaded.devices,
+            version=taken.loaded.version,
+            device=taken.loaded.device,
+            devices=taken.loaded.devices,
         )
+        self.count()
+        if wish.why == "device":
+            self._has_news |= was_learning  # it is to go on there
+        else:
+            # a model that is new here learns from what there is; one that was gone back to stays as it was
+            self._has_news = wish.why == "model" and self._board.state.corrections > 0
+        self.start_if_wanted()
+        self._show()
+        return wish.why != "device"
+
+    def _note_choice(self, wish: Wish) -> None:
+        """Versions, project and ledger follow the choice."""
+        if wish.why in ("model", "project"):
+            self._weights.clear()
+        project = self._keeper.project
+        is_unknown = project is not None and not project.model and not project.versions
+        if wish.why == "model" or (wish.why == "project" and is_unknown):
+            # a file is found again from wherever the program is started next
+            self._keeper.begin_model(str(Path(wish.name).absolute()) if Path(wish.name).suffix else wish.name)
+            self._board.update(versions=(Version(0, None, 0),))
+        elif wish.why == "version":
+            self._keeper.use_version(wish.version)
+        versions = self._board.state.versions
+        self.device().newest = max(version.number for version in versions)
+        if wish.why != "device":
+            self._ledger.go_back(next((v.learnt for v in versions if v.number == wish.version), 0))
+
+    def on_not_taken(self) -> None:
+        """A model could not be loaded (device thread): the one in use stays."""
+        with self._turn:
+            if self._in_use.name:
+                self._wish = self._in_use
+
+    def count(self) -> None:
+        """Show how many corrections there are, and how many of them are learnt."""
+
+        def counted(state: SessionState) -> SessionState:
+            corrections, pictures, learnt = self._ledger.counts()
+            return replace(state, corrections=corrections, pictures=pictures, learnt=learnt)
+
+        self._board.change(counted)
 
     # --- the training --------------------------------------------------------
 
     def switch(self, on: bool) -> None:
         """Switch learning on or off."""
-        if on:
-            self._board.update(learning="waiting")
-            self.start_if_wanted()
-        else:
-            self._worker.cancel(LEARN)
+        with self._turn:
+            # it ends by itself after the piece that runs: a take-over that has begun is still told
+            self._is_on, self._is_stopping = on, not on
+            if not on:
+                self._is_paused = False
+                self._has_news |= self._worker.is_busy(LEARN)
+                self._worker.pause(LEARN, False)
+        if not on:
             self._end_bar()
-            self._board.update(learning="off")
+        self._show()
+        self.start_if_wanted()
 
     def pause(self, paused: bool) -> None:
-        """Hold the training where it is, or let it go on."""
-        if self._worker.is_busy(LEARN):
-            self._worker.pause(LEARN, paused)
-            self._board.update(learning="paused" if paused else "learning")
+        """Hold the training where it is, and begin no other; or let it go on."""
+        with self._turn:
+            self._is_paused = paused and self._is_on
+            self._worker.pause(LEARN, self._is_paused)
+        self._show()
+        self.start_if_wanted()
 
     def now(self) -> None:
         """End the round that runs and let it take over, or start a training at once."""
-        if not self._worker.is_busy(LEARN):
-            self._start()
-            return
         self.pause(False)
         if self._control is not None:
             self._control.finish_round = True
+        self._start(at_once=True)
+
+    def on_kept(self) -> None:
+        """A correction is on disk and in the pool (disk thread)."""
+        self._has_news = True
+        self.start_if_wanted()
 
     def start_if_wanted(self) -> None:
         """Start a training if learning is on, none runs, and there is something new."""
-        state = self._board.state
-        if state.learning == "waiting" and state.corrections > state.learnt:
-            self._start()
+        self._start(at_once=False)
 
-    def _start(self) -> None:
-        """Start a training, if there is something to learn from."""
-        if self._worker.is_busy(LEARN) or all(correction.held_out for correction in self._pool):
-            return
-        self._worker.submit(LEARN, self._training, BACKGROUND)
-        self._board.update(learning="learning")
+    def _start(self, at_once: bool) -> None:
+        """Start a training, if none runs and there is something to learn from."""
+        with self._turn:
+            is_wanted = at_once or (self._is_on and not self._is_paused and self._has_news)
+            if not is_wanted or self._worker.is_busy(LEARN) or not self._pool.can_teach:
+                return
+            self._is_stopping = False
+            self._worker.submit(LEARN, self._training, BACKGROUND)
+        self._show()
+
+    def _show(self) -> None:
+        """Show whether it learns. Whoever changes one of the facts comes here afterwards, so the last one is right."""
+
+        def shown(state: SessionState) -> SessionState:
+            is_learning = self._worker.is_busy(LEARN) and not self._is_stopping
+            idle = "waiting" if self._is_on else "off"
+            return replace(state, learning="paused" if self._is_paused else "learning" if is_learning else idle)
+
+        self._board.change(shown)
 
     def _training(self) -> Iterator[Event]:
         """The training, begun in the device thread."""
         from napari_unet.engine.train import Control
 
         self._control = Control()
-        return self.device().learn(self._pool, self._control)
+        self._round = 0
+        self._project = self._keeper.project
+        for event in self.device().learn(self._pool, self._control):
+            yield event
+            is_taking_over = isinstance(event, TrainStep) and event.kept
+            if self._is_stopping and not is_taking_over:
+                return
 
     def on_step(self, step: TrainStep) -> None:
         """A piece of training is done (device thread)."""
-        if step.progress < 0.05:
-            self._learnt_when_begun = self._board.state.corrections
+        if self._is_of_another_project:
+            return
+        if step.round != self._round:
+            self._round, self._has_news = step.round, False
+            self._ledger.begin_round()
         if math.isfinite(step.loss) or step.kept is not None or step.skipped:
             self.history.append(step)
             del self.history[:-LONGEST_HISTORY]
@@ -195,33 +308,43 @@ class Learner:
         text = f"Learning from {self._board.state.corrections} corrections, round {step.round}"
         self._emit(Progress("learn", text, min(99, round(step.progress * 100)), 100))
         if step.kept is not None:
-            self._keeper.keep_points([step])
+            self._keeper.keep_points([step], self._project)
 
     def on_weights(self, change: WeightsChanged) -> None:
         """New weights have taken over (device thread)."""
-        learnt = self._learnt_when_begun
-        version = Version(change.version, change.score_after, learnt)
+        if self._is_of_another_project:
+            return
+        change = replace(change, learnt=self._ledger.take_over())
         data = self.device().weights()
         self._weights[change.version] = data
-        while len(self._weights) > VERSIONS_IN_MEMORY:
+        while len(self._weights) > VERSIONS_KEPT:
             self._weights.pop(min(self._weights))
-        self._keeper.keep_version(data, change, learnt)
-        self._keeper.keep_points([change])
+        self._keeper.keep_version(data, change, self._project)
+        self._keeper.keep_points([change], self._project)
         self.history.append(change)
-        versions = (*self._board.state.versions, version)
-        self._board.update(version=change.version, versions=versions, learnt=learnt)
+        first, *later = self._board.state.versions
+        later.append(Version(change.version, change.score_after, change.learnt))
+        self._board.update(version=change.version, versions=(first, *later[-VERSIONS_KEPT:]))
+        with self._turn:
+            is_last = self._wish is self._in_use
+            self._in_use = replace(self._in_use, version=change.version)
+            if is_last:
+                self._wish = self._in_use
+        self.count()
         self._emit(change)
 
-    def on_end(self) -> None:
-        """The training is through: nothing new to learn, or it failed (device thread)."""
-        self._end_bar()
-        self._rest()
-        self.start_if_wanted()
+    @property
+    def _is_of_another_project(self) -> bool:
+        """Whether another project was opened since the training began; its model is about to be loaded."""
+        return self._project is not self._keeper.project
 
-    def _rest(self) -> None:
-        """No training runs."""
-        if self._board.state.learning in ("learning", "paused"):
-            self._board.update(learning="waiting")
+    def on_end(self, failed: bool) -> None:
+        """The training is through: nothing new to learn, or it failed (device thread)."""
+        if failed:
+            self._has_news = False  # or the same failure would come again and again
+        self._end_bar()
+        self._show()
+        self.start_if_wanted()
 
     def _end_bar(self) -> None:
         """The bar of the training ends."""

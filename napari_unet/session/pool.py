@@ -3,36 +3,48 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import overload
 
-from napari_unet.core.corrections import HELD_OUT, TAUGHT, Correction
-from napari_unet.core.geometry import Box
+import numpy as np
+import numpy.typing as npt
+
+from napari_unet.core.corrections import HELD_OUT, TAUGHT, Correction, Edit
 from napari_unet.session.picture import Picture
+from napari_unet.session.sides import region_of, squares_of
 
-CELL = 128
-"""Side of the squares into which pictures are divided, in pixels; each is on one side of the split for ever."""
 CONTEXT = 96
-HELD_OUT_EVERY = 5
+"""Pixels around a square that are learnt with it, so that no object is cut."""
 
-Cell = tuple[str, tuple[int, ...]]
+Place = tuple[str, tuple[int, ...], bool]
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What of a picture is on disk, and so may be learnt.
+
+    A replay of its own: the main thread goes on writing into the arrays of the picture, which another
+    thread would read half written. Memory is taken only where something was set.
+    """
+
+    truth: npt.NDArray[np.int32]
+    taught: npt.NDArray[np.uint8]
 
 
 class Pool(Sequence[Correction]):
-    """A correction for each square of a picture in which the user set something.
+    """A correction for each square of a picture in which the user set something, and for each side of the split.
 
-    The squares decide which words of the user teach and which are held out to score: every fifth
-    new square is held out, whatever is set in it later. So a held-out object is never learnt by way
-    of another correction beside it.
+    Changed by the disk's thread alone, by edits that it has written; read by any.
     """
 
     def __init__(self) -> None:
-        self._sides: dict[Cell, bool] = {}
-        self._corrections: dict[Cell, Correction] = {}
+        self._said: dict[str, _Said] = {}
+        self._corrections: dict[Place, Correction] = {}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        """Number of squares with corrections."""
+        """Number of corrections."""
         return len(self._corrections)
 
     @overload
@@ -48,82 +60,78 @@ class Pool(Sequence[Correction]):
         with self._lock:
             return iter(list(self._corrections.values()))
 
-    def side_of(self, key: str, box: Box) -> bool:
-        """Whether what is set in `box` is held out; decided when its square is met for the first time."""
-        cell = _cell(key, box)
-        if cell not in self._sides:
-            number = len(self._sides)
-            self._sides[cell] = number % HELD_OUT_EVERY == HELD_OUT_EVERY - 1
-        return self._sides[cell]
+    @property
+    def can_teach(self) -> bool:
+        """Whether there is something to learn from, not only to score with."""
+        return any(not correction.held_out for correction in self)
 
-    def remember_side(self, key: str, box: Box, held_out: bool) -> None:
-        """Take the side of a square from an edit that was read back."""
-        self._sides.setdefault(_cell(key, box), held_out)
+    def take(self, picture: Picture, edits: Iterable[Edit]) -> None:
+        """Take edits in, in their order, and build anew what they change.
 
-    def update(self, picture: Picture, box: Box) -> None:
-        """Build the corrections anew that what was set in `box` changes. Reads the picture: not in the main thread."""
-        home = _cell(picture.key, box)
+        Raises
+        ------
+        ImageError
+            If the picture cannot be read there.
+        """
+        said = self._said.get(picture.key)
+        if said is None:
+            # zeros, not zeros_like: the system gives these memory only when they are written to
+            shape = picture.source.shape
+            said = self._said[picture.key] = _Said(np.zeros(shape, np.int32), np.zeros(shape, np.uint8))
+        squares: dict[tuple[int, ...], None] = {}
+        for edit in edits:
+            edit.apply(said.truth, said.taught)
+            near = edit.box.grow((CONTEXT, CONTEXT)).clip(said.truth.shape)
+            squares |= dict.fromkeys(squares_of(near))
+        for square in squares:
+            self._build(picture, square)
+
+    def read_back(self, picture: Picture, edits: Iterable[Edit]) -> None:
+        """Begin a picture anew with all its edits."""
+        self._said.pop(picture.key, None)
         with self._lock:
-            near = [cell for cell in self._corrections if cell[0] == picture.key and _meets(cell, picture, box)]
-        for cell in {home, *near}:
-            correction = _build(picture, cell, self._sides.get(cell, False))
-            with self._lock:
-                if correction is None:
-                    self._corrections.pop(cell, None)
-                else:
-                    self._corrections[cell] = correction
+            for place in [place for place in self._corrections if place[0] == picture.key]:
+                del self._corrections[place]
+        self.take(picture, edits)
 
     def rebuild(self, pictures: Mapping[str, Picture]) -> None:
         """Build all corrections anew: pictures are read with other channels, or at another size."""
-        with self._lock:
-            cells = list(self._corrections)
-        for cell in cells:
-            picture = pictures.get(cell[0])
-            if picture is not None:
-                self.update(picture, _region(cell, picture))
+        for key, square in dict.fromkeys(place[:2] for place in list(self._corrections)):
+            if key in pictures:
+                self._build(pictures[key], square)
 
     def forget(self) -> None:
         """Begin anew."""
+        self._said.clear()
         with self._lock:
             self._corrections.clear()
-            self._sides.clear()
+
+    def _build(self, picture: Picture, square: tuple[int, ...]) -> None:
+        """Build what one square teaches, and what it holds out."""
+        said = self._said[picture.key]
+        inner = said.taught[region_of(square).clip(said.taught.shape).slices]
+        for side, held_out in ((TAUGHT, False), (HELD_OUT, True)):
+            place = (picture.key, square, held_out)
+            correction = _correction(picture, said, square, side) if (inner == side).any() else None
+            with self._lock:
+                if correction is None:
+                    self._corrections.pop(place, None)
+                else:
+                    self._corrections[place] = correction
 
 
-def _cell(key: str, box: Box) -> Cell:
-    """The square in which the middle of a box lies."""
-    lead = len(box.start) - 2
-    return key, tuple(int(c) for c in box.center[:lead]) + tuple(int(c) // CELL for c in box.center[lead:])
-
-
-def _region(cell: Cell, picture: Picture) -> Box:
-    """A square of a picture with its surroundings."""
-    index = cell[1]
-    lead = len(index) - 2
-    start = index[:lead] + tuple(i * CELL for i in index[lead:])
-    stop = tuple(i + 1 for i in index[:lead]) + tuple((i + 1) * CELL for i in index[lead:])
-    return Box(start, stop).grow((CONTEXT, CONTEXT)).clip(picture.source.shape)
-
-
-def _meets(cell: Cell, picture: Picture, box: Box) -> bool:
-    """Whether the region of a square meets a box."""
-    return not _region(cell, picture).intersect(box).is_empty
-
-
-def _build(picture: Picture, cell: Cell, held_out: bool) -> Correction | None:
-    """The correction of one square; None if nothing is set there (any more)."""
-    region = _region(cell, picture)
-    trusted = picture.taught[region.slices] == (HELD_OUT if held_out else TAUGHT)
-    if not trusted.any():
-        return None
+def _correction(picture: Picture, said: _Said, square: tuple[int, ...], side: int) -> Correction:
+    """A square with its surroundings, as far as it is on one side of the split."""
+    region = region_of(square).grow((CONTEXT, CONTEXT)).clip(said.truth.shape)
     flat = region.shape[-2:]
     source = picture.reading
     image = source.read(region)
     return Correction(
         image.reshape(len(image), *flat),
-        picture.truth[region.slices].reshape(flat).copy(),
-        trusted.reshape(flat),
+        said.truth[region.slices].reshape(flat).copy(),
+        (said.taught[region.slices] == side).reshape(flat),
         source.limits(),
-        held_out=held_out,
+        held_out=side == HELD_OUT,
         scale=picture.scale,
         channels_first=True,
     )

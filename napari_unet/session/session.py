@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import time
+import logging
+import threading
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,20 +14,25 @@ import numpy.typing as npt
 from psygnal import Signal
 
 from napari_unet.core.corrections import Edit
+from napari_unet.core.errors import UNetLiveError
 from napari_unet.core.events import Prediction, Progress, TrainStep, WeightsChanged
 from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
 from napari_unet.core.instances import InstanceSettings
-from napari_unet.session.keeper import Event, Keeper, sentence_of
-from napari_unet.session.learner import LEARN, MODEL, Learner
+from napari_unet.session.keeper import Draft, Event, Keeper, sentence_of
+from napari_unet.session.learner import LEARN, Learner, Taken
+from napari_unet.session.ledger import Ledger
 from napari_unet.session.picture import Picture
 from napari_unet.session.pool import Pool
 from napari_unet.session.state import Board, SessionState, Version
+from napari_unet.session.teaching import Teaching
+from napari_unet.session.telling import tell
 from napari_unet.session.worker import BACKGROUND, INTERACTIVE, GpuWorker
 
 __all__ = ["Picture", "Session", "SessionState", "Version"]
 
 PREDICT = "predict"
+_log = logging.getLogger(__name__)
 
 
 class Session:
@@ -57,15 +63,17 @@ class Session:
         self.pictures: dict[str, Picture] = {}
         self.settings = InstanceSettings()
         self._diameter: float | None = None
-        self._request, self._watched = 0, ""
-        self._edits: dict[str, int] = {}
+        self._request, self._answered, self._watched = 0, 0, ""
+        self._asking = threading.Lock()
+        self._told: set[str] = set()
         self._is_closed = False
         self._board = Board(self.state_changed.emit)
-        self._pool = Pool()
-        self._keeper = Keeper(self._on_disk, self._on_kept)
+        self._ledger, pool = Ledger(), Pool()
+        self._keeper = Keeper(self._show_saved, self._on_kept, self._fail)
+        self._teaching = Teaching(self._keeper, pool, self._ledger, self._fail)
         self._worker = GpuWorker(self._on_event, self._on_end, lambda active: self._learner.before_piece(active))
-        self._learner = Learner(self._worker, self._pool, self._keeper, self._board, self._emit, device)
-        self._learner.use_model(model)
+        self._learner = Learner(self._worker, pool, self._keeper, self._ledger, self._board, self._emit)
+        self._learner.use_model(model, device)
 
     @property
     def state(self) -> SessionState:
@@ -93,11 +101,11 @@ class Session:
         if key in self.pictures:
             return self.pictures[key]
         truth, taught = np.zeros(source.shape, np.int32), np.zeros(source.shape, np.uint8)
-        picture = Picture(key, name, source, truth, taught, path=str(path or ""))
+        picture = Picture(key, name, source, truth, taught, scale=self._scale, path=str(path or ""))
         if self._keeper.project is None and (folder := self._keeper.find(path)) is not None:
             self._open_folder(folder)
-        self.pictures[key] = picture
         self._restore(picture)
+        self.pictures[key] = picture
         return picture
 
     def close_picture(self, key: str) -> None:
@@ -109,15 +117,8 @@ class Session:
 
     def _restore(self, picture: Picture) -> None:
         """Bring back what the project knows of a picture."""
-        edits = self._keeper.restore(picture)
-        undone = sum(edit.taught is not None for edit in edits)
-        self._edits[picture.key] = max(0, len(edits) - 2 * undone)
-        for edit in edits:
-            if edit.taught is None:
-                self._pool.remember_side(edit.picture, edit.box, edit.held_out)
-        for edit in edits:
-            self._keeper.do(partial(self._pool.update, picture, edit.box))
-        self._count()
+        self._teaching.restore(picture)
+        self._tell_problems()
 
     # --- predicting ----------------------------------------------------------
 
@@ -135,8 +136,11 @@ class Session:
 
     def cancel(self) -> None:
         """Stop predicting."""
-        if self._worker.cancel(PREDICT):
-            self._end_prediction()
+        with self._asking:
+            self._answered = 0
+            was_predicting = self._worker.cancel(PREDICT)
+        if was_predicting:
+            self._show_predicting()
 
     def rebuild(self, settings: InstanceSettings) -> None:
         """New thresholds: build the objects again from the outputs already computed."""
@@ -146,80 +150,81 @@ class Session:
     def use_channels(self, key: str, channels: tuple[int, ...] | None) -> None:
         """Which channels of the picture the model reads; None: all."""
         self.pictures[key].channels = channels
-        self._keeper.do(partial(self._pool.rebuild, dict(self.pictures)))
+        self._teaching.rebuild(self.pictures)
 
     def use_diameter(self, diameter: float | None) -> None:
         """Object diameter in the picture, in pixels; None: leave the picture's scale as it is."""
         self._diameter = diameter
         self._rescale()
 
+    @property
+    def _scale(self) -> float:
+        """Size of the network's pixels, in pixels of the pictures."""
+        return self.state.diameter / self._diameter if self._diameter else 1.0
+
     def _rescale(self) -> None:
         """Pictures are read at another size."""
-        scale = self.state.diameter / self._diameter if self._diameter else 1.0
-        changed = [picture for picture in self.pictures.values() if picture.scale != scale]
+        scale = self._scale
+        changed = [picture for picture in list(self.pictures.values()) if picture.scale != scale]
         for picture in changed:
             picture.scale = scale
         if changed:
-            self._keeper.do(partial(self._pool.rebuild, dict(self.pictures)))
+            self._teaching.rebuild(self.pictures)
 
     def _submit_prediction(self) -> None:
         """Hand in the prediction of the picture that is watched."""
         picture = self.pictures.get(self._watched)
         if picture is None:
             return
-        self._request += 1
-        job = partial(self._prediction, picture, self._request, self.settings, self._diameter)
-        self._board.update(predicting=True)
-        self._worker.submit(PREDICT, job, INTERACTIVE)
+        with self._asking:
+            self._request += 1
+            self._answered = self._request
+            self._worker.submit(PREDICT, partial(self._prediction, picture, self._request), INTERACTIVE)
+        self._show_predicting()
 
-    def _prediction(self, picture: Picture, number: int, settings: InstanceSettings, diameter: float | None) -> Any:
+    def _prediction(self, picture: Picture, number: int) -> Any:
         """A prediction, begun in the device thread."""
         from napari_unet.session.jobs import Request
 
-        return self._learner.device().predict(Request(picture, number, settings, diameter))
+        return self._learner.device().predict(Request(picture, number, self.settings, self._diameter))
 
-    def _end_prediction(self) -> None:
-        """The bar ends."""
-        self._board.update(predicting=False)
-        self.progressed.emit(Progress("predict", "", 1, 1))
+    def _show_predicting(self) -> None:
+        """Show whether it predicts: looked at when it is shown, so the last one to come here is right."""
+        self._board.change(lambda state: replace(state, predicting=self._worker.is_busy(PREDICT)))
+        self._end_bar()
+
+    def _end_bar(self) -> None:
+        """End the bar, unless something is predicted."""
+        if not self._worker.is_busy(PREDICT):
+            tell(self.progressed.emit, Progress("predict", "", 1, 1))
 
     # --- corrections ---------------------------------------------------------
 
     def add_edit(self, edit: Edit) -> None:
         """Keep what the user set: in memory now, on disk next, in training after that.
 
-        On which side of the split it is, is decided here; what the edit says of it does not count.
+        On which side of the split it is, and its time, are decided here; what the edit says of them does not count.
         """
-        picture = self.pictures[edit.picture]
-        edit = replace(edit, held_out=self._pool.side_of(edit.picture, edit.box))
-        self._edits[edit.picture] = self._edits.get(edit.picture, 0) + 1
-        self._keep(edit, picture)
+        self._teaching.add(edit, self.pictures[edit.picture])
+        self._learner.count()
 
     def withdraw(self, key: str, box: Box, labels: npt.NDArray[np.int32], taught: npt.NDArray[np.uint8]) -> None:
-        """An undo: put `labels` and `taught` back as they were in `box`."""
-        everywhere = np.ones(box.shape, bool)
-        self._edits[key] = max(0, self._edits.get(key, 0) - 1)
-        self._keep(Edit(key, box, labels, everywhere, "undo", time=time.time(), taught=taught), self.pictures[key])
+        """Take back the newest correction with this box: put `labels` and `taught` back as they were there.
 
-    def _keep(self, edit: Edit, picture: Picture) -> None:
-        """Take an edit over, and hand it to the disk."""
-        edit.apply(picture.truth, picture.taught)
-        self._count(saved=False)
-        self._keeper.keep_edit(edit, picture)
+        Voxels that the correction did not set, or that were set again after it, stay as they are.
+        """
+        self._teaching.withdraw(self.pictures[key], box, labels, taught)
+        self._learner.count()
 
-    def _count(self, **changes: Any) -> None:
-        """Count the corrections."""
-        counts = [n for n in self._edits.values() if n]
-        self._board.update(corrections=sum(counts), pictures=len(counts), **changes)
+    def corrections_in(self, key: str) -> int:
+        """How many corrections a picture has."""
+        return self._ledger.count_in(key)
 
-    def _on_kept(self, edit: Edit) -> None:
-        """An edit is on disk (disk thread): it may be learnt."""
-        picture = self.pictures.get(edit.picture)
-        if picture is not None:
-            self._pool.update(picture, edit.box)
-        project = self._keeper.project
-        self._board.update(project=project.path if project else None, read_only=self._keeper.read_only)
-        self._learner.start_if_wanted()
+    def _on_kept(self, draft: Draft) -> None:
+        """A correction is on disk (disk thread): it may be learnt."""
+        self._show_project()
+        if self._teaching.take(draft):
+            self._learner.on_kept()
 
     # --- learning, model and device ------------------------------------------
 
@@ -267,18 +272,33 @@ class Session:
         ProjectError
             If it is no project, or cannot be read.
         """
-        self._open_folder(path)
-        self._pool.forget()
-        for picture in self.pictures.values():
-            picture.truth[...], picture.taught[...] = 0, 0
-            self._restore(picture)
+        if self._open_folder(path):
+            for picture in self.pictures.values():
+                picture.truth[...], picture.taught[...] = 0, 0
+                self._restore(picture)
 
-    def _open_folder(self, path: Path) -> None:
-        """Open a project, and take its model and its curve."""
-        for problem in self._keeper.open(path):
-            self.failed.emit(problem)
-        self._board.update(project=path, read_only=self._keeper.read_only)
+    def _open_folder(self, path: Path) -> bool:
+        """Open a project, and take its model and its curve; False if it is open already."""
+        if not self._keeper.open(path):
+            return False
+        self._teaching.begin_project()
+        self._tell_problems()
+        self._show_project()
         self._learner.take_project()
+        self._learner.count()
+        return True
+
+    def _show_project(self) -> None:
+        """Show where the project is, and whether it may be written."""
+        project = self._keeper.project
+        self._board.update(project=project.path if project else None, read_only=self._keeper.read_only)
+
+    def _tell_problems(self) -> None:
+        """Tell what was found damaged, each once."""
+        for problem in self._keeper.problems():
+            if problem not in self._told:
+                self._told.add(problem)
+                self._fail(problem)
 
     def keep_masks(self, key: str, masks: npt.NDArray[np.int32]) -> None:
         """Save the label layer (a copy, taken by the caller), so that tomorrow starts with it."""
@@ -287,7 +307,7 @@ class Session:
 
     def save_again(self) -> None:
         """Try again to save what could not be saved."""
-        self._keeper.retry()
+        self._keeper.save()
 
     # --- the rest ------------------------------------------------------------
 
@@ -304,32 +324,47 @@ class Session:
 
     # --- what the threads say ------------------------------------------------
 
+    def _fail(self, sentence: str) -> None:
+        """Tell the user what went wrong."""
+        tell(self.failed.emit, sentence)
+
+    def _show_saved(self) -> None:
+        """Show whether everything is on disk."""
+        keeper = self._keeper
+        self._board.change(lambda state: replace(state, saved=keeper.waiting == 0, save_problem=keeper.problem))
+
     def _emit(self, event: Event | Progress) -> None:
         """Pass on an event of the training."""
         if isinstance(event, TrainStep):
-            self.stepped.emit(event)
+            tell(self.stepped.emit, event)
         elif isinstance(event, WeightsChanged):
-            self.weights_changed.emit(event)
+            tell(self.weights_changed.emit, event)
             self._submit_prediction()
         else:
-            self.progressed.emit(event)
+            tell(self.progressed.emit, event)
 
     def _on_event(self, job: str, event: Any) -> None:
         """A piece of work is done (device thread)."""
-        if isinstance(event, Prediction):
-            self.prediction_ready.emit(event)
-            self._yield_to_training(event)
-        elif isinstance(event, TrainStep):
+        if isinstance(event, TrainStep):
             self._learner.on_step(event)
         elif isinstance(event, WeightsChanged):
             self._learner.on_weights(event)
-        elif isinstance(event, Progress):
-            self.progressed.emit(event)
-        elif job == MODEL:
-            self._learner.on_loaded(event)
+        elif isinstance(event, Taken):
+            is_other = self._learner.on_taken(event)
             self._rescale()
-            if self.state.predicting or event.version:
+            if is_other or self.state.predicting:
                 self._submit_prediction()
+        else:
+            self._on_predicted(event)
+
+    def _on_predicted(self, event: Prediction | Progress) -> None:
+        """A tile is done, or a part of the work for it."""
+        if isinstance(event, Progress):
+            tell(self.progressed.emit, event)
+            self._end_bar()  # if it was cancelled this moment, the bar must not come back
+        elif event.request == self._answered:
+            tell(self.prediction_ready.emit, event)
+            self._yield_to_training(event)
 
     def _yield_to_training(self, event: Prediction) -> None:
         """Tiles out of view take turns with the training."""
@@ -337,30 +372,29 @@ class Session:
         if picture is not None and picture.view is not None and event.core.intersect(picture.view).is_empty:
             self._worker.prioritize(PREDICT, BACKGROUND)
 
-    def _on_end(self, job: str, error: BaseException | None) -> None:
+    def _on_end(self, job: str, error: Exception | None) -> None:
         """A job is through, or failed (device thread)."""
-        if job == PREDICT and error is not None and self._try_smaller_tiles(error):
-            return
         if error is not None:
-            self.failed.emit(sentence_of(error))
+            self._on_error(job, error)
         if job == PREDICT:
-            self._end_prediction()
+            self._show_predicting()
         elif job == LEARN:
-            self._learner.on_end()
+            self._learner.on_end(error is not None)
+        elif error is not None:
+            self._learner.on_not_taken()
 
-    def _try_smaller_tiles(self, error: BaseException) -> bool:
-        """Whether the device ran out of memory, and the prediction begins again with smaller tiles."""
-        from napari_unet.session.jobs import OutOfMemory
+    def _on_error(self, job: str, error: Exception) -> None:
+        """Say why a job failed; a prediction that lacked memory begins again with smaller tiles."""
+        from napari_unet.session.jobs import is_out_of_memory
 
-        if not isinstance(error, OutOfMemory):
-            return False
-        core = self._learner.device().halve_tiles()
-        if core <= 64:
-            return False
-        self.failed.emit(f"Not enough memory on the device for tiles of {2 * core}: using {core}.")
-        self._submit_prediction()
-        return True
-
-    def _on_disk(self, waiting: int, problem: str) -> None:
-        """A write is through, or failed (disk thread)."""
-        self._board.update(saved=waiting == 0 and not problem, save_problem=problem)
+        if not is_out_of_memory(error):
+            if not isinstance(error, UNetLiveError):  # a mistake of ours: all that helps to find it
+                _log.error("The job '%s' failed", job, exc_info=error)
+            self._fail(sentence_of(error))
+            return
+        before, now = self._learner.device().halve_tiles() if job == PREDICT else (0, 0)
+        if now < before:
+            self._fail(f"Not enough memory on the device for tiles of {before}: using {now}.")
+            self._submit_prediction()
+        else:
+            self._fail("There is not enough memory for this. Close other programs, or choose another device.")

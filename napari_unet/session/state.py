@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from napari_unet.session.telling import tell
+
 
 @dataclass(frozen=True)
 class Version:
@@ -82,24 +84,57 @@ class SessionState:
 
 
 class Board:
-    """Holds the state; every part of a session reads it here, and changes it here.
+    """Holds the state; every part of a session reads it here, and changes it here, from any thread.
 
     Parameters
     ----------
     changed : callable
-        Told of each new state, in the thread that made it.
+        Told of the state after it changed: in the order of the changes and by one thread at a time, never
+        while a lock is held. Of changes that follow each other closely only the last may be told.
     """
 
     def __init__(self, changed: Callable[[SessionState], object]) -> None:
         self.state = SessionState()
         self._changed = changed
+        self._told = self.state
+        self._is_telling = False
         self._turn = threading.Lock()
 
-    def update(self, **changes: Any) -> None:
-        """Change some facts, and say so unless nothing differs."""
+    def update(self, **facts: Any) -> bool:
+        """Change some facts, and say so unless nothing differs; whether something does."""
+        return self.change(lambda state: replace(state, **facts))
+
+    def change(self, change: Callable[[SessionState], SessionState]) -> bool:
+        """Change the state depending on what it is now; whether something differs.
+
+        Parameters
+        ----------
+        change : callable
+            Gives the new state. Nobody else changes the state meanwhile, so it may look at a thing whose
+            owner comes here after each change of it: the last one who looks sees it as it is.
+        """
         with self._turn:
-            state = replace(self.state, **changes)
+            state = change(self.state)
             if state == self.state:
-                return
+                return False
             self.state = state
-        self._changed(state)
+        self._tell()
+        return True
+
+    def _tell(self) -> None:
+        """Say what has not been said, unless another thread is at it: that one goes on until all is said."""
+        with self._turn:
+            if self._is_telling:
+                return
+            self._is_telling = True
+        while (state := self._next_news()) is not None:
+            tell(self._changed, state)
+
+    def _next_news(self) -> SessionState | None:
+        """The state, if it has not been told."""
+        with self._turn:
+            if self._told is self.state:
+                self._is_telling = False
+                return None
+            self._told = self.state
+            return self.state

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
+
+from napari_unet.session.telling import tell
 
 FIRST, INTERACTIVE, BACKGROUND = 0, 1, 2
 ACTIVE_FOR = 1.5
@@ -30,7 +33,7 @@ class _Job:
 
 
 class GpuWorker:
-    """Runs jobs piece by piece: what others need first; then interactive ones, the newest first; then background ones in turn.
+    """Runs jobs piece by piece: FIRST ones, then interactive ones, the newest first, then background ones in turn.
 
     A job is an iterator; one `next()` is one piece and gives one event. Between two pieces anything
     may be paused, cancelled or replaced, and nothing else is ever half done.
@@ -38,18 +41,20 @@ class GpuWorker:
     Parameters
     ----------
     on_event : callable
-        Called in this thread with (job name, event).
+        Called in this thread with (job name, event); not for a job that was cancelled or replaced meanwhile.
     on_end : callable
         Called in this thread with (job name, error or None) when a job is through or failed. An
         error ends its job, not the thread.
     before : callable
         Called in this thread before each piece with whether the user is active.
+
+    What these three raise is told like an uncaught error of a thread, and the thread goes on.
     """
 
     def __init__(
         self,
         on_event: Callable[[str, Any], None],
-        on_end: Callable[[str, BaseException | None], None],
+        on_end: Callable[[str, Exception | None], None],
         before: Callable[[bool], None] = lambda active: None,
     ) -> None:
         self._on_event, self._on_end, self._before = on_event, on_end, before
@@ -125,29 +130,38 @@ class GpuWorker:
     def _run(self) -> None:
         """The thread."""
         while (job := self._next_job()) is not None:
-            self._before(time.monotonic() < self._active_until)
-            try:
-                if job.pieces is None:
-                    job.pieces = iter(job.start())
-                event = next(job.pieces)
-            except StopIteration:
-                self._end(job, None)
-            except Exception as error:  # noqa: BLE001  whatever a job raises must reach the user, and the others go on
-                self._end(job, error)
-            else:
-                if self._is_current(job):
-                    self._on_event(job.name, event)
-            del job
+            tell(self._before, time.monotonic() < self._active_until)
+            self._pull(job)
+            del job  # or a cancelled job, and the memory it holds, would live until the next one comes
+
+    def _pull(self, job: _Job) -> None:
+        """One piece of a job."""
+        error: Exception | None = None
+        try:
+            if job.pieces is None:
+                job.pieces = iter(job.start())
+            event = next(job.pieces)
+        except StopIteration:
+            self._end(job, None)
+        except Exception as caught:  # noqa: BLE001  whatever a job raises must reach the user, and the others go on
+            error = caught
+        else:
+            if self._is_current(job):
+                tell(self._on_event, job.name, event)
+        if error is not None:
+            # out here, for inside `except` the frames of the failed piece, and all their tensors, are held
+            traceback.clear_frames(error.__traceback__)
+            self._end(job, error)
 
     def _is_current(self, job: _Job) -> bool:
         """Whether the job was neither cancelled nor replaced while its piece ran."""
         with self._change:
             return self._jobs.get(job.name) is job
 
-    def _end(self, job: _Job, error: BaseException | None) -> None:
+    def _end(self, job: _Job, error: Exception | None) -> None:
         """A job is through, or failed."""
         with self._change:
             if self._jobs.get(job.name) is not job:
                 return
             del self._jobs[job.name]
-        self._on_end(job.name, error)
+        tell(self._on_end, job.name, error)

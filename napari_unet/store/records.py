@@ -19,9 +19,9 @@ from napari_unet.store.edits import is_key
 FORMAT = 1
 ABOUT = f"U-Net Live project, format {FORMAT}"
 JSON_LIMIT = 16 * 2**20  # bytes
+VALUES_LIMIT = 1_000_000  # millions of empty lists fit into few bytes, and would take long and much memory
 DEPTH_LIMIT = 32
 TEXT_LIMIT = 4096  # characters of a name or a path
-AXES_LIMIT = 8
 NUMBER_LIMIT = 2**40
 CURVE_LENGTH = 2000
 MODEL_FILE = re.compile(r"[0-9]{6,9}\.safetensors")
@@ -151,8 +151,13 @@ def shorten(curve: tuple[Point, ...]) -> tuple[Point, ...]:
     if len(curve) <= CURVE_LENGTH:
         return curve
     half = len(curve) // 2
-    older = tuple(p for i, p in enumerate(curve[:half]) if i % 2 == 0 or p.get("score") is not None)
+    older = tuple(p for i, p in enumerate(curve[:half]) if i % 2 == 0 or _is_scored(p))
     return (older + curve[half:])[-CURVE_LENGTH:]
+
+
+def _is_scored(point: Point) -> bool:
+    """Whether a point of the curve holds a score: `score`, or `score_before` and `score_after` of new weights."""
+    return any(name.startswith("score") and value is not None for name, value in point.items())
 
 
 def dump(contents: Contents) -> bytes:
@@ -193,8 +198,11 @@ def load(data: bytes) -> tuple[Contents | None, list[str]]:
     Raises
     ------
     ProjectError
-        If a newer version wrote it, or it is nested deeper than we ever write: it is refused as it is.
+        If a newer version wrote it, or it is nested deeper or holds more than we ever write: it is
+        refused as it is.
     """
+    if sum(data.count(sign) for sign in b"[{,") > VALUES_LIMIT:
+        raise ProjectError(f"project.json holds more than {VALUES_LIMIT} values. It was not opened.")
     try:
         values = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
         deep = _depth(values) > DEPTH_LIMIT

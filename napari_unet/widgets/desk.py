@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,19 +18,29 @@ from qtpy.QtCore import QObject, QTimer
 from napari_unet.core.errors import UNetLiveError
 from napari_unet.core.events import Prediction
 from napari_unet.core.geometry import Box
-from napari_unet.widgets.layers import MaskLayer, is_ours, label_layer, path_of, source_of
-from napari_unet.widgets.overlays import add_quietly, heat_layer, redraw, rim_layer
+from napari_unet.widgets.layers import (
+    add_quietly,
+    heat_layer,
+    is_ours,
+    label_layer,
+    path_of,
+    redraw,
+    rim_layer,
+    source_of,
+)
+from napari_unet.widgets.mask_layer import MaskLayer
+from napari_unet.widgets.preferences import preferences
 from napari_unet.widgets.viewer_session import listen, real, session_of
 
 if TYPE_CHECKING:
     from napari_unet.session.session import Picture, Session
 
-SETTLE_MS = 800  # after the last stroke: long enough to go on with the same cell, short enough to learn from it soon
 _DRAW_MS = 200  # at most five refreshes a second
 _SHARE = 5  # ... and at most this share (1/5) of the time for drawing, on large pictures
 _LOOK_MS = 150
 _ACTIVE_MS = 500
 _KEEP_MS = 3000
+_COPIED = 2048 * 2048
 
 _desks: weakref.WeakKeyDictionary[Any, Desk] = weakref.WeakKeyDictionary()
 _of_layer: weakref.WeakKeyDictionary[Labels, Desk] = weakref.WeakKeyDictionary()
@@ -85,19 +97,21 @@ class Desk(QObject):
         self._viewer = weakref.ref(viewer)
         self.session: Session = session_of(viewer)
         self.image: Image | None = None
-        self.follows = True
-        self.shows_taught = True
+        chosen = preferences()
+        self.follows = chosen.fresh
+        self.shows_taught = chosen.show_taught
         self.shows_doubt = False
         self._pictures: dict[Image, Picture] = {}
         self._masks: dict[Image, MaskLayer] = {}
         self._overlays: dict[tuple[Image, str], Layer] = {}
-        self._settle = once(self, SETTLE_MS, self.settle)
+        self._settle = once(self, chosen.pause, self.settle)
         self._draw = once(self, _DRAW_MS, self._draw_stale)
         self._stale: set[Image] = set()
         self._complete: set[Image] = set()
         self._look = once(self, _LOOK_MS, self._look_at_view)
         self._keep = once(self, _KEEP_MS, self._keep_masks)
         self._active_until = 0.0
+        self._request = 0
         listen(self.session.prediction_ready, self, self._paste)
         listen(self.session.failed, self, show_warning)
         viewer.layers.events.inserted.connect(self._on_inserted)
@@ -166,12 +180,26 @@ class Desk(QObject):
         self._masks[image] = masks
         _of_layer[layer] = self
         masks.stroked.connect(self._on_stroke)
-        masks.drawn.connect(self._on_drawn)
-        masks.taught.connect(self._on_taught)
+        masks.pasted.connect(self._on_pasted)
+        masks.taught.connect(partial(self._on_taught, image))
         masks.acted.connect(self._tell)
         self._show_overlays()
         self.picture_changed.emit()
         return masks
+
+    def open_project(self, path: Path) -> bool:
+        """Open a project folder, or begin one there; says why and returns False if that fails."""
+        self.settle()
+        self._keep_masks()
+        try:
+            self.session.open_project(path)
+            for masks in self._masks.values():
+                masks.reload()
+        except UNetLiveError as error:
+            show_error(str(error))
+            return False
+        self.picture_changed.emit()
+        return True
 
     # --- predicting ---
 
@@ -212,6 +240,9 @@ class Desk(QObject):
             self._look.start()
 
     def _paste(self, prediction: Prediction) -> None:
+        if prediction.request < self._request:
+            return  # asked for before the newest question: late
+        self._request = prediction.request
         for image, masks in self._masks.items():
             if masks.picture.key == prediction.picture:
                 masks.paste(prediction)
@@ -219,7 +250,7 @@ class Desk(QObject):
                 if prediction.done >= prediction.total:
                     self._complete.add(image)
 
-    def _on_drawn(self) -> None:
+    def _on_pasted(self) -> None:
         if not self._draw.isActive():
             self._draw.start()
         if not self._keep.isActive():
@@ -256,10 +287,10 @@ class Desk(QObject):
     def _tell(self, sentence: str) -> None:
         self.acted.emit(sentence)
 
-    def _on_taught(self) -> None:
-        for (_, kind), layer in self._overlays.items():
-            if kind == "taught":
-                redraw(layer)
+    def _on_taught(self, image: Image, box: Box) -> None:
+        """Draw the rim of what has been taught."""
+        if (image, "taught") in self._overlays:
+            redraw(self._overlays[image, "taught"], [box])
         if not self._keep.isActive():
             self._keep.start()
 
@@ -276,7 +307,11 @@ class Desk(QObject):
             self._keep.start()
             return
         for masks in self._masks.values():
-            self.session.keep_masks(masks.picture.key, masks.baseline.copy())
+            labels = masks.baseline
+            # copying a large picture would hold the window up; a tile that is pasted while it is written is no
+            # harm, for what the user set is kept elsewhere, and masks are kept again after each change
+            kept = labels.copy() if labels.size <= _COPIED else labels
+            self.session.keep_masks(masks.picture.key, kept)
 
     # --- overlays ---
 
@@ -290,14 +325,19 @@ class Desk(QObject):
         self.overlays_changed.emit()
 
     def _show_overlays(self) -> None:
-        for kind, on, make in (("taught", self.shows_taught, rim_layer), ("doubt", self.shows_doubt, heat_layer)):
-            for image, masks in self._masks.items():
-                if on and (image, kind) not in self._overlays:
-                    layer = make(masks)
-                    self._overlays[image, kind] = layer
-                    add_quietly(self.viewer.layers, layer)
-                elif (image, kind) in self._overlays:
-                    self._overlays[image, kind].visible = on
+        for image in self._masks:
+            self._show_overlay(image, "taught", self.shows_taught)
+            self._show_overlay(image, "doubt", self.shows_doubt)
+
+    def _show_overlay(self, image: Image, kind: str, on: bool) -> None:
+        """Make an overlay when it is wanted for the first time; later only show or hide it."""
+        masks, layer = self._masks[image], self._overlays.get((image, kind))
+        if layer is None and on:
+            layer = rim_layer(masks.picture, image) if kind == "taught" else heat_layer(masks.doubt, image)
+            self._overlays[image, kind] = layer
+            add_quietly(self.viewer.layers, layer)
+        elif layer is not None and layer.visible != on:
+            layer.visible = on
 
     # --- what napari tells ---
 

@@ -14,8 +14,8 @@ from psygnal import Signal
 from napari_unet.core.geometry import Box
 from napari_unet.widgets import tools
 from napari_unet.widgets.desk import Desk, desk_of
-from napari_unet.widgets.layers import OURS, MaskLayer
-from napari_unet.widgets.overlays import add_quietly
+from napari_unet.widgets.layers import OURS, add_quietly
+from napari_unet.widgets.mask_layer import MaskLayer
 from napari_unet.widgets.viewer_session import real
 
 Point = list[float]
@@ -84,6 +84,9 @@ class Gestures:
         layer = masks.layer
         self._masks, self._mode = masks, str(layer.mode)
         self._first = tuple(first) if first is not None else None
+        if tool in _DRAWN:
+            # now, not when the line is begun: a layer that comes during a drag takes the mouse away
+            self._pen = self._new_pen(layer)
         self.desk.viewer.layers.selection.active = layer
         layer.mode = "pan_zoom"
         layer.mouse_pan = False
@@ -145,7 +148,9 @@ class Gestures:
             path.append([float(c) for c in layer.world_to_data(event.position)])
             self._draw_pen(tool, path, axes)
             yield
-        self._put_pen_away()
+        path.append([float(c) for c in layer.world_to_data(event.position)])
+        if self._pen is not None:
+            self._pen.data = []
         if self._masks is masks and not self._finish(tool, masks, path, axes):
             self.said.emit(_MISSED[tool])
 
@@ -199,21 +204,21 @@ class Gestures:
     # --- the drawn line ---
 
     def _draw_pen(self, tool: str, path: list[Point], axes: tuple[int, int]) -> None:
-        """Show the line or rectangle being drawn. The layer for it lives as long as the drag."""
+        """Show the line or rectangle being drawn. The layer for it is there while the tool is in hand."""
         if (
             tool not in _DRAWN
             or self._masks is None
+            or self._pen is None
             or axes != (self._masks.layer.ndim - 2, self._masks.layer.ndim - 1)
         ):
             return
-        if self._pen is None:
-            self._pen = self._new_pen(self._masks.layer)
         points = np.array(path)[:, list(axes)]
         if _DRAWN[tool] == "rectangle":
             (y0, x0), (y1, x1) = points[0], points[-1]
             points = np.array([[y0, x0], [y0, x1], [y1, x1], [y1, x0]])
+        width = 2 / (self.desk.viewer.scene.camera.zoom * float(self._pen.scale[-1]))  # two pixels of the screen
         self._pen.data = []
-        self._pen.add(points, shape_type=_DRAWN[tool], edge_color="white", face_color="transparent", edge_width=2)
+        self._pen.add(points, shape_type=_DRAWN[tool], edge_color="white", face_color="transparent", edge_width=width)
 
     def _new_pen(self, layer: Labels) -> Shapes:
         pen = Shapes(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from qtpy.QtWidgets import QAbstractButton
 
 _SIZES = (16, 20, 24, 32, 48)
+_OFF = 0.3  # opacity on a button that is switched off
 
 
 @cache
@@ -40,13 +41,19 @@ def icon(name: str, color: QColor | None = None) -> QIcon:
     renderer = QSvgRenderer(QByteArray(svg.replace("currentColor", color.name()).encode()))
     painted = QIcon()
     for size in _SIZES:
-        pixmap = QPixmap(QSize(size, size))
-        pixmap.fill(Qt.GlobalColor.transparent)
-        painter = QPainter(pixmap)
-        renderer.render(painter, QRectF(0, 0, size, size))
-        painter.end()
-        painted.addPixmap(pixmap)
+        painted.addPixmap(_paint(renderer, size, 1.0), QIcon.Mode.Normal)
+        painted.addPixmap(_paint(renderer, size, _OFF), QIcon.Mode.Disabled)
     return painted
+
+
+def _paint(renderer: QSvgRenderer, size: int, opacity: float) -> QPixmap:
+    pixmap = QPixmap(QSize(size, size))
+    pixmap.fill(Qt.GlobalColor.transparent)
+    painter = QPainter(pixmap)
+    painter.setOpacity(opacity)
+    renderer.render(painter, QRectF(0, 0, size, size))
+    painter.end()
+    return pixmap
 
 
 def give_icon(button: QAbstractButton, name: str) -> None:

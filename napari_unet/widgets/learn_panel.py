@@ -70,7 +70,9 @@ class LearnPanel(QWidget):
         listen(self.session.progressed, self, self._show_progress)
 
     def _paint_switch(self) -> None:
-        self.learn.setProperty("onColor", theme_color("current"))
+        accent = theme_color("current")
+        is_light = theme_color("background").lightnessF() > 0.5  # where the accent is as pale as the handle
+        self.learn.setProperty("onColor", accent.darker(140) if is_light else accent)
         self.learn.setProperty("offColor", theme_color("secondary"))
 
     def _revert(self) -> None:

@@ -188,13 +188,18 @@ class PredictPanel(QWidget):
 
     def _fill_models(self, current: str) -> None:
         names = self.session.model_names()
-        if [self.model.itemData(i) for i in range(self.model.count() - 1)] != [name for name, _ in names]:
+        known = {self.model.itemData(i) for i in range(self.model.count())}
+        if not known >= {name for name, _ in names} or not known:
             self.model.clear()
             for name, label in names:
                 self.model.addItem(label, name)
             self.model.addItem(_OPEN_MODEL, None)
-        place = max(self.model.findData(current), self.model.findText(current))
-        self.model.setCurrentIndex(place)
+        # the state tells a model's own name, the list may show it with an explanation: "Generalist (shipped)"
+        places = (self.model.findData(current), self.model.findText(current, Qt.MatchFlag.MatchStartsWith))
+        if current and max(places) < 0:
+            self.model.insertItem(0, current, current)  # a file of the user's
+            places = (0, 0)
+        self.model.setCurrentIndex(max(places) if current else -1)
 
     def _take_model(self) -> None:
         name = self.model.currentData()

@@ -30,18 +30,18 @@ class ProjectPanel(QWidget):
         self.session = self.desk.session
         self._saved_at: float | None = None
         self.where = line("saved", "Where the project is, and when it was saved")
-        self.change = button("Change…", "change_project", "Keep this project in another folder", "folder")
+        self.new = button("New…", "new_project", "Begin another project; this one stays where it is saved", "folder")
         self.open = button("Open…", "open_project", "Open a project folder", "open")
         self.table = self._table()
         layout = column(self)
-        for part in (self.where, row(self.change, self.open, stretch=-1), self.table):
+        for part in (self.where, row(self.new, self.open, stretch=-1), self.table):
             layout.addWidget(part)
         layout.addStretch(1)
         self._clock = QTimer(self)
         self._clock.setInterval(1000)
         self._clock.timeout.connect(self._tick)
         self._clock.start()
-        self.change.clicked.connect(self._change)
+        self.new.clicked.connect(self._new)
         self.open.clicked.connect(self._open)
         self.desk.picture_changed.connect(self._fill_table)
         listen(self.session.state_changed, self, self._show_state)
@@ -70,12 +70,12 @@ class ProjectPanel(QWidget):
         if self.isVisible():
             self._show_where(self.session.state)
 
-    def _change(self) -> None:
+    def _new(self) -> None:
         start = self.session.state.project or Path.home() / f"my pictures{SUFFIX}"
-        name, _ = QFileDialog.getSaveFileName(self, "Keep the project in this folder", str(start))
+        name, _ = QFileDialog.getSaveFileName(self, "Begin a project in this folder", str(start))
         if name:
             path = Path(name)
-            self.session.open_project(path if path.suffix == SUFFIX else path.with_name(path.name + SUFFIX))
+            self.desk.open_project(path if path.suffix == SUFFIX else path.with_name(path.name + SUFFIX))
 
     def _open(self) -> None:
         start = self.session.state.project
@@ -83,7 +83,7 @@ class ProjectPanel(QWidget):
             self, "Open a project folder", str(start.parent if start is not None else Path.home())
         )
         if name:
-            self.session.open_project(Path(name))
+            self.desk.open_project(Path(name))
 
     # --- what the session tells ---
 
@@ -122,9 +122,14 @@ class ProjectPanel(QWidget):
         pictures = list(self.session.pictures.values())
         self.table.setRowCount(len(pictures))
         for place, picture in enumerate(pictures):
-            count = QTableWidgetItem(str(self.session.corrections_in(picture.key)))
+            count = QTableWidgetItem(self._count(picture.key))
             count.setTextAlignment(int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter))
             self.table.setItem(place, 0, QTableWidgetItem(picture.name))
             self.table.setItem(place, 1, count)
         self.table.setVisible(bool(pictures))
         self.table.setFixedHeight(26 + 22 * min(6, max(1, len(pictures))))
+
+    def _count(self, key: str) -> str:
+        """How many corrections a picture has; '' from a session that does not count them one by one."""
+        count = getattr(self.session, "corrections_in", None)
+        return str(count(key)) if count is not None else ""

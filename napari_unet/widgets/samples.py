@@ -11,7 +11,7 @@ from napari.utils.notifications import show_error
 if TYPE_CHECKING:
     from napari.types import LayerData
 
-_FOLDER = Path(__file__).parents[1] / "samples"
+FOLDER = Path(__file__).parents[1] / "samples"
 
 # file's stem: name of its layer
 SAMPLES = {"fluorescence": "Fluorescence", "histology": "Histology (H&E)", "brightfield": "Brightfield"}
@@ -22,7 +22,7 @@ def _read(stem: str) -> list[LayerData]:
     # not at the top of the file: File > Open Sample is listed at napari's start
     from skimage.io import imread
 
-    pixels = imread(_FOLDER / f"{stem}.tif")
+    pixels = imread(FOLDER / f"{stem}.tif")
     rgb = pixels.ndim == 3 and pixels.shape[-1] in (3, 4)
     return [(pixels, {"name": SAMPLES[stem], "rgb": rgb}, "image")]
 

@@ -9,7 +9,7 @@ import numpy as np
 from napari_unet.core import diff
 from napari_unet.core.corrections import Edit
 from napari_unet.core.geometry import Box
-from napari_unet.widgets.layers import MaskLayer
+from napari_unet.widgets.mask_layer import MaskLayer
 
 Voxel = Sequence[int]
 

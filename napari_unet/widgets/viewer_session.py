@@ -5,12 +5,15 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from importlib.metadata import PackageNotFoundError, distribution
 from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_warning
-from qtpy.QtCore import QEvent, QObject, Qt, Signal
-from qtpy.QtWidgets import QApplication, QWidget
+from qtpy.QtCore import QEvent, QObject, Qt, QTimer, Signal
+from qtpy.QtWidgets import QApplication, QMainWindow, QWidget
+
+from napari_unet.widgets.preferences import preferences
 
 if TYPE_CHECKING:
     from psygnal import SignalInstance
@@ -41,6 +44,11 @@ def session_of(viewer: Any) -> Session:
         from napari_unet.session.session import Session
 
         session = Session()
+        chosen = preferences()
+        if chosen.device != "auto":
+            session.use_device(chosen.device)
+        if not chosen.learn:
+            session.learn(False)
         keep_session(viewer, session)
         _warn_of_namesake()
     return session
@@ -72,20 +80,32 @@ def close_with_window(widget: QWidget, viewer: Any) -> None:
 
 
 class _WindowWatch(QObject):
-    """Waits until a dock is shown, which is when it has a window."""
+    """Waits until a dock has a main window."""
 
     def __init__(self, widget: QWidget, viewer: Any) -> None:
         super().__init__(widget)
         self._ending = _endings.get(viewer)
+        self._soon = QTimer(self)
+        self._soon.setSingleShot(True)
+        self._soon.timeout.connect(partial(self._look_for_window, widget))
 
     def eventFilter(self, widget: QObject | None, event: QEvent | None) -> bool:  # noqa: N802  Qt's name
-        """See the first time the dock is shown inside a window."""
-        is_shown = event is not None and event.type() == QEvent.Type.Show
-        window = widget.window() if is_shown and isinstance(widget, QWidget) else None
-        if window is not None and window is not widget and self._ending is not None:
-            ending, self._ending = self._ending, None
-            window.destroyed.connect(lambda: ending())
+        """See when the dock gets a parent, or is shown."""
+        if self._ending is not None and event is not None and isinstance(widget, QWidget):
+            if event.type() == QEvent.Type.ParentChange:
+                # the parent is a dock that is not in its window yet
+                self._soon.start(0)
+            elif event.type() == QEvent.Type.Show:
+                self._look_for_window(widget)
         return False
+
+    def _look_for_window(self, widget: QWidget) -> None:
+        parent: QWidget | None = widget
+        while parent is not None and not isinstance(parent, QMainWindow):
+            parent = parent.parentWidget()  # also from a floating dock, which is a window of its own
+        if parent is not None and self._ending is not None:
+            ending, self._ending = self._ending, None
+            parent.destroyed.connect(lambda: ending())
 
 
 class _Door(QObject):

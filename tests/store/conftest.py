@@ -9,8 +9,10 @@ import pytest
 import napari_unet
 from napari_unet.core.corrections import Edit
 from napari_unet.core.geometry import Box
+from napari_unet.core.intensity import Limits
 from napari_unet.store.files import FileSystem
 from napari_unet.store.project import Project
+from napari_unet.store.records import PictureRecord, VersionRecord
 
 STEPS = (
     "create", "write", "permit", "sync", "close", "replace", "link", "unlink", "mkdir", "scan", "sync_folder",
@@ -113,6 +115,43 @@ def make_edit():
         return Edit(picture, box, labels, rng.random(shape) < 0.7, time=float(number), **kwargs)
 
     return make
+
+
+@pytest.fixture
+def fill(make_edit, picture):
+    """Function that puts something of everything into a project."""
+
+    def put(project):
+        project.begin_model("default")
+        project.add_picture(picture)
+        for number in range(3):
+            project.add_edit(make_edit(number, "ab12"))
+        project.save_masks("ab12", np.arange(3600).reshape(60, 60))
+        project.save_settings({"threshold": 0.5})
+        project.append_curve([{"step": 1, "loss": float("nan")}])
+        project.save_model(b"weights 1", VersionRecord(1, score=0.8, learnt=3))
+
+    return put
+
+
+@pytest.fixture
+def picture():
+    """A picture's record."""
+    return PictureRecord("ab12", "plate 3", shape=(60, 60), channels=(1,), limits=Limits((0.0,), (1.0,)))
+
+
+@pytest.fixture
+def contents():
+    """Function of a project folder to its lasting files: name to bytes."""
+
+    def read(folder):
+        return {
+            str(path.relative_to(folder)): path.read_bytes()
+            for path in sorted(folder.rglob("*"))
+            if path.is_file() and path.name not in ("lock", "lock.json")
+        }
+
+    return read
 
 
 @pytest.fixture

@@ -86,8 +86,10 @@ def killed(program, folder, first, seed):
         child.wait(timeout=delay)
     except subprocess.TimeoutExpired:
         child.kill()
-    rest, errors = child.communicate()
-    assert child.returncode != 0
+    # not communicate(): that would pass over lines which readline() has taken in already
+    with child.stdout, child.stderr:
+        rest, errors = child.stdout.read(), child.stderr.read()
+    assert child.wait() != 0
     assert errors == ""
     numbers = [int(number) for number in (line + rest).split("\n")[:-1]]
     assert numbers == list(range(first, first + len(numbers)))

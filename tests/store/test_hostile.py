@@ -40,10 +40,9 @@ def watch(event, args):
         return
     if event == "open" and isinstance(args[0], (str, bytes, os.PathLike)):
         path, flags = os.fsdecode(args[0]), args[2]
-        if not os.path.abspath(path).startswith((sys.prefix, sys.base_prefix)) and not os.path.realpath(path).startswith(now):
-            # the folder that holds a new one is synced, so it is opened to read
-            if os.path.realpath(path) != os.path.dirname(now) or flags & (os.O_WRONLY | os.O_RDWR):
-                deeds.append(f"{now}: open {path} {flags}")
+        installed = os.path.abspath(path).startswith((sys.prefix, sys.base_prefix))
+        if not installed and not os.path.realpath(path).startswith(now):
+            deeds.append(f"{now}: open {path} {flags}")
     elif event in ("os.rename", "os.link", "os.remove", "os.mkdir", "os.rmdir", "os.symlink", "os.truncate"):
         # filelock makes sure that the folder is there
         if not inside(args[0]) and not (event == "os.mkdir" and args[0] == now):
@@ -162,26 +161,33 @@ def linked(name, target):
     return change
 
 
-def corpus(tmp_path, outside):
-    """Name to function that makes a project hostile."""
+def hostile_arrays(tmp_path):
+    """Name to function that makes the corrections or masks of a project hostile."""
     header = json.dumps(
         {"format": 1, "picture": "../../p", "start": [0], "stop": [1], "tool": "paint", "held_out": False, "time": 0}
     )
     stroke = {"labels": npy("<i4", "(1,)", bytes(4)), "trusted": npy("|b1", "(1,)", b"\1")}
     text = npy(f"<U{len(header)}", "()", header.encode("utf-32-le"))
-    changes = {
+    huge = npy("<i4", "(75000000,)", bytes(3 * 10**8))
+    return {
         "pickle in an edit": edit_of(tmp_path, header=npy("|O", "()", PICKLE), **stroke),
         "pickle for labels": edit_of(tmp_path, **{**stroke, "labels": npy("|O", "(1,)", PICKLE)}, header=text),
         "pickle for an edit": named(PICKLE),
         "picture's key is a path": edit_of(tmp_path, header=text, **stroke),
         "member outside": edit_of(tmp_path, header=text, **stroke, **{"../../../evil": b"x"}),
         "member at the root": edit_of(tmp_path, header=text, **stroke, **{"/evil": b"x"}),
-        "bomb": edit_of(tmp_path, header=text, **{**stroke, "labels": npy("<i4", "(75000000,)", bytes(3 * 10**8))}),
+        "bomb": edit_of(tmp_path, header=text, **{**stroke, "labels": huge}),
         "declared bomb": edit_of(tmp_path, header=text, **{**stroke, "labels": npy("<i4", "(100000, 100000, 100)")}),
         "nested tuple": edit_of(tmp_path, header=text, **{**stroke, "labels": npy("<i4", "(" * 300)}),
         "no zip": named(b"PK\x05\x06" + bytes(18)),
-        "mask bomb": lambda folder: archive(folder / "masks" / "p.npz", labels=npy("<i4", "(75000000,)", bytes(3 * 10**8))),
+        "mask bomb": lambda folder: archive(folder / "masks" / "p.npz", labels=huge),
         "mask of objects": lambda folder: archive(folder / "masks" / "p.npz", labels=npy("|O", "(1,)", PICKLE)),
+    }  # fmt: skip
+
+
+def hostile_json(outside):
+    """Name to function that makes the records of a project hostile."""
+    return {
         "deep json": lambda folder: (folder / "project.json").write_text("[" * 10**6),
         "deep objects": lambda folder: (folder / "project.json").write_text('{"a":' * 10**6),
         "large json": lambda folder: (folder / "project.json").write_text("[" + "[]," * 6 * 10**6 + "0]"),
@@ -210,13 +216,21 @@ def corpus(tmp_path, outside):
         "current unknown": manifest(current=10**9),
         "current a path": manifest(current="../x"),
         "versions an object": manifest(versions={"a": 1}),
+    }  # fmt: skip
+
+
+def hostile_folders(outside):
+    """Name to function that puts into a project what does not belong there."""
+    changes = {
         "lock json deep": lambda folder: (folder / "lock.json").write_text("[" * 4000),
         "lock json huge": lambda folder: (folder / "lock.json").write_text("9" * 10**6),
         "lock json odd": lambda folder: (folder / "lock.json").write_text(
             '{"host": "x", "pid": -1, "since": 1e300, "seen": 1e300}'
         ),
         "lock folder": lambda folder: ((folder / "lock").unlink(missing_ok=True), (folder / "lock").mkdir()),
-        "corrections a file": lambda folder: (linked("corrections", "x")(folder), (folder / "corrections").unlink(), (folder / "corrections").touch()),
+        "corrections a file": lambda folder: (
+            linked("corrections", "x")(folder), (folder / "corrections").unlink(), (folder / "corrections").touch(),
+        ),
         "damaged name taken": lambda folder: (
             named(PICKLE)(folder), (folder / "corrections" / (file_name(7, PICKLE) + ".damaged")).mkdir(),
         ),
@@ -244,7 +258,7 @@ def test_hostile_projects_do_nothing(tmp_path, make_edit):
     outside.mkdir()
     projects.mkdir()
     (outside / "secret").write_bytes(b"secret")
-    changes = corpus(tmp_path, outside)
+    changes = {**hostile_arrays(tmp_path), **hostile_json(outside), **hostile_folders(outside)}
     assert len(changes) >= 60
     with Project.create(tmp_path / "good") as good:
         data = encode(make_edit(1))

@@ -32,9 +32,8 @@ def test_the_second_window_is_told_who_has_it(tmp_path):
     first, second = ProjectLock(tmp_path, FileSystem()), ProjectLock(tmp_path, FileSystem())
     assert first.take() == ""
     since = time.strftime("%H:%M", time.localtime(json.loads((tmp_path / "lock.json").read_text())["since"]))
-    assert second.take() == (
-        f"Another window has this project open (on {socket.gethostname()}, since {since}). It opens here for reading only."
-    )
+    who = f"(on {socket.gethostname()}, since {since})"
+    assert second.take() == f"Another window has this project open {who}. It opens here for reading only."
     second.release()
     assert (tmp_path / "lock.json").exists()
     first.release()

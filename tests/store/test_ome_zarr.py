@@ -176,3 +176,9 @@ def test_what_is_no_label_zarr_is_not_resumed(tmp_path, content):
         (path / "0").write_text(content)
     with pytest.raises(LabelsError, match="remove it, or choose"):
         create_label_zarr(path, (30, 40), resume=True)
+
+
+def test_labels_of_others_may_be_ome_zarr(tmp_path):
+    """Labels that another program stored with five axes are read as the plane that they are."""
+    labels = noise(1, 1, 1, 8, 9, dtype=np.uint16)
+    assert (read_labels(ome_group(tmp_path / "a.zarr", labels, version="0.4")) == labels[0, 0, 0]).all()

@@ -93,7 +93,7 @@ def test_every_field_is_kept():
 
 
 def test_numpy_and_odd_numbers_become_plain():
-    """numpy's numbers become Python's, and what is no number becomes None."""
+    """Numbers of numpy become Python's, and what is no number becomes None."""
     given_values = {"a": np.float32(0.5), "b": np.int64(3), 4: (np.nan, float("inf"), np.bool_(True))}
     assert plain(given_values) == {"a": 0.5, "b": 3, "4": [None, None, True]}
     with pytest.raises(ProjectError, match="cannot keep a set"):
@@ -130,10 +130,13 @@ def test_a_long_curve_keeps_its_scores_its_end_and_its_length():
     """Old losses are thinned out; scores stay; a curve of scores alone is bounded too."""
     curve = ()
     for step in range(3 * records.CURVE_LENGTH):
-        point = {"step": step, "score": 0.5} if step % 100 == 0 else {"step": step}
+        name = "score" if step % 200 else "score_after"  # of a round, and of weights that took over
+        point = {"step": step, "score": None} | ({name: 0.5} if step % 100 == 0 else {})
         curve = shorten((*curve, point))
     assert len(curve) <= records.CURVE_LENGTH
-    assert [p["step"] for p in curve if "score" in p] == list(range(0, 3 * records.CURVE_LENGTH, 100))
+    assert [p["step"] for p in curve if p["score"] or "score_after" in p] == list(
+        range(0, 3 * records.CURVE_LENGTH, 100)
+    )
     assert curve[-1]["step"] == 3 * records.CURVE_LENGTH - 1
     scores = shorten(tuple({"score": 1.0, "step": step} for step in range(2 * records.CURVE_LENGTH)))
     assert len(scores) == records.CURVE_LENGTH
@@ -198,6 +201,12 @@ def test_deep_nesting_is_refused(text):
     """What is nested deeper than we write is refused, neither read nor repaired."""
     with pytest.raises(ProjectError, match="nested deeper"):
         load(text.encode())
+
+
+def test_millions_of_values_are_refused():
+    """A file within the size limit that would fill the memory with empty lists is refused before it is read."""
+    with pytest.raises(ProjectError, match="holds more than"):
+        load(b"[" + b"[]," * 5_000_000 + b"0]")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import inspect
 import numpy as np
 import pytest
 from napari.components import ViewerModel
+from qtpy.QtWidgets import QLabel
 
 from napari_unet.core.events import Prediction
 from napari_unet.core.geometry import Box
@@ -102,6 +103,19 @@ def predicted(labels, key="picture", window=None, core=None, **more):
     window = window or Box.whole(labels.shape)
     doubt = np.full(labels.shape, 0.5, np.float16)
     return Prediction(key, window, core or window, labels.astype(np.int32), "objects", doubt, **more)
+
+
+def text_of(panel, name):
+    """What a line of a panel says."""
+    return panel.findChild(QLabel, name).text()
+
+
+def tell(qtbot, session, signal, event, until):
+    """Emit an event of the session, and wait until it is shown."""
+    if isinstance(event, SessionState):
+        session.state = event
+    getattr(session, signal).emit(event)
+    qtbot.waitUntil(until)
 
 
 @pytest.fixture

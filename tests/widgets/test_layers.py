@@ -232,8 +232,58 @@ def test_a_stroke_from_the_background_is_a_new_object(masks):
 def test_other_data_of_another_size_is_refused_in_a_sentence(masks, monkeypatch):
     """Somebody sets data of another size: one sentence, and predictions are left out."""
     told = []
-    monkeypatch.setattr("napari_unet.widgets.layers.show_error", told.append)
+    monkeypatch.setattr("napari_unet.widgets.mask_layer.show_error", told.append)
     masks.layer.data = np.zeros((5, 5), np.int32)
     masks.paste(predicted(cells()))
     assert len(told) == 1
     assert "Remove the layer" in told[0]
+
+
+def test_in_a_stack_the_view_is_one_plane_in_voxels(viewer, desk):
+    """With scale and shift, the view is the plane that the slider stands on, at the right place."""
+    stack = viewer.add_image(np.zeros((5, 60, 80)), scale=(2, 0.5, 0.5), translate=(10, 3, 4), name="stack")
+    desk.take(stack)
+    desk.add_masks()
+    viewer.dims.set_point(0, 10 + 2 * 3)
+    assert desk.view() == Box((3, 0, 0), (4, 60, 80))
+
+
+def test_in_a_stack_a_cut_and_a_deletion_stay_in_their_plane(viewer, desk, session):
+    """The planes beside the one in view keep their objects."""
+    stack = viewer.add_image(np.zeros((3, 60, 80)), name="stack")
+    desk.take(stack)
+    masks = desk.add_masks()
+    for z in range(3):
+        masks.paste(predicted(cells()[None], key="stack", window=Box((z, 0, 0), (z + 1, 60, 80))))
+    before = masks.layer.data.copy()
+    assert tools.cut(masks, [(1, 30, 50), (1, 50, 50)], (1, 2))
+    assert tools.delete(masks, (1, 20, 20))
+    assert np.array_equal(masks.layer.data[[0, 2]], before[[0, 2]])
+    assert len(np.unique(masks.layer.data[1])) == 3
+
+
+def test_drawing_only_what_changed_gives_the_same_picture(viewer, desk):
+    """On a large plane a pasted tile is drawn alone; the result is what drawing all of it gives."""
+    large = viewer.add_image(np.zeros((600, 700), np.uint8), name="large")
+    desk.take(large)
+    masks = desk.add_masks()
+    tile = Box((100, 200), (160, 280))
+    masks.paste(predicted(cells(), key="large", window=tile))
+    masks.refresh()
+    part = masks.layer._slice.image.view.copy()
+    masks.layer.refresh()
+    assert part.any()
+    assert np.array_equal(part, masks.layer._slice.image.view)
+
+
+def test_late_answers_to_an_older_question_are_dropped(desk):
+    """After new thresholds, tiles of the request before are not pasted over the fresh ones."""
+    desk._paste(predicted(cells(), request=2))
+    desk._paste(predicted(np.zeros((60, 80), int), request=1))
+    assert np.array_equal(desk.masks.layer.data, cells())
+
+
+def test_a_prediction_of_another_picture_goes_nowhere(desk):
+    """Only the picture it was made of gets it."""
+    desk._paste(predicted(cells(), key="another"))
+    assert not desk.masks.layer.data.any()

@@ -1,0 +1,75 @@
+"""The network on one window: normalised pixels to probabilities, whatever the device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from napari_unet.core.intensity import FloatArray
+from napari_unet.engine.device import backend_for
+from napari_unet.nets.losses import against_background
+from napari_unet.nets.model import Model
+
+Outputs = npt.NDArray[np.float16]
+
+
+def run_network(
+    model: Model, x: FloatArray, scale: float = 1.0, *, state: Mapping[str, Tensor] | None = None
+) -> Outputs:
+    """Outputs of the network for one window, at the window's own size.
+
+    Parameters
+    ----------
+    model : Model
+    x : (C, [Z,] Y, X) float32
+        Normalised.
+    scale : float
+        The window is resized by this before the network, and the outputs back.
+    state : state dict, optional
+        Other weights to try; those of the model stay untouched.
+
+    Returns
+    -------
+    (K, [Z,] Y, X) float16
+        Objects: probability of foreground, distance. Classes: their probabilities.
+    """
+    backend = backend_for(model.device)
+    tensor = torch.from_numpy(np.ascontiguousarray(x))[None].to(backend.device)  # (1, C, Y, X)
+    size = tensor.shape[2:]
+    if scale != 1:
+        tensor = _resize(tensor, tuple(max(1, round(n * scale)) for n in size))
+    inner = tensor.shape[2:]
+    step = 2**model.net.depth
+    pad = [side for n in reversed(inner) for side in (0, -n % step)]
+    tensor = F.pad(tensor, pad, mode="replicate") if any(pad) else tensor
+    if model.net.ndim == 2:
+        tensor = tensor.contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode(), backend.autocast():
+        # functional_call: other weights are tried without any moment at which the model holds them
+        logits = torch.func.functional_call(model.net, dict(state or {}), (tensor,)).float()
+    logits = logits[(..., *(slice(0, n) for n in inner))]  # (1, K, Y, X)
+    outputs = _probabilities(logits, model.card.kind)
+    if scale != 1:
+        outputs = _resize(outputs, tuple(size))
+    return outputs[0].half().cpu().numpy()
+
+
+def _resize(x: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Linear interpolation, smoothed where it shrinks; (B, C, [Z,] Y, X)."""
+    if x.ndim == 5:
+        return F.interpolate(x, size, mode="trilinear", align_corners=False)
+    return F.interpolate(x, size, mode="bilinear", align_corners=False, antialias=True)
+
+
+def _probabilities(logits: Tensor, kind: str) -> Tensor:
+    """What the outputs mean: (B, K, ...) logits to probabilities (and distance)."""
+    if kind == "objects":
+        outputs = torch.cat([torch.sigmoid(logits[:, :1]), logits[:, 1:].clamp(-1, 2)], dim=1)
+    else:
+        outputs = torch.softmax(against_background(logits), dim=1)
+    return torch.nan_to_num(outputs)  # weights that went wrong find nothing

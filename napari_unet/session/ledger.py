@@ -1,0 +1,170 @@
+"""Ledger: which corrections stand, and which of them the model has seen."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_unet.core.corrections import Edit, Mask
+from napari_unet.core.geometry import Box
+
+
+@dataclass(eq=False)
+class Entry:
+    """One correction that stands.
+
+    Attributes
+    ----------
+    picture : str
+    box : Box
+    stamp : (float, str)
+        Time and tool; parts of one correction that are kept in several files have the same.
+    trusted : bytes or None
+        Its mask, eight voxels a byte; None for one that was read back.
+    is_kept : bool
+        It is on disk and in the pool.
+    is_studied : bool
+        It was so when the round that runs began.
+    is_learnt : bool
+        The weights in use have seen it.
+    """
+
+    picture: str
+    box: Box
+    stamp: tuple[float, str]
+    trusted: npt.NDArray[np.uint8] | None = None
+    is_kept: bool = False
+    is_studied: bool = False
+    is_learnt: bool = False
+
+    @property
+    def mask(self) -> Mask:
+        """The voxels that the user set, (*box) bool."""
+        size = int(np.prod(self.box.shape))
+        if self.trusted is None:
+            return np.ones(self.box.shape, bool)
+        return np.unpackbits(self.trusted, count=size).astype(bool).reshape(self.box.shape)
+
+
+class Ledger:
+    """The corrections of a project, in the order they were made. May be used from any thread."""
+
+    def __init__(self) -> None:
+        self._entries: list[Entry] = []
+        self._lock = threading.Lock()
+
+    def counts(self) -> tuple[int, int, int]:
+        """Corrections that stand, pictures they are in, and how many of them are learnt."""
+        with self._lock:
+            entries = list(self._entries)
+        return len(entries), len({entry.picture for entry in entries}), sum(entry.is_learnt for entry in entries)
+
+    def count_in(self, picture: str) -> int:
+        """Corrections that stand in one picture."""
+        with self._lock:
+            return sum(entry.picture == picture for entry in self._entries)
+
+    # --- what the user does --------------------------------------------------
+
+    def add(self, edit: Edit) -> Entry:
+        """Note a correction."""
+        packed = np.packbits(edit.trusted)
+        entry = Entry(edit.picture, edit.box, (edit.time, edit.tool), packed)
+        with self._lock:
+            self._entries.append(entry)
+        return entry
+
+    def withdraw(self, picture: str, box: Box) -> Mask:
+        """Strike out the newest correction with this very box.
+
+        Returns
+        -------
+        (*box) bool
+            The voxels that nobody set after it: those to put back. All, if no such correction stands.
+        """
+        with self._lock:
+            index = self._newest(picture, box)
+            if index is None:
+                return np.ones(box.shape, bool)
+            entry = self._entries.pop(index)
+            later = [e for e in self._entries[index:] if e.picture == picture]
+        mask = entry.mask
+        for other in later:
+            shared = other.box.intersect(box)
+            if not shared.is_empty:
+                mask[shared.within(box).slices] &= ~other.mask[shared.within(other.box).slices]
+        return mask
+
+    def _newest(self, picture: str, box: Box) -> int | None:
+        """Place of the newest correction with this box."""
+        for index in range(len(self._entries) - 1, -1, -1):
+            if self._entries[index].picture == picture and self._entries[index].box == box:
+                return index
+        return None
+
+    def read_back(self, edits: Iterable[Edit], waiting: Iterable[Entry] = ()) -> None:
+        """Begin anew with all edits of a project, undone ones and undos too, in order; none is in the pool yet.
+
+        Of the entries so far those stay that are still `waiting` to be written into it.
+        """
+        with self._lock:
+            left = [entry for entry in waiting if entry in self._entries]
+            self._entries.clear()
+            for picture, box, stamp in _whole(edits):
+                if stamp[1] != "undo":
+                    self._entries.append(Entry(picture, box, stamp))
+                elif (index := self._newest(picture, box)) is not None:
+                    del self._entries[index]
+            self._entries += left
+
+    def keep(self, entries: Iterable[Entry]) -> None:
+        """These are on disk and in the pool, so the next round studies them."""
+        with self._lock:
+            for entry in entries:
+                entry.is_kept = True
+
+    def keep_all_in(self, picture: str) -> None:
+        """What was read back of a picture is in the pool."""
+        with self._lock:
+            for entry in self._entries:
+                entry.is_kept |= entry.picture == picture
+
+    # --- what the model does -------------------------------------------------
+
+    def begin_round(self) -> None:
+        """A round begins: it studies what is kept now."""
+        with self._lock:
+            for entry in self._entries:
+                entry.is_studied = entry.is_kept
+
+    def take_over(self) -> int:
+        """The weights of the round take over; how many corrections they have seen."""
+        with self._lock:
+            for entry in self._entries:
+                entry.is_learnt |= entry.is_studied
+            return sum(entry.is_learnt for entry in self._entries)
+
+    def go_back(self, learnt: int) -> None:
+        """Other weights are in use, which have seen the first `learnt` corrections."""
+        with self._lock:
+            for index, entry in enumerate(self._entries):
+                entry.is_learnt = index < learnt
+
+
+def _whole(edits: Iterable[Edit]) -> Iterator[tuple[str, Box, tuple[float, str]]]:
+    """Picture, box and stamp of each edit; parts of one (of other voxels, or of a large box) as one."""
+    last: tuple[str, Box, tuple[float, str]] | None = None
+    for edit in edits:
+        stamp = (edit.time, edit.tool)
+        if last is not None and (edit.picture, stamp) == (last[0], last[2]) and edit.time:
+            last = (last[0], Box.union((last[1], edit.box)), stamp)
+            continue
+        if last is not None:
+            yield last
+        last = (edit.picture, edit.box, stamp)
+    if last is not None:
+        yield last

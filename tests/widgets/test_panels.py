@@ -1,0 +1,189 @@
+"""Predict and Correct: what the user clicks reaches the session, what it tells is shown."""
+
+import numpy as np
+import pytest
+from qtpy.QtWidgets import (
+    QProgressBar,
+)
+
+from napari_unet.core.errors import ImageError
+from napari_unet.core.events import Progress
+from napari_unet.session.session import SessionState
+from napari_unet.widgets.correct_panel import CorrectPanel
+from napari_unet.widgets.predict_panel import PredictPanel
+from tests.widgets.conftest import cells, predicted, tell, text_of
+
+
+@pytest.fixture
+def predict_panel(viewer, qtbot):
+    """The Predict panel of a viewer without a window."""
+    panel = PredictPanel(viewer)
+    qtbot.addWidget(panel)
+    return panel
+
+
+def test_the_open_picture_is_taken_at_once(predict_panel, session):
+    """No dialog: the picture that is open is in hand when the dock opens."""
+    assert predict_panel.image.currentText() == "picture"
+    assert ("open_picture", "picture") in session.calls
+    assert predict_panel.predict.isEnabled()
+
+
+def test_predict_asks_for_the_view_and_makes_the_label_layer(predict_panel, session, viewer):
+    """One click: a layer 'picture masks', and the session is asked for what is in view."""
+    predict_panel.predict.click()
+    assert "picture masks" in viewer.layers
+    name, key, view = session.calls[-1]
+    assert (name, key) == ("predict", "picture")
+    assert view.shape == (60, 80)
+
+
+def test_the_label_layer_is_at_hand_for_the_brush(predict_panel, viewer):
+    """The label layer is the active one, also when the first correction brings the rim of what is taught."""
+    predict_panel.predict.click()
+    viewer.layers["picture masks"].paint((5, 70), 7)
+    predict_panel.desk.settle()
+    assert viewer.layers.selection.active is viewer.layers["picture masks"]
+    assert not viewer.layers["picture taught"].editable
+
+
+def test_progress_takes_the_place_of_the_button_with_time_left_and_cancel(predict_panel, session, qtbot):
+    """'Predicting 34 % · 12 s left', and Cancel stops it."""
+    event = Progress("predict", "Predicting", 34, 100, 12.0)
+    tell(qtbot, session, "progressed", event, lambda: predict_panel.work.currentIndex() == 1)
+    assert predict_panel.findChild(QProgressBar, "progress").text() == "Predicting 34 % · 12 s left"
+    predict_panel.cancel.click()
+    assert session.names_called()[-1] == "cancel"
+    end = Progress("predict", "Predicting", 100, 100)
+    tell(qtbot, session, "progressed", end, lambda: predict_panel.work.currentIndex() == 0)
+
+
+def test_a_threshold_acts_without_a_new_prediction(predict_panel, session, qtbot):
+    """Moving a slider rebuilds the objects, once for many small moves."""
+    for value in (0.6, 0.62, 0.7):
+        predict_panel.foreground.setValue(value)
+    qtbot.waitUntil(lambda: "rebuild" in session.names_called())
+    assert session.names_called().count("rebuild") == 1
+    assert session.calls[-1][1].foreground == pytest.approx(0.7)
+
+
+def test_measure_takes_the_median_diameter_of_the_objects(predict_panel, session):
+    """Two cells of radius 8 and 10: about 18 pixels; with one of them taught, that one alone counts."""
+    predict_panel.predict.click()
+    masks = predict_panel.desk.masks
+    masks.paste(predicted(cells()))
+    predict_panel.measure.click()
+    assert predict_panel.diameter.value() == pytest.approx(18, abs=1)
+    masks.picture.taught[cells() == 2] = 1
+    predict_panel.measure.click()
+    assert predict_panel.diameter.value() == pytest.approx(20, abs=1)
+    assert session.calls[-1] == ("use_diameter", predict_panel.diameter.value())
+
+
+def test_models_and_devices_are_chosen_by_name(predict_panel, session):
+    """The pickers show labels and hand over names; the line says what runs where."""
+    predict_panel.model.setCurrentIndex(1)
+    predict_panel.model.activated.emit(1)
+    assert session.calls[-1] == ("use_model", "tiny")
+    predict_panel.device.activated.emit(0)
+    assert session.calls[-1] == ("use_device", "auto")
+    assert text_of(predict_panel, "device_line") == "CPU, 2 cores"
+
+
+def test_the_model_in_use_is_shown_by_its_own_name_and_a_file_of_the_users_too(predict_panel, session, qtbot):
+    """The session says 'Generalist', the list 'Generalist (shipped)'; an opened file joins the list."""
+    state = SessionState(model="Generalist")
+    tell(qtbot, session, "state_changed", state, lambda: predict_panel.model.currentText() == "Generalist (shipped)")
+    mine = SessionState(model="my cells")
+    tell(qtbot, session, "state_changed", mine, lambda: predict_panel.model.currentText() == "my cells")
+    tell(qtbot, session, "state_changed", state, lambda: predict_panel.model.currentText() == "Generalist (shipped)")
+
+
+def test_channels_are_offered_only_where_there_are_several(predict_panel, session, viewer):
+    """A colour picture offers All, Red, Green, Blue; a grey one offers nothing."""
+    assert predict_panel.channels_row.isHidden()
+    colour = viewer.add_image(np.zeros((60, 80, 3), np.uint8), rgb=True, name="colour")
+    predict_panel.desk.take(colour)
+    assert [predict_panel.channels.itemText(i) for i in range(4)] == ["All", "Red", "Green", "Blue"]
+    predict_panel.channels.setCurrentIndex(2)
+    predict_panel.channels.activated.emit(2)
+    assert session.calls[-1] == ("use_channels", "colour", (1,))
+
+
+def test_a_picture_that_cannot_be_used_is_one_sentence(predict_panel, viewer, session, monkeypatch):
+    """What the session says is shown, and the picture before stays in hand."""
+    told = []
+
+    def refuse(*_, **__):
+        raise ImageError("The picture has no pixels.")
+
+    session.open_picture = refuse
+    monkeypatch.setattr("napari_unet.widgets.desk.show_error", told.append)
+    odd = viewer.add_image(np.zeros((20, 30)), name="odd")
+    assert not predict_panel.desk.take(odd)
+    assert told == ["The picture has no pixels."]
+    assert predict_panel.desk.image.name == "picture"
+
+
+# --- correct ---
+
+
+@pytest.fixture
+def correct_panel(viewer, desk, masks, qtbot):
+    """The Correct panel over two predicted cells."""
+    panel = CorrectPanel(viewer)
+    qtbot.addWidget(panel)
+    return panel
+
+
+def test_accept_teaches_a_stroke_at_once(correct_panel, masks, session):
+    """No need to wait for the pause after a stroke."""
+    masks.layer.paint((5, 70), 7)
+    correct_panel.accept.click()
+    assert len(session.edits) == 1
+    assert text_of(correct_panel, "last_action") == "Correction taken"
+
+
+def test_a_stroke_teaches_by_itself_after_a_pause(correct_panel, masks, session, qtbot):
+    """Painting and waiting is all a user has to do."""
+    masks.layer.paint((5, 70), 7)
+    assert session.edits == []
+    qtbot.waitUntil(lambda: len(session.edits) == 1, timeout=5000)
+
+
+def test_a_stroke_is_not_taught_while_the_button_is_down(correct_panel, masks, session, desk):
+    """The pause is over but the next stroke is being drawn: wait."""
+    masks.layer.paint((5, 70), 7)
+    masks.is_pressed = True
+    desk.settle()
+    assert session.edits == []
+    masks.is_pressed = False
+    desk.settle()
+    assert len(session.edits) == 1
+
+
+def test_the_last_action_is_told_and_can_be_undone(correct_panel, masks, session):
+    """'View is right', then undo: nothing is taught."""
+    correct_panel.view_right.click()
+    assert text_of(correct_panel, "last_action") == "The region is right"
+    correct_panel.undo.click()
+    assert not masks.picture.taught.any()
+
+
+def test_the_doubt_layer_appears_only_when_asked_for(correct_panel, viewer):
+    """A soft heat layer, made once, that does not take the brush away from the masks."""
+    assert "picture doubt" not in viewer.layers
+    correct_panel.doubt.setChecked(True)
+    assert viewer.layers["picture doubt"].data.max() > 0
+    assert viewer.layers.selection.active is viewer.layers["picture masks"]
+    correct_panel.doubt.setChecked(False)
+    assert not viewer.layers["picture doubt"].visible
+
+
+def test_masks_that_were_removed_come_back_with_the_next_prediction(correct_panel, viewer, desk, session):
+    """Removing the label layer loses nothing: what was in it is kept and shown again."""
+    viewer.layers.remove("picture masks")
+    assert "keep_masks" in session.names_called()
+    assert not correct_panel.accept.isEnabled()
+    desk.predict()
+    assert np.array_equal(viewer.layers["picture masks"].data, cells())
