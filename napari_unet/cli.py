@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 import shlex
 import shutil
@@ -16,15 +17,17 @@ import numpy as np
 import typer
 from tqdm import tqdm
 
-from napari_unet.core.card import ModelCard
+from napari_unet.core.card import KINDS, ModelCard
 from napari_unet.core.corrections import Correction, Mask
-from napari_unet.core.errors import ImageError, LabelsError, UNetLiveError
+from napari_unet.core.errors import ImageError, LabelsError, ModelError, UNetLiveError
 from napari_unet.core.events import Progress
 from napari_unet.core.geometry import Box
 from napari_unet.core.metrics import evaluate as evaluate_labels
 from napari_unet.core.metrics import mean_scores
 from napari_unet.store.ome_zarr import create_label_zarr, is_zarr
 from napari_unet.store.pictures import find_pictures, read_labels, read_picture, write_labels
+
+STOPPED = 130  # exit code after Ctrl+C
 
 app = typer.Typer(
     help="U-Net Live: a U-Net that segments microscopy pictures and learns from corrected masks.",
@@ -37,10 +40,15 @@ ModelOption = Annotated[str, typer.Option("--model", help="A shipped name, a .sa
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
+def _name_of(path: Path) -> str:
+    """The name that a picture and its labels share: the file's, or the OME-Zarr folder's, without its endings."""
+    return path.stem.removesuffix(".ome")
+
+
 def _pairs(images: Path, labels: Path) -> list[tuple[Path, Path]]:
     """Pictures and labels of the same name, ending apart."""
-    known = {path.stem: path for path in find_pictures([labels])}
-    pairs = [(path, known[path.stem]) for path in find_pictures([images]) if path.stem in known]
+    known = {_name_of(path): path for path in find_pictures([labels])}
+    pairs = [(path, known[_name_of(path)]) for path in find_pictures([images]) if _name_of(path) in known]
     if not pairs:
         raise LabelsError(
             f"No picture in '{images}' has labels of the same name in '{labels}'. Name them alike, endings apart."
@@ -80,23 +88,39 @@ def predict(
     chosen = _channels(channels)
     if diameter is not None and not diameter > 0:
         raise ImageError(f"A diameter of {diameter:g} pixels is none. Give one above 0.")
-    tasks = {path: _output_for(path, output) for path in find_pictures(inputs)}
+    tasks = _tasks(inputs, output)
     waiting = {path: target for path, target in tasks.items() if not target.exists()}
     if len(waiting) < len(tasks):
         typer.echo(f"{len(tasks) - len(waiting)} of {len(tasks)} pictures have masks in {output} already.", err=True)
     loaded = load_model(model, device=device) if waiting else None
-    failed = 0
+    failed = False
     with tqdm(total=len(waiting), unit="picture", disable=None) as bar:
-        for path, target in waiting.items():
+        for number, (path, target) in enumerate(waiting.items(), start=1):
             try:
                 _predict_one(loaded, path, target, chosen, diameter, bar)
             except UNetLiveError as error:  # one bad picture does not keep the others waiting
-                failed += 1
-                bar.write(f"{path.name}: {error}", file=sys.stderr)
-            bar.n = int(bar.n) + 1
+                failed = True
+                sentence = str(error)
+                bar.write(sentence if str(path) in sentence else f"'{path}': {sentence}", file=sys.stderr)
+            bar.n = number
             bar.refresh()
     if failed:
-        raise ImageError(f"{failed} of {len(waiting)} pictures could not be predicted; the sentences above say why.")
+        raise typer.Exit(2)
+
+
+def _tasks(inputs: list[Path], folder: Path) -> dict[Path, Path]:
+    """Where the labels of each picture go."""
+    tasks: dict[Path, Path] = {}
+    sources: dict[Path, Path] = {}
+    for path in find_pictures(inputs):
+        name = f"{_name_of(path)}.ome.zarr" if is_zarr(path) else f"{_name_of(path)}.tif"
+        tasks[path] = target = folder / name
+        if target.exists() and target.samefile(path):
+            raise ImageError(f"The masks of '{path}' would take its place. Name another folder with -o.")
+        other = sources.setdefault(target, path)
+        if other != path:
+            raise ImageError(f"'{other}' and '{path}' would have the same masks '{name}'. Rename one, or leave it out.")
+    return tasks
 
 
 def _channels(text: str) -> tuple[int, ...] | None:
@@ -105,12 +129,6 @@ def _channels(text: str) -> tuple[int, ...] | None:
         return tuple(int(part) for part in text.split(",")) if text else None
     except ValueError as error:
         raise ImageError(f"'{text}' names no channels. Write their numbers from 0, like 0,2.") from error
-
-
-def _output_for(path: Path, folder: Path) -> Path:
-    """Where the labels of a picture go."""
-    name = path.name.split(".")[0] if is_zarr(path) else path.stem
-    return folder / (f"{name}.ome.zarr" if is_zarr(path) else f"{name}.tif")
 
 
 def _predict_one(
@@ -155,26 +173,21 @@ def train(  # noqa: PLR0913  the options of a command
     """Train a model from folders of pictures and labels. Stopped, the same command goes on."""
     from napari_unet.engine.fit import fit, new_student  # torch: only when it is needed
 
-    pairs = tqdm(_pairs(images, labels), desc="Reading", unit="picture", disable=None)
-    corrections = [_read_pair(picture, truth, ignore_label) for picture, truth in pairs]
+    _check_training(output, minutes, steps, kind)
     if minutes is None and steps is None:
         minutes = 60.0
-    objects = sum(len(np.unique(c.labels[c.labels > 0])) for c in corrections)
-    command = shlex.join(["unet-live", *sys.argv[1:]])
-    names = int(max(c.labels.max(initial=0) for c in corrections)) + 1 if kind == "classes" else 2
-    card = ModelCard(
-        name=output.stem,
-        kind=kind,
-        architecture={"in_channels": 3, "out_channels": max(names, 2), "base_channels": base_channels},
-        classes=("background", *(f"class {n}" for n in range(1, max(names, 2)))) if kind == "classes" else (),
-        diameter=_median_diameter(corrections),
-        trained_on=f"{len(corrections)} pictures, {objects} objects, seed {seed}, torch {version('torch')}: {command}",
-    )
+    pairs = tqdm(_pairs(images, labels), desc="Reading", unit="picture", disable=None)
+    corrections = [_read_pair(picture, truth, ignore_label) for picture, truth in pairs]
+    card = _card_of(output.stem, kind, base_channels, seed, corrections)
+    output.parent.mkdir(parents=True, exist_ok=True)
     seconds = minutes * 60 if minutes is not None else None
     log = output.with_suffix(".log.jsonl")
     bar = tqdm(total=1000, desc="Training", unit="‰", disable=None)
     start = time.monotonic()
     model, student = new_student(card, base, device, seed)
+    if model.net.settings["out_channels"] < card.architecture["out_channels"]:
+        known, wanted = model.net.settings["out_channels"], card.architecture["out_channels"]
+        raise ModelError(f"'{base}' knows {known} classes and the labels hold {wanted}. Start from another model.")
     for row in fit(model, student, corrections, output, steps=steps, seconds=seconds):
         row["seconds"] = round(time.monotonic() - start, 1)
         with log.open("a") as file:
@@ -185,6 +198,33 @@ def train(  # noqa: PLR0913  the options of a command
     typer.echo(f"Wrote {output} ({output.stat().st_size / 1e6:.1f} MB).")
 
 
+def _check_training(output: Path, minutes: float | None, steps: int | None, kind: str) -> None:
+    """Refuse options that make no training, before anything is read."""
+    if output.suffix.lower() != ".safetensors":
+        raise ModelError(f"A model is a .safetensors file, and '{output}' is none. Name one with -o.")
+    if kind not in KINDS:
+        raise ModelError(f"There is no kind '{kind}'. Choose objects or classes with --kind.")
+    if minutes is not None and steps is not None:
+        raise ModelError("The training ends after --minutes or after --steps. Give one of them.")
+    if (minutes is not None and not 0 < minutes < math.inf) or (steps is not None and steps < 1):
+        raise ModelError("A training of no length teaches nothing. Give --minutes or --steps above 0.")
+
+
+def _card_of(name: str, kind: str, base_channels: int, seed: int, corrections: list[Correction]) -> ModelCard:
+    """The card of a model that learns from these pictures."""
+    objects = sum(len(np.unique(c.labels[c.labels > 0])) for c in corrections)
+    outputs = max(2, *(int(c.labels.max(initial=0)) + 1 for c in corrections)) if kind == "classes" else 2
+    command = shlex.join(["unet-live", *sys.argv[1:]])
+    return ModelCard(
+        name=name,
+        kind=kind,
+        architecture={"in_channels": 3, "out_channels": outputs, "base_channels": base_channels},
+        classes=("background", *(f"class {n}" for n in range(1, outputs))) if kind == "classes" else (),
+        diameter=_median_diameter(corrections),
+        trained_on=f"{len(corrections)} pictures, {objects} objects, seed {seed}, torch {version('torch')}: {command}",
+    )
+
+
 @app.command()
 def evaluate(
     predicted: Annotated[Path, typer.Argument(help="Labels to score: a file or a folder.")],
@@ -192,8 +232,9 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Score labels against the truth: ap50, ap75, map, dice, iou, f1, pq; per picture and in the mean."""
-    pairs = _pairs(predicted, truth) if predicted.is_dir() else [(predicted, truth)]
-    rows = {a.stem: evaluate_labels(read_labels(a), read_labels(b)) for a, b in tqdm(pairs, disable=None)}
+    is_folder = predicted.is_dir() and not is_zarr(predicted)
+    pairs = _pairs(predicted, truth) if is_folder else [(predicted, truth)]
+    rows = {_name_of(a): evaluate_labels(read_labels(a), read_labels(b)) for a, b in tqdm(pairs, disable=None)}
     mean = mean_scores(list(rows.values()))
     if as_json:
         typer.echo(json.dumps({"pictures": rows, "mean": mean}, indent=1))
@@ -231,13 +272,25 @@ def info(as_json: JsonOption = False) -> None:
 def run(command: typer.Typer) -> None:
     """Run a command line; every failure is one sentence, exit code 2 for a user's mistake, 1 else."""
     try:
-        command()
-    except UNetLiveError as error:
-        typer.echo(str(error), err=True)
-        raise SystemExit(2) from error
-    except KeyboardInterrupt as error:
+        code = command(standalone_mode=False) or 0
+    except Exception as error:
+        sentence, code = _sentence_and_code(error)
+        typer.echo(sentence, err=True)
+        raise SystemExit(code) from error
+    if code == STOPPED:
         typer.echo("Stopped.", err=True)
-        raise SystemExit(130) from error
-    except OSError as error:
-        typer.echo(f"{error.strerror or error}: {error.filename or ''}", err=True)
-        raise SystemExit(1) from error
+    raise SystemExit(code)
+
+
+def _sentence_and_code(error: Exception) -> tuple[str, int]:
+    """What to say of a failure, and with which exit code."""
+    if isinstance(error, UNetLiveError):
+        return str(error), 2
+    usage = getattr(error, "format_message", None)  # a mistake on the command line, found by click
+    if usage is not None:
+        return f"{' '.join(usage().split()).rstrip('.')}; add --help to see how the command is used.", 2
+    if isinstance(error, OSError) and error.strerror:
+        about = f" '{error.filename}'" if error.filename else ""
+        return f"The system refused{about}: {error.strerror}.", 1
+    said = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".")
+    return f"Something went wrong inside U-Net Live ({said}); report it with what 'unet-live info' says.", 1

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 from skimage.measure import label as connected
-from skimage.morphology import h_maxima
+from skimage.morphology import local_maxima, reconstruction
 from skimage.segmentation import watershed
 
 from napari_unet.core.corrections import Labels, Mask
@@ -67,10 +67,12 @@ def build_objects(
         return _tidy(connected(mask, connectivity=1).astype(np.int32), settings)
     height = ndimage.gaussian_filter(np.where(mask, distance, 0).astype(np.float32), SMOOTHING)
     np.clip(height, 0, 1.5, out=height)
-    # steps of 1/64: h_maxima on whole numbers is exact and much faster
-    steps = np.round(height * 64).astype(np.uint8)
-    depth = max(1, round(64 * 0.5 * (1 - settings.separation) ** 2))
-    seeds = connected(h_maxima(steps, depth) & mask, connectivity=mask.ndim)
+    steps = np.round(height * 64).astype(np.int16)
+    depth = max(1, round(64 * 0.75 * (1 - settings.separation) ** 2))
+    # the tops are cut off by `depth`: those that stood out less melt together (skimage's own h_maxima
+    # keeps two of equal height apart, however slight the dip between them)
+    flat = reconstruction(np.maximum(steps - depth, 0), steps)
+    seeds = connected(local_maxima(flat) & mask, connectivity=mask.ndim)
     labels = watershed(-height, seeds, mask=mask).astype(np.int32)
     # parts of the foreground without a middle (cut by the window, or flat) are objects too
     rest = connected(mask & (labels == 0), connectivity=1)

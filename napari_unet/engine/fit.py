@@ -43,8 +43,12 @@ def new_student(card: ModelCard, base: str, device: str, seed: int) -> tuple[Mod
     old = model.card
     if old.kind != card.kind:
         raise ModelError(f"'{base}' finds {old.kind}, not {card.kind}. Start from another model.")
-    model.card = replace(card, architecture=old.architecture, classes=old.classes, parent=model.sha256())
-    return model, Student(model, FROM_PICTURES, seed)
+    story = f"{old.trained_on}; then {card.trained_on}"
+    card = replace(card, architecture=old.architecture, classes=old.classes)
+    model.card = replace(card, trained_on=story, parent=model.sha256())
+    # a network that knows something already is not shaken as hard as a new one
+    gentle = replace(FROM_PICTURES, learning_rate=FROM_PICTURES.learning_rate / 2)
+    return model, Student(model, gentle, seed)
 
 
 def fit(

@@ -211,7 +211,7 @@ class UNet(nn.Module):
         margin is 2 pixels less: its valid convolutions align the coarsest pixels with its output.
         Linear upsampling has no such limit: it depends on where the corners of the picture are.)
         """
-        return 6 * 2**self.depth - 2
+        return (6 << self.depth) - 2
 
     def freeze_norm(self) -> None:
         """Keep the statistics of BatchNorm as they are: small, one-sided batches would spoil them."""

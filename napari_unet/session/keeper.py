@@ -36,7 +36,7 @@ CHANGES_WAITING = 20
 _log = logging.getLogger(__name__)
 
 
-@dataclass
+@dataclass(eq=False)
 class Draft:
     """A correction on its way to the disk.
 
@@ -82,6 +82,7 @@ class Keeper:
         self.problem = ""
         self._on_change, self._on_kept, self._on_refused = on_change, on_kept, on_refused
         self._model = ""
+        self._begun: Path | None = None
         self._drafts: deque[Draft] = deque()
         self._changes: deque[Callable[[Project], object]] = deque()
         self._points: deque[dict[str, Any]] = deque()
@@ -284,8 +285,9 @@ class Keeper:
     def _begin(self, picture: Picture) -> Project:
         """The project, begun now if there is none, that knows this picture."""
         if self.project is None:
-            folder = _unused(default_folder(Path(picture.path) if picture.path else None))
-            project, name = Project.open_or_create(folder), self._model
+            if self._begun is None:  # else it was begun, and the disk refused a part of it
+                self._begun = _unused(default_folder(Path(picture.path) if picture.path else None))
+            project, name = Project.open_or_create(self._begun), self._model
             with self._turn:
                 self.project = project
                 if name:

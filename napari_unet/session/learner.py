@@ -122,7 +122,8 @@ class Learner:
         self._want(lambda wish: replace(wish, device=name, why="device" if wish is self._in_use else wish.why))
 
     def revert(self, version: int) -> None:
-        """Go back to an earlier version."""
+        """Go back to an earlier version; what there is to learn waits for a new correction."""
+        self._has_news = False
         self._want(lambda wish: replace(wish, version=version, why="version"))
 
     def take_project(self) -> None:
@@ -180,11 +181,8 @@ class Learner:
             devices=taken.loaded.devices,
         )
         self.count()
-        if wish.why == "device":
-            self._has_news |= was_learning  # it is to go on there
-        else:
-            # a model that is new here learns from what there is; one that was gone back to stays as it was
-            self._has_news = wish.why == "model" and self._board.state.corrections > 0
+        if wish.why == "model" or (wish.why == "device" and was_learning):
+            self._has_news = True  # a model that is new here learns from what there is
         self.start_if_wanted()
         self._show()
         return wish.why != "device"

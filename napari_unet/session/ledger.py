@@ -128,10 +128,10 @@ class Ledger:
                 entry.is_kept = True
 
     def keep_all_in(self, picture: str) -> None:
-        """What was read back of a picture is in the pool."""
+        """What was read back of a picture is in the pool; what was made since then has its own turn."""
         with self._lock:
             for entry in self._entries:
-                entry.is_kept |= entry.picture == picture
+                entry.is_kept |= entry.picture == picture and entry.trusted is None
 
     # --- what the model does -------------------------------------------------
 

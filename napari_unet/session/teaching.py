@@ -76,22 +76,24 @@ class Teaching:
         """Bring back what the project knows of a picture: what was set, and its masks."""
         shape = picture.source.shape
         edits = [e for e in self._keeper.edits() if e.picture == picture.key and len(e.box.start) == len(shape)]
-        waiting = [e for draft in self._keeper.drafts() if draft.picture.key == picture.key for e in draft.edits]
-        for edit in (*edits, *waiting):
+        drafts = [draft for draft in self._keeper.drafts() if draft.picture.key == picture.key]
+        for edit in (*edits, *(edit for draft in drafts for edit in draft.edits)):
             self._sides.remember(edit, picture.taught)
             edit.apply(picture.truth, picture.taught)
         picture.masks = self._keeper.masks_of(picture)
-        if picture.masks is None and picture.taught.any():
+        if picture.masks is None and (edits or drafts):
             picture.masks = np.zeros(shape, np.int32)
         if picture.masks is not None:
             known = picture.taught != 0
             picture.masks[known] = picture.truth[known]
         if edits:
-            self._keeper.do(partial(self._read_back, picture, edits))
+            self._keeper.do(partial(self._read_back, picture, edits, drafts))
 
-    def _read_back(self, picture: Picture, edits: list[Edit]) -> None:
+    def _read_back(self, picture: Picture, edits: list[Edit], drafts: list[Draft]) -> None:
         """What was said of a picture may be learnt again (disk thread)."""
-        self._pool.read_back(picture, edits)
+        waiting = self._keeper.drafts()
+        written = [edit for draft in drafts if draft not in waiting for edit in draft.edits]
+        self._pool.read_back(picture, [*edits, *written])
         self._ledger.keep_all_in(picture.key)
 
     def rebuild(self, pictures: dict[str, Picture]) -> None:

@@ -47,7 +47,7 @@ def test_no_separation_joins_what_touches():
 
 def test_more_separation_splits_at_a_slighter_waist():
     """A waist that the default leaves is split at separation 1."""
-    foreground = discs((40, 60), (20, 25, 11), (20, 35, 11)) > 0
+    foreground = discs((40, 60), (20, 25, 11), (20, 36, 11)) > 0
     distance = rim_distance(foreground.astype(int))
     found = [
         build_objects(foreground, distance, InstanceSettings(separation=separation)).max()
@@ -55,6 +55,14 @@ def test_more_separation_splits_at_a_slighter_waist():
     ]
     assert found[0] == found[1] == 1
     assert found[2] == 2
+
+
+def test_two_equal_tops_are_no_two_objects():
+    """A slight dip between two tops of the same height splits nothing."""
+    distance = np.full((20, 40), 0.9)
+    distance[:, :4] = distance[:, -4:] = 0.2
+    distance[6:14, 8:16] = distance[6:14, 24:32] = 1.0
+    assert build_objects(np.ones(distance.shape), distance, InstanceSettings()).max() == 1
 
 
 def test_the_foreground_threshold_decides_how_far_objects_reach():

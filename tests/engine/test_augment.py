@@ -1,0 +1,123 @@
+"""Random changes of crops: labels stay true, and what is unknown stays unknown."""
+
+import numpy as np
+import pytest
+import torch
+
+from napari_unet.core.targets import object_targets, rim_distance
+from napari_unet.engine.augment import Augmentation, Example, as_example, change_greys, recolor, sample, warp_grid
+
+STILL = Augmentation(scale=1.0, elastic=0.0, grey=0.0)
+WILD = Augmentation(scale=2.0, elastic=4.0, grey=1.0, recolor=1.0)
+
+
+def random(seed=0):
+    """Seeded random numbers."""
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def example(draw) -> Example:
+    """A picture that shows its own foreground and distance, so that image and targets can be compared."""
+    _, labels = draw(3, shape=(80, 70), count=5)
+    trusted = np.zeros(labels.shape, bool)
+    trusted[:, :50] = True
+    image = np.stack([labels > 0, rim_distance(labels)]).astype(np.float32)
+    return as_example(torch.from_numpy(image), object_targets(labels, trusted))
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("options", [STILL, WILD])
+def test_the_targets_go_with_the_picture(example, options, seed):
+    """After any warp the foreground lies where the picture shows it, and the distance is the picture's own."""
+    crop = sample(example, warp_grid((40, 35), 48, options, random(seed)))
+    assert (crop.image.shape, crop.targets.shape, crop.weight.shape) == ((2, 48, 48), (2, 48, 48), (1, 48, 48))
+    inside = crop.weight[0] > 0
+    shown = crop.image[0] > 0.5
+    assert (shown[inside] == (crop.targets[0][inside] > 0)).float().mean() > 0.99
+    assert torch.equal(crop.targets[1], crop.image[1])
+    assert set(crop.targets[0].unique().tolist()) <= {0.0, 1.0}
+    assert set(crop.weight.unique().tolist()) <= {0.0, 1.0}
+
+
+def test_nothing_is_trusted_outside(example):
+    """Where a crop reaches beyond its region the picture is mirrored and nothing is trusted."""
+    crop = sample(example, warp_grid((0, 0), 64, STILL, random()))
+    grid = warp_grid((0, 0), 64, STILL, random())
+    x, y = grid[..., 0], grid[..., 1]
+    outside = (x < -0.5) | (y < -0.5) | (x > 69.5) | (y > 79.5)
+    assert outside.any()
+    assert not crop.weight[0][outside].any()
+    assert crop.image[0][outside].any()
+
+
+@pytest.mark.parametrize("zoom", [0.5, 1.0, 2.0])
+def test_zoom_is_how_much_larger_the_crop_shows_things(zoom):
+    """Neighbouring pixels of a crop are 1/zoom pixels apart in the region, and its middle is the centre."""
+    grid = warp_grid((30, 50), 33, STILL, random(), zoom=zoom)
+    assert torch.allclose(grid[16, 16], torch.tensor([50.0, 30.0]), atol=1e-4)
+    steps = (grid[1:] - grid[:-1]).norm(dim=-1)
+    assert torch.allclose(steps, torch.full_like(steps, 1 / zoom), atol=1e-3)
+
+
+def test_sizes_are_drawn_on_both_sides_evenly():
+    """Over many draws crops are enlarged as often as reduced, never beyond the greatest scale."""
+    steps = [(g[0, 1] - g[0, 0]).norm() for g in (warp_grid((0, 0), 2, Augmentation(2.0, 0.0), random(s)) for s in range(300))]
+    logs = torch.log2(torch.stack(steps))
+    assert logs.abs().max() <= 1.001
+    assert abs(logs.mean()) < 0.1
+    assert logs.std() > 0.4
+
+
+def test_flips_and_angles_are_all_drawn():
+    """Crops are mirrored about as often as not, and turned by any angle."""
+    flips, angles = [], []
+    for seed in range(200):
+        grid = warp_grid((0, 0), 2, STILL, random(seed))
+        right, down = grid[0, 1] - grid[0, 0], grid[1, 0] - grid[0, 0]
+        flips.append(float(right[0] * down[1] - right[1] * down[0]) > 0)
+        angles.append(float(torch.atan2(down[1], down[0])))
+    assert 70 < sum(flips) < 130
+    assert (np.histogram(angles, 8, (-np.pi, np.pi))[0] > 8).all()
+
+
+def test_elastic_bends_by_a_few_pixels():
+    """Without turning, pixels move about as far as the standard deviation says."""
+    bent = torch.stack([warp_grid((0, 0), 64, Augmentation(1.0, 5.0), random(s)) for s in range(20)])
+    straight = torch.stack([warp_grid((0, 0), 64, STILL, random(s)) for s in range(20)])
+    assert 2 < (bent - straight).std() < 6
+
+
+def test_the_same_seed_gives_the_same_crop(example):
+    """A crop depends on the seed alone, another seed gives another one."""
+    grids = [warp_grid((40, 35), 32, WILD, random(seed)) for seed in (1, 1, 2)]
+    assert torch.equal(grids[0], grids[1])
+    assert not torch.equal(grids[0], grids[2])
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("channels", [1, 3])
+def test_grey_values_stay_sane(seed, channels):
+    """However strongly brightness, contrast, blur and noise change, values stay finite and near 0 to 2."""
+    image = torch.rand(channels, 32, 32, generator=random(seed)) * 2.5 - 0.5
+    changed = recolor(change_greys(image, WILD, random(seed)), WILD, random(seed))
+    assert changed.shape == image.shape
+    assert changed.dtype == torch.float32
+    assert torch.isfinite(changed).all()
+    assert changed.abs().max() < 8
+
+
+def test_no_strength_changes_nothing():
+    """With strength 0 grey values and colours stay as they are."""
+    image = torch.rand(3, 8, 8, generator=random())
+    assert torch.equal(recolor(change_greys(image, STILL, random()), STILL, random()), image)
+
+
+def test_colours_are_inverted_mixed_and_made_equal():
+    """Over many draws each change of colours occurs, and sometimes none."""
+    image = torch.tensor([0.1, 0.2, 0.4])[:, None, None].expand(3, 2, 2)
+    seen = {tuple(round(v, 3) for v in recolor(image, WILD, random(seed))[:, 0, 0].tolist()) for seed in range(60)}
+    assert (0.1, 0.2, 0.4) in seen
+    assert (0.9, 0.8, 0.6) in seen
+    assert any(sorted(values) == [0.1, 0.2, 0.4] and values != (0.1, 0.2, 0.4) for values in seen)
+    assert any(len(set(values)) == 1 for values in seen)

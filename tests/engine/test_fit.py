@@ -1,0 +1,125 @@
+"""Training from whole pictures into a file, and going on where it was stopped."""
+
+import itertools
+from dataclasses import replace
+
+import pytest
+import safetensors.torch
+import torch
+
+from napari_unet.core.card import ModelCard
+from napari_unet.core.errors import ModelError
+from napari_unet.engine import fit as engine
+from napari_unet.engine.fit import fit, new_student
+from napari_unet.engine.train import Student
+from napari_unet.nets.model import load_model, rounded
+
+CARD = ModelCard("new", architecture={"in_channels": 1, "out_channels": 2, "base_channels": 4, "depth": 1}, diameter=9.0)
+
+
+@pytest.fixture
+def student(quick, monkeypatch):
+    """Make a model and its student, of few small crops; checkpoints come every second step, rows at each."""
+    monkeypatch.setattr(engine, "FROM_PICTURES", replace(quick, micro=1, crop=16, train_norm=True))
+    monkeypatch.setattr(engine, "CHECKPOINT_EVERY", 2)
+    monkeypatch.setattr(engine, "ROW_EVERY", 1)
+    return lambda seed=0, base="": new_student(CARD, base, "cpu", seed)
+
+
+def same(a, b):
+    """Whether two state dicts are equal bit for bit."""
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_a_training_writes_one_file(student, correct, tmp_path):
+    """The file holds the averaged weights and the card; no checkpoint stays behind."""
+    model, learner = student()
+    rows = list(fit(model, learner, [correct(0)], tmp_path / "m.safetensors", steps=5))
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 5]
+    assert rows[-1]["progress"] == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["m.safetensors"]
+    again = load_model(tmp_path / "m.safetensors", device="cpu")
+    assert again.card.diameter == 9
+    assert same(again.net.state_dict(), rounded(learner.average))
+
+
+def test_an_interrupted_training_goes_on(student, correct, tmp_path):
+    """Stopped and started again, a training counts on from its checkpoint and ends in the same weights."""
+    corrections = [correct(0), correct(1)]
+    model, learner = student()
+    list(fit(model, learner, corrections, tmp_path / "whole.safetensors", steps=7))
+
+    model, learner = student()
+    job = fit(model, learner, corrections, tmp_path / "m.safetensors", steps=7)
+    assert [row["step"] for row in itertools.islice(job, 5)] == [1, 2, 3, 4, 5]
+    job.close()
+    assert [p.name for p in tmp_path.glob("m.*")] == ["m.checkpoint.safetensors"]
+
+    model, learner = student(seed=99)
+    rows = list(fit(model, learner, corrections, tmp_path / "m.safetensors", steps=7))
+    assert [row["step"] for row in rows] == [5, 6, 7, 7]
+    assert (tmp_path / "m.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
+
+
+def test_an_interrupted_checkpoint_leaves_the_one_before(student, correct, tmp_path, monkeypatch):
+    """A checkpoint that breaks off in the middle is not taken for one: the training goes on from the last whole one."""
+    model, learner = student()
+    job = fit(model, learner, [correct(0)], tmp_path / "m.safetensors", steps=9)
+    next(row for row in job if row["step"] == 3)
+    real = safetensors.torch.save_file
+
+    def torn(tensors, path, metadata):
+        real(tensors, path, metadata)
+        path.write_bytes(path.read_bytes()[:100])
+        raise OSError("disk full")
+
+    monkeypatch.setattr(safetensors.torch, "save_file", torn)
+    with pytest.raises(OSError, match="disk full"):
+        next(job)
+    monkeypatch.setattr(safetensors.torch, "save_file", real)
+    model, learner = student()
+    assert next(fit(model, learner, [correct(0)], tmp_path / "m.safetensors", steps=9))["step"] == 3
+
+
+def test_time_that_was_used_counts(student, correct, tmp_path):
+    """A training by time that was stopped near its end has little left to do."""
+    model, learner = student()
+    engine._save(learner, tmp_path / "m.checkpoint.safetensors", 1.0)
+    rows = list(fit(model, learner, [correct(0)], tmp_path / "m.safetensors", seconds=1e9))
+    assert [(row["step"], row["loss"]) for row in rows] == [(0, None)]
+    assert (tmp_path / "m.safetensors").exists()
+
+
+def test_a_checkpoint_of_another_training_is_a_sentence(student, correct, tmp_path, make_model, quick):
+    """Garbage, files without progress and checkpoints of another network are refused with what to do."""
+    checkpoint = tmp_path / "m.checkpoint.safetensors"
+    other = Student(make_model(depth=2), quick, 0)
+    spoilers = [
+        lambda: checkpoint.write_bytes(b"garbage"),
+        lambda: safetensors.torch.save_file({"a": torch.zeros(1)}, checkpoint),
+        lambda: safetensors.torch.save_file({"a": torch.zeros(1)}, checkpoint, metadata={"progress": "half"}),
+        lambda: safetensors.torch.save_file({"a": torch.zeros(1)}, checkpoint, metadata={"progress": "0.5"}),
+        lambda: engine._save(other, checkpoint, 0.5),
+    ]
+    for spoil in spoilers:
+        spoil()
+        with pytest.raises(ModelError, match="another training. Delete it"):
+            list(fit(*student(), [correct(0)], tmp_path / "m.safetensors", steps=3))
+
+
+def test_a_training_from_a_model_keeps_its_network(student, tmp_path, make_model):
+    """From a base model its weights, network and classes are taken, and the card names it as the parent."""
+    base = make_model(depth=2, norm="none")
+    base.save(tmp_path / "base.safetensors")
+    base = load_model(tmp_path / "base.safetensors", device="cpu")
+    model, learner = student(base=str(tmp_path / "base.safetensors"))
+    assert same(model.net.state_dict(), base.net.state_dict())
+    assert same(learner.net.state_dict(), base.net.state_dict())
+    assert model.card == replace(CARD, architecture=base.card.architecture, parent=base.sha256())
+
+
+def test_a_base_of_another_kind_is_a_sentence(student, tmp_path, make_model):
+    """Objects cannot be learnt from a model of classes."""
+    make_model("classes").save(tmp_path / "base.safetensors")
+    with pytest.raises(ModelError, match="finds classes, not objects"):
+        student(base=str(tmp_path / "base.safetensors"))

@@ -1,0 +1,187 @@
+"""Corrections to batches: which teach, what the network reads of them, and where crops lie."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from napari_unet.core.card import ModelCard
+from napari_unet.core.corrections import Correction
+from napari_unet.core.errors import ImageError, ModelError
+from napari_unet.core.intensity import Limits, estimate_limits, normalize
+from napari_unet.engine import sampling
+from napari_unet.engine.augment import Augmentation
+from napari_unet.engine.sampling import ExampleCache, collate, draw_crop, example_of, network_input, split
+
+OBJECTS = ModelCard(architecture={"in_channels": 1, "out_channels": 2})
+STILL = Augmentation(scale=1.0, elastic=0.0, grey=0.0)
+
+
+def blank(shape=(20, 24), image=None, **options) -> Correction:
+    """A correction in which everything is trusted background."""
+    image = np.zeros(shape, np.uint8) if image is None else image
+    return Correction(image, np.zeros(shape, np.int32), np.ones(shape, bool), **options)
+
+
+# --- the split --------------------------------------------------------------------------------
+
+
+def test_every_fifth_correction_is_held_out():
+    """Where corrections do not say on which side they are, every fifth is held out, and stays so as more come."""
+    corrections = [blank() for _ in range(23)]
+    for count in range(24):
+        taught, held_out = split(corrections[:count])
+        assert held_out == corrections[4:count:5]
+        assert len(taught) + len(held_out) == count
+
+
+def test_a_correction_that_knows_its_side_keeps_it():
+    """What was said when a correction was made is never overruled by its place."""
+    corrections = [blank(held_out=side) for side in (True, False, False, True, False)]
+    taught, held_out = split(corrections)
+    assert [id(c) for c in held_out] == [id(corrections[n]) for n in (0, 3)]
+    assert [id(c) for c in taught] == [id(corrections[n]) for n in (1, 2, 4)]
+
+
+def test_a_correction_without_trust_says_nothing():
+    """One in which no voxel is trusted neither teaches nor scores, and moves no other one to the other side."""
+    empty = Correction(np.zeros((4, 4)), np.zeros((4, 4), int), np.zeros((4, 4), bool))
+    corrections = [empty, *[blank() for _ in range(4)]]
+    assert split(corrections) == (corrections[1:4], corrections[4:])
+
+
+# --- what the network reads -------------------------------------------------------------------
+
+
+def spread(*shape):
+    """Random grey values."""
+    return np.random.default_rng(0).integers(10, 4000, shape).astype(np.uint16)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_grey_picture_is_repeated(channels):
+    """A picture without channels is read by networks of one and of three."""
+    x = network_input(blank(image=spread(20, 24)), channels)
+    assert x.shape == (channels, 20, 24)
+    assert (x == x[0]).all()
+
+
+@pytest.mark.parametrize("count", [3, 4])
+def test_a_colour_picture_keeps_its_hue_and_loses_its_alpha(count):
+    """Red, green and blue share their limits; alpha is left out."""
+    image = spread(20, 24, count)
+    image[..., 1] //= 2
+    rgb = np.moveaxis(image[..., :3], -1, 0)
+    expected = normalize(rgb, estimate_limits(rgb, joint=True))
+    assert np.array_equal(network_input(blank(image=image), 3), expected)
+
+
+@pytest.mark.parametrize("channels_first", [False, True])
+def test_channels_have_limits_of_their_own(channels_first):
+    """Channels that are no colours are each normalised by themselves."""
+    image = spread(3, 20, 24)
+    image[1] //= 50
+    x = network_input(blank(image=image, channels_first=channels_first), 3)
+    assert np.array_equal(x, normalize(image, estimate_limits(image)))
+
+
+def test_the_limits_of_the_whole_picture_count():
+    """A correction that knows its picture's limits is normalised by them and not by what it shows itself."""
+    image = np.full((20, 24), 300, np.uint16)
+    assert (network_input(blank(image=image, limits=Limits((100.0,), (500.0,))), 1) == 0.5).all()
+
+
+def test_too_many_channels_are_a_sentence():
+    """A correction of more channels than the model reads says what to choose."""
+    with pytest.raises(ImageError, match="Choose"):
+        network_input(blank(image=spread(5, 20, 24), channels_first=True), 3)
+
+
+def test_values_that_are_no_numbers_become_numbers():
+    """NaN and infinite pixels reach the network as finite values."""
+    image = spread(20, 24).astype(np.float32)
+    image[::3, ::2], image[1, 1], image[2, 2] = np.nan, np.inf, -np.inf
+    assert np.isfinite(network_input(blank(image=image), 1)).all()
+
+
+@pytest.mark.parametrize(("outputs", "last"), [(1, 1), (2, 1), (4, 3)])
+def test_a_class_that_the_model_does_not_know_is_a_sentence(outputs, last):
+    """Ids beyond the model's outputs, and negative ones, are refused; untrusted ones do not matter."""
+    card = ModelCard(kind="classes", architecture={"in_channels": 1, "out_channels": outputs})
+    for strange, good in ((last + 1, False), (-1, False), (last, True)):
+        labels, trusted = np.full((6, 6), 99), np.zeros((6, 6), bool)
+        labels[2, 2], trusted[2, 2] = strange, True
+        case = Correction(np.zeros((6, 6)), labels, trusted)
+        if good:
+            assert example_of(case, card).targets.max() == last
+        else:
+            with pytest.raises(ModelError, match=f"class {strange}; this model knows the classes 0 to {last}"):
+                example_of(case, card)
+
+
+# --- crops ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", [(0, 0), (0, 20), (16, 0), (10, 12)])
+@pytest.mark.parametrize("scale", [0.5, 1.0, 2.0])
+def test_every_crop_shows_something_trusted(where, scale):
+    """A small trusted dab, at the rim or in a corner, is in each crop, whatever the scale."""
+    trusted = np.zeros((20, 24), bool)
+    trusted[where[0] : where[0] + 4, where[1] : where[1] + 4] = True
+    case = Correction(np.zeros((20, 24)), np.zeros((20, 24), int), trusted, scale=scale)
+    example = example_of(case, OBJECTS)
+    random = torch.Generator().manual_seed(0)
+    assert all(draw_crop(example, 32, STILL, random).weight.any() for _ in range(30))
+
+
+def test_objects_and_background_get_the_same_chance():
+    """However small an object is, about half of the crops are around one."""
+    labels = np.zeros((200, 200), int)
+    labels[100:103, 100:103] = 1
+    example = example_of(Correction(np.zeros(labels.shape), labels, np.ones(labels.shape, bool)), OBJECTS)
+    random = torch.Generator().manual_seed(0)
+    hits = sum(bool(draw_crop(example, 16, STILL, random).targets[0].any()) for _ in range(100))
+    assert 35 < hits < 70
+
+
+def test_a_batch_is_laid_out_for_convolutions(correct):
+    """Crops become one batch, channels last in memory."""
+    example = example_of(correct(0), OBJECTS)
+    random = torch.Generator().manual_seed(0)
+    batch = collate([draw_crop(example, 32, STILL, random) for _ in range(3)])
+    assert (batch.images.shape, batch.targets.shape, batch.weight.shape) == ((3, 1, 32, 32), (3, 2, 32, 32), (3, 1, 32, 32))
+    assert batch.images.is_contiguous(memory_format=torch.channels_last)
+    assert batch.to(torch.device("cpu")).images.shape == batch.images.shape
+
+
+# --- the cache --------------------------------------------------------------------------------
+
+
+def test_targets_are_built_once(correct):
+    """The same correction gives the same example again; an equal one gives its own."""
+    cache, case = ExampleCache(OBJECTS), correct(0)
+    assert cache[case] is cache[case]
+    assert cache[replace(case)] is not cache[case]
+
+
+def test_the_cache_is_bounded(correct, monkeypatch):
+    """Examples used longest ago are forgotten when there are too many bytes of them."""
+    cases = [correct(seed) for seed in range(4)]
+    size = example_of(cases[0], OBJECTS).nbytes
+    monkeypatch.setattr(sampling, "LARGEST_CACHE", 2 * size)
+    cache = ExampleCache(OBJECTS)
+    first, second = cache[cases[0]], cache[cases[1]]
+    assert cache[cases[0]] is first
+    cache[cases[2]]
+    assert cache[cases[0]] is first
+    assert cache[cases[1]] is not second
+
+
+def test_the_cache_forgets_what_was_withdrawn(correct):
+    """Corrections that are no longer there take no memory."""
+    cache, cases = ExampleCache(OBJECTS), [correct(seed) for seed in range(3)]
+    examples = [cache[case] for case in cases]
+    cache.keep_only(cases[:1])
+    assert cache[cases[0]] is examples[0]
+    assert cache[cases[1]] is not examples[1]

@@ -1,0 +1,469 @@
+"""Learning from corrections: what it learns, and when its weights take over."""
+
+import itertools
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from napari_unet.core.corrections import Correction
+from napari_unet.core.errors import ModelError
+from napari_unet.core.events import TrainStep, WeightsChanged
+from napari_unet.core.intensity import Limits
+from napari_unet.engine import train as engine
+from napari_unet.engine.evaluate import Score, score_on
+from napari_unet.engine.sampling import ExampleCache
+from napari_unet.engine.train import FINE_TUNE, Control, Student, fine_tune, train
+from napari_unet.nets.model import model_from_bytes
+
+
+def weights(model):
+    """A copy of a model's weights."""
+    return {key: value.clone() for key, value in model.net.state_dict().items()}
+
+
+def same(a, b):
+    """Whether two state dicts are equal bit for bit."""
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def score(model, corrections):
+    """Mean score of a model."""
+    total, examples = Score(), ExampleCache(model.card)
+    for correction in corrections:
+        total += score_on(model, model.net.state_dict(), correction, examples)
+    return total.mean
+
+
+def changes(events):
+    """The take-overs among events."""
+    return [event for event in events if isinstance(event, WeightsChanged)]
+
+
+def ends(events):
+    """The ends of rounds among events."""
+    return [event for event in events if isinstance(event, TrainStep) and event.kept is not None]
+
+
+@pytest.fixture
+def taught(correct):
+    """Six partial corrections of another look than the model knows, one of them held out."""
+    return [correct(seed, 0.5, look="dark", held_out=seed == 5) for seed in range(6)]
+
+
+# --- what is learnt ---------------------------------------------------------------------------
+
+
+def test_a_few_partial_corrections_teach_another_look(disc_model, taught, correct, quick):
+    """From half the discs of five pictures the model learns dark discs, on held-out and on unseen pictures."""
+    unseen = [correct(seed, look="dark") for seed in (50, 51)]
+    before = score(disc_model, unseen)
+    events = list(fine_tune(disc_model, taught, steps=150, recipe=quick))
+    assert before < 0.5
+    assert score(disc_model, unseen) > max(0.7, before + 0.3)
+    taken = changes(events)
+    assert taken[0].score_before + 0.3 < taken[-1].score_after
+    assert all(change.score_after >= change.score_before - quick.tolerance for change in taken)
+    assert [change.version for change in taken] == list(range(1, disc_model.version + 1))
+    assert {(change.held_out, change.learnt) for change in taken} == {(1, 5)}
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_classes_are_learnt(make_model, quick, outputs):
+    """A model of classes learns from strokes which grey value is which class, with one output or several."""
+    random = np.random.default_rng(0)
+    truth = np.zeros((64, 64), int)
+    truth[:, 20:40], truth[:, 40:] = 1, min(2, max(outputs - 1, 1))
+    cases = []
+    for held_out in (False, False, True):
+        image = (truth * 100 + random.normal(0, 10, truth.shape)).astype(np.float32)
+        trusted = random.random(truth.shape) < (1 if held_out else 0.05)
+        labels = np.where(trusted, truth, 9)
+        cases.append(Correction(image, labels, trusted, Limits((0.0,), (200.0,)), held_out))
+    model = make_model("classes", out_channels=outputs)
+    events = list(fine_tune(model, cases, steps=75, recipe=quick))
+    assert changes(events)[-1].score_after > 0.9
+    assert score(model, cases[2:]) > 0.9
+
+
+def test_what_took_over_is_what_is_saved(disc_model, taught, quick):
+    """The weights in use after a take-over are, bit for bit, those that are read back from the file."""
+    events = list(fine_tune(disc_model, taught, steps=25, recipe=quick))
+    assert changes(events)
+    again = model_from_bytes(disc_model.to_bytes())
+    assert same(weights(again), weights(disc_model))
+    assert score(again, taught[5:]) == changes(events)[-1].score_after
+
+
+def test_held_out_corrections_teach_nothing(disc_model, taught, quick, monkeypatch):
+    """Other labels in a held-out correction change not a bit of what is learnt."""
+    monkeypatch.setattr(engine, "_why_not", lambda *_, **__: "")
+    other = replace(taught[5], labels=np.roll(taught[5].labels, 20, 0), image=taught[5].image * 0)
+    results = []
+    for held_out in (taught[5], other):
+        model = disc_model.copy()
+        list(fine_tune(model, [*taught[:5], held_out], steps=25, recipe=quick))
+        results.append(weights(model))
+    assert same(*results)
+
+
+def test_untrusted_labels_teach_nothing(disc_model, taught, quick):
+    """What the labels say where nothing is trusted changes not a bit of what classes learn, nor do undone objects."""
+    other = [replace(c, labels=np.where(c.trusted, c.labels, 0)) for c in taught]
+    results = []
+    for cases in (taught, other):
+        model = disc_model.copy()
+        list(fine_tune(model, cases, steps=25, recipe=quick))
+        results.append(weights(model))
+    assert same(*results)
+
+
+def test_the_same_seed_learns_the_same(disc_model, taught, quick):
+    """Two trainings with one seed give the same weights and events, another seed gives others."""
+    results = []
+    for seed in (3, 3, 4):
+        model = disc_model.copy()
+        events = list(fine_tune(model, taught, steps=25, seed=seed, recipe=quick))
+        results.append((weights(model), [repr(event) for event in events]))
+    assert same(results[0][0], results[1][0])
+    assert results[0][1] == results[1][1]
+    assert not same(results[0][0], results[2][0])
+
+
+def test_statistics_of_batchnorm_stay(make_model, taught, quick):
+    """Fine-tuning leaves BatchNorm's statistics as they were, bit for bit."""
+    model = make_model(norm="batch")
+    before = weights(model)
+    list(fine_tune(model, taught, steps=25, recipe=quick))
+    assert model.version == 1
+    after = weights(model)
+    kept = [key for key in before if "running" in key or "num_batches" in key]
+    assert kept
+    assert all(torch.equal(before[key], after[key]) for key in kept)
+    assert not same(before, after)
+
+
+def test_training_from_pictures_learns_the_statistics(make_model, correct, quick):
+    """With `train_norm`, as from whole pictures, BatchNorm's statistics are learnt."""
+    model = make_model(norm="batch")
+    student = Student(model, replace(quick, train_norm=True), 0)
+    list(train(student, [correct(0)], steps=3))
+    key = "encoders.0.1.running_mean"
+    assert not torch.equal(student.average[key], model.net.state_dict()[key])
+
+
+# --- corrections that come and go -------------------------------------------------------------
+
+
+def test_a_new_correction_joins_the_running_training(disc_model, taught, quick):
+    """A correction that is appended while the training runs is learnt from the next piece on."""
+    results = []
+    for late in (False, True):
+        model, cases = disc_model.copy(), [taught[0], taught[5]]
+        events = []
+        for event in fine_tune(model, cases, steps=25, recipe=quick):
+            events.append(event)
+            if late and len(events) == 5:
+                cases.append(taught[1])
+        results.append((weights(model), [e.loss for e in events if isinstance(e, TrainStep)], changes(events)))
+    assert results[0][1][:5] == results[1][1][:5]
+    assert results[0][1][5:] != results[1][1][5:]
+    assert not same(results[0][0], results[1][0])
+    assert [c.learnt for c in results[0][2] + results[1][2]] == [1, 2]
+
+
+def test_a_new_correction_keeps_the_training_going(disc_model, taught, quick):
+    """Without a budget the training rests after some rounds without anything new or better, not before."""
+    recipe = replace(quick, round_steps=2, patience=3, tolerance=2.0)
+    rounds = []
+    for grows in (0, 4, 9):
+        cases = taught[:1]
+        count = 0
+        for event in fine_tune(disc_model.copy(), cases, recipe=recipe):
+            if isinstance(event, TrainStep) and event.kept is not None:
+                count += 1
+                if count == grows or (grows and count == 2):
+                    cases.append(taught[count])
+        rounds.append(count)
+    assert rounds[0] == 3
+    assert rounds[1] > rounds[0]
+
+
+def test_a_replaced_correction_is_news(disc_model, taught, quick):
+    """A correction that takes another one's place, as when more is painted there, is as good as a new one."""
+    recipe = replace(quick, round_steps=2, patience=2, tolerance=2.0)
+    cases, count = taught[:1], 0
+    for event in fine_tune(disc_model, cases, recipe=recipe):
+        if isinstance(event, TrainStep) and event.kept is not None:
+            count += 1
+            if count == 1:
+                cases[0] = replace(cases[0])
+    assert count == 4
+
+
+def test_a_training_ends_when_everything_is_undone(disc_model, taught, quick):
+    """If all corrections are withdrawn the training ends, and the model stays as it is."""
+    before = weights(disc_model)
+    cases = taught[:2]
+    for number, _ in enumerate(fine_tune(disc_model, cases, recipe=quick)):
+        if number == 7:
+            cases.clear()
+    assert same(weights(disc_model), before)
+    assert disc_model.version == 0
+
+
+def test_nothing_to_learn_from_is_a_sentence(disc_model, correct, quick):
+    """No correction, held-out ones alone, or ones without trust: the error says what to do, before any work."""
+    blank = Correction(np.zeros((8, 8)), np.zeros((8, 8), int), np.zeros((8, 8), bool))
+    for cases in ([], [correct(0, held_out=True)], [blank]):
+        with pytest.raises(ModelError, match="Correct an object"):
+            fine_tune(disc_model, cases, recipe=quick)
+
+
+def test_a_model_of_volumes_is_a_sentence(make_model, correct):
+    """A 3-D model says that it does not learn yet."""
+    with pytest.raises(ModelError, match="Choose a 2-D model"):
+        fine_tune(make_model(ndim=3, depth=1), [correct(0)])
+
+
+# --- the gate ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sabotage", ["huge steps", "random labels", "nothing there", "poison"])
+def test_sabotage_does_not_make_the_model_worse(disc_model, correct, quick, sabotage):
+    """Training that ruins the weights does not take over: on held-out pictures the model is as good as before."""
+    held_out = [correct(seed, held_out=True) for seed in (30, 31, 32)]
+    cases = [correct(seed) for seed in range(4)]
+    recipe = replace(quick, round_steps=12)
+    random = np.random.default_rng(0)
+    if sabotage == "huge steps":
+        recipe = replace(recipe, learning_rate=1e3)
+    elif sabotage == "random labels":
+        cases = [replace(c, labels=random.permutation(c.labels.ravel()).reshape(c.labels.shape)) for c in cases]
+        cases = [replace(c, trusted=np.ones(c.labels.shape, bool)) for c in cases]
+    elif sabotage == "nothing there":
+        cases = [replace(c, labels=c.labels * 0, trusted=np.ones(c.labels.shape, bool)) for c in cases]
+    else:
+        recipe = replace(recipe, learning_rate=1e30)
+    before = score(disc_model, held_out)
+    events = list(fine_tune(disc_model, cases + held_out, steps=36, recipe=recipe))
+    assert len(ends(events)) == 3
+    assert score(disc_model, held_out) >= before - quick.tolerance
+    assert all(torch.isfinite(value).all() for value in disc_model.net.state_dict().values())
+    refused = [event for event in ends(events) if not event.kept]
+    assert all(event.reason for event in refused)
+    assert disc_model.version == len(changes(events)) == 3 - len(refused)
+    if sabotage != "random labels":
+        assert refused
+
+
+def test_rounds_do_not_get_worse_little_by_little(disc_model, taught, quick, monkeypatch):
+    """Each round may score a little less, but all together no more than one may."""
+    worse = itertools.count(1000, -4)  # thousandths: 0.004 less at each take-over
+
+    def falling(model, state, correction, examples):
+        new = state is not model.net.state_dict and any(state[k] is not v for k, v in model.net.state_dict().items())
+        falling.value = next(worse) / 1000 if new and falling.old else falling.value
+        falling.old = not falling.old
+        return Score(falling.value, 1, 1)
+
+    falling.value, falling.old = 1.0, False
+    monkeypatch.setattr(engine, "score_on", falling)
+    events = list(fine_tune(disc_model, taught, steps=8, recipe=replace(quick, round_steps=2)))
+    lost = sum(change.score_before - change.score_after for change in changes(events))
+    assert lost <= quick.tolerance
+
+
+def test_weights_that_find_nothing_do_not_take_over(disc_model, taught, quick, monkeypatch):
+    """A collapse to background is refused even where the score would allow it."""
+    scores = itertools.cycle([Score(0.5, 1, 10), Score(0.9, 1, 0)])
+    monkeypatch.setattr(engine, "score_on", lambda *_: next(scores))
+    before = weights(disc_model)
+    events = list(fine_tune(disc_model, taught, steps=2, recipe=replace(quick, round_steps=2)))
+    assert [event.kept for event in ends(events)] == [False]
+    assert "found nothing" in ends(events)[0].reason
+    assert same(weights(disc_model), before)
+
+
+def test_a_refused_round_starts_again_from_the_model(disc_model, taught, quick, monkeypatch):
+    """After a round that was not kept, a fresh copy learns, with smaller steps and other crops."""
+    monkeypatch.setattr(engine, "_why_not", lambda *_, **__: "no")
+    students = []
+    real = engine.Student.__init__
+
+    def watched(self, model, recipe, seed):
+        real(self, model, recipe, seed)
+        students.append((recipe.learning_rate, seed, same(self.net.state_dict(), model.net.state_dict())))
+
+    monkeypatch.setattr(engine.Student, "__init__", watched)
+    list(fine_tune(disc_model, taught, steps=4, recipe=replace(quick, round_steps=2)))
+    rate = quick.learning_rate
+    assert [s[0] for s in students] == [rate, rate / 2, rate / 4]
+    assert len({s[1] for s in students}) == 3
+    assert all(s[2] for s in students)
+
+
+# --- numbers that are none --------------------------------------------------------------------
+
+
+def test_pixels_that_are_no_numbers_do_no_harm(disc_model, taught, quick):
+    """NaN and infinite pixels in every picture poison nothing: no step is skipped, all weights stay finite."""
+    random = np.random.default_rng(0)
+    spoilt = []
+    for correction in taught:
+        image = correction.image.copy()
+        image[random.random(image.shape) < 0.02] = np.nan
+        image[random.random(image.shape) < 0.01] = np.inf
+        spoilt.append(replace(correction, image=image))
+    events = list(fine_tune(disc_model, spoilt, steps=25, recipe=quick))
+    assert not any(event.skipped for event in events if isinstance(event, TrainStep))
+    assert all(torch.isfinite(value).all() for value in disc_model.net.state_dict().values())
+    assert changes(events)
+
+
+def test_a_poisoned_gradient_is_not_stepped_on(disc_model, taught, quick):
+    """A single NaN in a gradient skips the step: weights, average and optimiser stay, and training goes on."""
+    student = Student(disc_model, quick, 0)
+    student.study(taught[:5])
+    assert np.isfinite(student.advance(1e-3))
+    before, average = {k: v.clone() for k, v in student.net.state_dict().items()}, dict(student.average)
+    student.study(taught[:5])
+    next(iter(student.net.parameters())).grad.view(-1)[0] = torch.nan
+    assert np.isnan(student.advance(1e-3))
+    assert same(student.net.state_dict(), before)
+    assert same(student.average, average)
+    assert (student.step, student.skipped) == (2, 1)
+    student.study(taught[:5])
+    assert np.isfinite(student.advance(1e-3))
+
+
+def test_a_round_of_skipped_steps_does_not_take_over(disc_model, taught, quick, monkeypatch):
+    """A round in which more than a quarter of the steps was skipped is not kept, however short it was."""
+    monkeypatch.setattr(engine, "loss_for", lambda kind, logits, *_: logits.sum() * torch.nan)
+    before = weights(disc_model)
+    events = list(fine_tune(disc_model, taught, steps=2, recipe=quick))
+    assert [event.skipped for event in events if event.loss != event.loss][:2] == [True, True]
+    assert not ends(events)[0].kept
+    assert "not numbers" in ends(events)[0].reason
+    assert same(weights(disc_model), before)
+
+
+# --- budgets and pieces -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("steps", [1, 7, 30])
+def test_a_budget_of_steps_is_kept(disc_model, taught, quick, steps):
+    """As many steps are made as were asked for, and the last round ends with a verdict."""
+    events = list(fine_tune(disc_model, taught, steps=steps, recipe=replace(quick, batch=2)))
+    done = [event for event in events if isinstance(event, TrainStep)]
+    assert done[-1].step == steps
+    assert len(ends(events)) == -(-steps // quick.round_steps)
+    assert isinstance(events[-1], WeightsChanged) or events[-1].kept is False
+
+
+@pytest.mark.parametrize("budget", [{"steps": 0}, {"seconds": 0}, {"seconds": -1}])
+def test_a_budget_of_nothing_ends_at_once(disc_model, taught, quick, budget):
+    """A budget that is used up before it starts gives one step at most, and never trains for ever."""
+    events = list(itertools.islice(fine_tune(disc_model, taught, recipe=quick, **budget), 100))
+    assert events[-1].version == 1 if isinstance(events[-1], WeightsChanged) else events[-1].kept is False
+    assert len(ends(events)) == 1
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that goes on by one second each time somebody looks."""
+    ticks = itertools.count()
+    monkeypatch.setattr(engine, "time", SimpleNamespace(monotonic=lambda: float(next(ticks))))
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_budget_of_seconds_is_kept(disc_model, taught, quick):
+    """The training ends in the step after its time is up."""
+    events = list(fine_tune(disc_model, taught, seconds=30, recipe=quick))
+    assert len(events) < 40
+    assert ends(events)
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_round_ends_when_its_time_is_up(disc_model, taught, quick):
+    """However slow the computer, a round takes over after its seconds."""
+    recipe = replace(quick, round_seconds=10.0, round_steps=1000)
+    events = itertools.takewhile(lambda e: not isinstance(e, WeightsChanged), fine_tune(disc_model, taught, recipe=recipe))
+    assert 2 < max(event.step for event in events) < 12
+
+
+def test_a_round_can_be_ended_from_outside(disc_model, taught, quick):
+    """`finish_round` ends the round with the step that runs, and the next round runs its whole length again."""
+    control, seen = Control(), []
+    for event in fine_tune(disc_model, taught, steps=30, recipe=replace(quick, batch=2), control=control):
+        seen.append(event)
+        if len(seen) == 3:
+            control.finish_round = True
+    assert [event.step for event in ends(seen)] == [2, 27, 30]
+    assert not control.finish_round
+
+
+def test_pieces_are_short_and_progress_rises(disc_model, taught, quick):
+    """Each piece of work is reported, `batch` of them make a step, and the progress rises to the round's end."""
+    events = list(fine_tune(disc_model, taught, steps=4, recipe=replace(quick, batch=3, round_steps=4)))
+    pieces = [event for event in events if isinstance(event, TrainStep)]
+    assert [event.step for event in pieces[:12]] == [0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4]
+    rising = [event.progress for event in pieces]
+    assert rising == sorted(rising)
+    assert rising[-1] == 1
+    assert {event.round for event in pieces} == {1}
+
+
+def test_the_model_changes_between_two_pieces_alone(disc_model, taught, quick):
+    """A training that is closed in the middle of a round has changed nothing."""
+    before = weights(disc_model)
+    job = fine_tune(disc_model, taught, recipe=quick)
+    for _ in range(20):
+        next(job)
+        assert same(weights(disc_model), before)
+    job.close()
+    assert same(weights(disc_model), before)
+    assert disc_model.version == 0
+
+
+def test_the_recipe_of_the_window_is_short_pieces():
+    """A piece of fine-tuning is one crop, and a round lasts no longer than a user waits."""
+    assert FINE_TUNE.micro == 1
+    assert FINE_TUNE.round_seconds <= 15
+    assert not FINE_TUNE.train_norm
+
+
+# --- from whole pictures ----------------------------------------------------------------------
+
+
+def test_the_learning_rate_warms_up_and_falls(make_model, correct, quick, monkeypatch):
+    """From whole pictures the rate rises over 100 steps and falls to 0 along a cosine."""
+    student = Student(make_model(), replace(quick, micro=1, crop=16), 0)
+    rates = []
+    monkeypatch.setattr(student, "study", lambda corrections: None)
+
+    def advance(rate):
+        rates.append(rate)
+        student.step += 1
+        return 0.5
+
+    monkeypatch.setattr(student, "advance", advance)
+    events = list(train(student, [correct(0)], steps=400))
+    assert np.argmax(rates) in range(90, 110)
+    assert rates[0] < 0.02 * quick.learning_rate
+    assert rates[-1] < 1e-3 * quick.learning_rate
+    assert (np.diff(rates[110:]) < 0).all()
+    assert [event.step for event in events] == list(range(1, 401))
+    assert [event.progress for event in events] == [n / 400 for n in range(400)]
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_budget_of_time_goes_on_where_it_was(make_model, correct, quick):
+    """A training that has used up half its time goes on from the middle of its schedule."""
+    student = Student(make_model(), replace(quick, micro=1, crop=16), 0)
+    events = list(train(student, [correct(0)], seconds=40, used=0.5))
+    assert events[0].progress >= 0.5
+    assert len(events) <= 20
+    assert not list(train(student, [correct(0)], seconds=40, used=1.0))

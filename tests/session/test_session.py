@@ -1,0 +1,618 @@
+"""Session: the loop as docks use it: predict, correct, keep, come back tomorrow."""
+
+import errno
+import threading
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from napari_unet.core.corrections import HELD_OUT, TAUGHT, Edit
+from napari_unet.core.errors import ProjectError
+from napari_unet.core.events import WeightsChanged
+from napari_unet.core.geometry import Box
+from napari_unet.core.image import ImageSource
+from napari_unet.core.instances import InstanceSettings
+from napari_unet.engine import predict as engine
+from napari_unet.engine.predict import Assembly, plane_of, segment
+from napari_unet.nets.model import load_model
+from napari_unet.session import jobs
+from napari_unet.store.files import FileSystem
+from napari_unet.store.project import Project
+from tests.session.conftest import discs
+
+
+def start(make_session, source, path=None, **kwargs):
+    """A session with the picture, and its model loaded."""
+    session, ear = make_session(**kwargs)
+    picture = session.open_picture("discs", source, path=path)
+    ear.wait(lambda: session.state.model)
+    return session, ear, picture
+
+
+def whole(picture):
+    """The box of a picture."""
+    return Box.whole(picture.source.shape)
+
+
+def is_complete(ear):
+    """Whether the last tile has come."""
+    return any(p.done == p.total for p in ear.of("prediction_ready"))
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    """How often the network runs."""
+    calls, run = [], engine.run_network
+
+    def counted(*args, **kwargs):
+        calls.append(1)
+        return run(*args, **kwargs)
+
+    monkeypatch.setattr(engine, "run_network", counted)
+    return calls
+
+
+@pytest.fixture
+def gate(monkeypatch):
+    """Lets the network run only so often: `gate.release()` gives one tile."""
+    semaphore, run = threading.Semaphore(0), engine.run_network
+
+    def gated(*args, **kwargs):
+        semaphore.acquire(timeout=60)
+        return run(*args, **kwargs)
+
+    monkeypatch.setattr(engine, "run_network", gated)
+    yield semaphore
+    semaphore.release(100_000)
+
+
+@pytest.fixture
+def tiles(monkeypatch):
+    """Tiles are small, so that a small picture has many."""
+    backend = jobs.backend_for
+    monkeypatch.setattr(jobs, "backend_for", lambda device="auto": replace(backend(device), core=64))
+
+
+# --- pictures and predictions ----------------------------------------------------------------------
+
+
+def test_a_picture_that_is_opened_twice_is_one(make_session, source):
+    """The same voxels, also in another array and under another name, are the same picture."""
+    session, _ear, picture = start(make_session, source)
+    again = ImageSource.of_array(source.read(whole(picture))[0].copy())
+    assert session.open_picture("another name", again) is picture
+    assert list(session.pictures) == [picture.key]
+
+
+def test_predictions_assemble_to_what_the_engine_gives(make_session, source, model_file):
+    """What arrives tile by tile is what `segment` gives at once."""
+    session, ear, picture = start(make_session, source)
+    session.predict(picture.key, whole(picture))
+    ear.wait(lambda: is_complete(ear) and not session.state.predicting)
+    assembly = Assembly(np.zeros(source.shape, np.int32))
+    for prediction in ear.of("prediction_ready"):
+        assembly.add(prediction)
+    expected = segment(load_model(model_file, device="cpu"), source.read(whole(picture))[0])
+    assert expected.max() > 5
+    assembly.finish()
+    assert np.array_equal(assembly.labels, expected)
+    bars = [p for p in ear.of("progressed") if p.job == "predict"]
+    assert (bars[-1].done, bars[-1].total) == (1, 1)
+    assert [s.predicting for s in ear.of("state_changed")][-1] is False
+
+
+def test_tiles_assemble_to_what_the_engine_gives(tiles, make_session, source, model_file):
+    """In many tiles, too, the session adds and loses nothing."""
+    session, ear, picture = start(make_session, source)
+    session.predict(picture.key, whole(picture))
+    ear.wait(lambda: is_complete(ear))
+    model = load_model(model_file, device="cpu")
+    plane = plane_of(model, source, core=64)
+    expected = {p.core: p.labels for p in engine.predict(model, plane) if hasattr(p, "core")}
+    found = {p.core: p.labels for p in ear.of("prediction_ready")}
+    assert len(found) == 16
+    assert found.keys() == expected.keys()
+    assert all(np.array_equal(found[core], expected[core]) for core in found)
+
+
+def test_a_newer_request_takes_the_place_of_the_older_one(tiles, make_session, gate, source):
+    """Of the older request nothing arrives any more once the newer one is made."""
+    session, ear, picture = start(make_session, source)
+    session.predict(picture.key, whole(picture))
+    gate.release(2)
+    ear.wait(lambda: ear.of("prediction_ready"))
+    first = ear.of("prediction_ready")[0].request
+    session.predict(picture.key, whole(picture))
+    ear.forget()
+    gate.release(100)
+    ear.wait(lambda: is_complete(ear))
+    assert {p.request for p in ear.of("prediction_ready")} == {first + 1}
+
+
+def test_what_is_looked_at_comes_next(tiles, make_session, gate, source):
+    """When the user moves, the tiles of the new view are done before the others."""
+    session, ear, picture = start(make_session, source)
+    session.predict(picture.key, Box((0, 0), (60, 60)))
+    gate.release(1)
+    ear.wait(lambda: ear.of("prediction_ready"))
+    session.look_at(picture.key, Box((200, 200), (250, 250)))
+    session.look_at("no such picture", Box((0, 0), (1, 1)))
+    gate.release(2)
+    ear.wait(lambda: len(ear.of("prediction_ready")) >= 3)
+    order = [p.core.start for p in ear.of("prediction_ready")]
+    assert order[0] == (0, 0)
+    assert (192, 192) in order[1:3]
+
+
+def test_cancelling_stops_within_a_moment(tiles, make_session, gate, source):
+    """The state says so at once; the tile that was being computed does not arrive."""
+    session, ear, picture = start(make_session, source)
+    session.predict(picture.key, whole(picture))
+    gate.release(1)
+    ear.wait(lambda: ear.of("prediction_ready"))
+    ear.forget()
+    begin = time.monotonic()
+    session.cancel()
+    assert time.monotonic() - begin < 0.3
+    assert session.state.predicting is False
+    gate.release(100)
+    session.use_device("cpu")  # a later job: when it is through, so is the tile
+    ear.wait(lambda: not session._worker.is_busy("model"))
+    assert ear.of("prediction_ready") == []
+    assert ear.of("progressed")[-1].done == ear.of("progressed")[-1].total
+
+
+def test_thresholds_act_without_the_network(tiles, runs, make_session, source):
+    """New thresholds build the objects anew from what the network said before."""
+    session, ear, picture = start(make_session, source)
+    session.rebuild(session.settings)  # nothing is watched yet: nothing happens
+    session.predict(picture.key, whole(picture))
+    ear.wait(lambda: is_complete(ear))
+    count = len(runs)
+    before = sum((p.labels > 0).sum() for p in ear.of("prediction_ready"))
+    ear.forget()
+    session.rebuild(replace(session.settings, foreground=0.95))
+    ear.wait(lambda: is_complete(ear))
+    assert (count, len(runs)) == (16, 16)
+    assert sum((p.labels > 0).sum() for p in ear.of("prediction_ready")) < before
+    assert session.settings == InstanceSettings(foreground=0.95)
+
+
+def test_channels_and_diameter_change_what_is_read(make_session, paint):
+    """After another choice the picture is read so, and so are its corrections."""
+    rng = np.random.default_rng(0)
+    source = ImageSource.of_array(rng.integers(0, 255, (2, 128, 128), dtype=np.uint8), channel_axis=0)
+    session, _ear, picture = start(make_session, source)
+    session.learn(False)
+    session.add_edit(paint(picture, (60, 60)))
+    session.use_channels(picture.key, (1,))
+    session.use_diameter(9.0)
+    assert session._keeper.flush(60)
+    (correction,) = session._learner._pool
+    assert len(correction.image) == 1
+    assert correction.scale == picture.scale == 2.0
+    other = ImageSource.of_array(rng.integers(0, 255, (64, 64), dtype=np.uint8))
+    assert session.open_picture("later", other).scale == 2.0
+
+
+def test_when_memory_runs_out_tiles_are_halved(make_session, source, monkeypatch):
+    """A device with too little memory gets smaller tiles, with a sentence, until it fits."""
+    run, sizes = engine.run_network, []
+
+    def small_only(model, x, *args, **kwargs):
+        sizes.append(x.shape[-1])
+        if x.shape[-1] > 220:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return run(model, x, *args, **kwargs)
+
+    monkeypatch.setattr(engine, "run_network", small_only)
+    session, ear, picture = start(make_session, source)
+    session.predict(picture.key, whole(picture))
+    ear.wait(lambda: is_complete(ear) and not session.state.predicting)
+    assert ear.of("failed")[0] == "Not enough memory on the device for tiles of 448: using 224."
+    assert sizes[0] > sizes[-1]
+
+
+def test_when_memory_never_suffices_it_gives_up_with_a_sentence(make_session, source, monkeypatch):
+    """Tiles are not halved for ever; afterwards the session goes on."""
+
+    def never(*args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    session, ear, picture = start(make_session, source)
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "run_network", never)
+        session.predict(picture.key, whole(picture))
+        ear.wait(lambda: ear.of("failed") and not session.state.predicting)
+    assert ear.of("failed")[-1].startswith("There is not enough memory")
+    assert ear.of("failed")[-2].endswith("using 64.")
+    session.predict(picture.key, whole(picture))
+    ear.wait(lambda: is_complete(ear))
+
+
+def test_the_session_goes_on_after_an_exception(make_session, source, monkeypatch, caplog):
+    """A mistake in a job is one sentence and a line in the log; the next request is answered."""
+    session, ear, picture = start(make_session, source)
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "run_network", lambda *args, **kwargs: 1 / 0)
+        session.predict(picture.key, whole(picture))
+        ear.wait(lambda: ear.of("failed") and not session.state.predicting)
+    assert ear.of("failed") == [
+        "Something went wrong inside U-Net Live (ZeroDivisionError: division by zero). Your corrections are kept."
+    ]
+    assert "ZeroDivisionError" in caplog.text
+    session.predict(picture.key, whole(picture))
+    ear.wait(lambda: is_complete(ear))
+
+
+def test_a_picture_that_cannot_be_read_is_a_sentence(make_session, paint):
+    """A lazy picture whose file is gone spoils neither the session nor the saving."""
+
+    class Gone:
+        """An array that can be read for a while."""
+
+        shape, dtype, is_there = (128, 128), np.dtype(np.uint8), True
+
+        def __getitem__(self, index):
+            if not Gone.is_there:
+                raise OSError("gone")
+            return np.random.default_rng(0).integers(0, 255, self.shape, dtype=np.uint8)[index]
+
+    session, ear, picture = start(make_session, ImageSource.of_array(Gone()))
+    Gone.is_there = False
+    session.predict(picture.key, whole(picture))
+    ear.wait(lambda: ear.of("failed"))
+    ear.forget()
+    session.add_edit(paint(picture, (60, 60)))
+    ear.wait(lambda: ear.of("failed"))
+    assert ear.of("failed")[0].startswith("A correction is saved, but cannot be learnt: ")
+    assert (session.state.saved, session.state.save_problem) == (True, "")
+
+
+def test_a_picture_that_is_closed_is_watched_no_more(tiles, make_session, gate, source, paint):
+    """Closing stops its prediction; what was set comes back when it is opened again."""
+    session, _ear, picture = start(make_session, source)
+    session.add_edit(paint(picture, (60, 60), 5))
+    session.predict(picture.key, whole(picture))
+    session.close_picture(picture.key)
+    assert not session.state.predicting
+    assert session._keeper.flush(60)
+    again = session.open_picture("discs", source)
+    assert again is not picture
+    assert np.array_equal(again.truth, picture.truth)
+    assert np.array_equal(again.taught, picture.taught)
+
+
+# --- corrections -----------------------------------------------------------------------------------
+
+
+def test_a_correction_is_on_disk_before_it_can_be_learnt(make_session, source, paint, monkeypatch):
+    """In memory at once, on disk next; only then in the pool that the training draws from."""
+    session, _ear, picture = start(make_session, source)
+    session.learn(False)
+    pool, seen, add = session._learner._pool, [], Project.add_edit
+
+    def watched(self, edit):
+        seen.append(len(pool))
+        return add(self, edit)
+
+    monkeypatch.setattr(Project, "add_edit", watched)
+    session.add_edit(paint(picture, (60, 60), 7))
+    assert picture.truth[60, 60] == 7
+    assert picture.taught[60, 60] == TAUGHT
+    assert session.state.corrections == 1
+    assert session._keeper.flush(60)
+    assert seen == [0]
+    assert len(pool) == 1
+    assert session.state.saved
+    assert session.state.project == session._keeper.project.path
+
+
+def test_an_edit_that_sets_nothing_is_no_correction(make_session, source, paint):
+    """Without a trusted voxel there is nothing to keep and nothing to count."""
+    session, _ear, picture = start(make_session, source)
+    edit = paint(picture, (60, 60))
+    session.add_edit(replace(edit, trusted=np.zeros_like(edit.trusted)))
+    assert session.state.corrections == 0
+    assert session.state.saved
+
+
+def test_an_undo_puts_back_what_was_there_and_counts_back(make_session, source, paint):
+    """After an undo truth, trust, counts and what is learnt are as before; also after reopening."""
+    session, _ear, picture = start(make_session, source)
+    session.learn(False)
+    edit = paint(picture, (60, 60), 7)
+    session.add_edit(paint(picture, (66, 66), 3))
+    before = (picture.truth[edit.box.slices].copy(), picture.taught[edit.box.slices].copy())
+    truth, taught = picture.truth.copy(), picture.taught.copy()
+    session.add_edit(edit)
+    assert session.corrections_in(picture.key) == 2
+    session.withdraw(picture.key, edit.box, *before)
+    assert np.array_equal(picture.taught, taught)
+    assert np.array_equal(picture.truth, truth)
+    assert session.state.corrections == session.corrections_in(picture.key) == 1
+    assert session._keeper.flush(60)
+    assert session._learner._pool[0].trusted.sum() == (taught == TAUGHT).sum()
+
+
+def test_an_undo_keeps_what_a_later_correction_set_in_the_same_box(make_session, source):
+    """Two corrections whose boxes overlap but whose voxels do not: undoing the first one keeps the second."""
+    session, _ear, picture = start(make_session, source)
+    session.learn(False)
+    left = np.zeros((20, 20), bool)
+    left[:, :8] = True
+    first = Edit(picture.key, Box((50, 50), (70, 70)), np.full((20, 20), 1, np.int32), left)
+    second = Edit(picture.key, Box((50, 54), (70, 74)), np.full((20, 20), 2, np.int32), left)
+    before = (picture.truth[first.box.slices].copy(), picture.taught[first.box.slices].copy())
+    session.add_edit(first)
+    session.add_edit(replace(second, trusted=left[:, ::-1]))
+    session.withdraw(picture.key, first.box, *before)
+    expected = np.zeros(picture.taught.shape, bool)
+    expected[50:70, 66:74] = True
+    assert np.array_equal(picture.taught == TAUGHT, expected)
+    assert (picture.truth[expected] == 2).all()
+    assert session._keeper.flush(60)
+    (correction,) = session._learner._pool
+    assert (correction.labels[correction.trusted] == 2).all()
+    assert correction.trusted.sum() == expected.sum()
+
+
+def test_a_later_correction_over_an_earlier_one_survives_the_undo_of_that(make_session, source):
+    """Voxels that were set again belong to the later correction."""
+    session, _ear, picture = start(make_session, source)
+    session.learn(False)
+    first = Edit(picture.key, Box((50, 50), (70, 70)), np.full((20, 20), 1, np.int32), np.ones((20, 20), bool))
+    second = Edit(picture.key, Box((60, 60), (80, 80)), np.full((20, 20), 2, np.int32), np.ones((20, 20), bool))
+    session.add_edit(first)
+    session.add_edit(second)
+    nothing = np.zeros((20, 20), np.int32)
+    session.withdraw(picture.key, first.box, nothing, nothing.astype(np.uint8))
+    assert (picture.truth[60:80, 60:80] == 2).all()
+    assert np.count_nonzero(picture.taught) == 400
+
+
+# --- projects --------------------------------------------------------------------------------------
+
+
+def test_tomorrow_everything_is_where_it_was(quick, make_session, paint, tmp_path):
+    """Reopening brings back corrections, masks, sides, counts, versions, curve and the model in use."""
+    path, source = tmp_path / "discs.tif", ImageSource.of_array(discs(shape=(256, 384))[0])
+    session, ear, picture = start(make_session, source, path=path)
+    edits = [paint(picture, (y, x), y + x) for y in (30, 160) for x in (30, 160, 290)]
+    for edit in edits:
+        before = (picture.truth[edit.box.slices].copy(), picture.taught[edit.box.slices].copy())
+        session.add_edit(edit)
+    session.withdraw(picture.key, edit.box, *before)
+    masks = np.full(source.shape, 99, np.int32)
+    ear.wait(lambda: ear.of("weights_changed") and session.state.learning == "waiting")
+    session.keep_masks(picture.key, masks)
+    session.close(60)
+    old, data = session.state, session._learner.device().model.to_bytes()
+
+    again, ear, reopened = start(make_session, source, path=path, model="default")
+    ear.wait_state(version=old.version)
+    assert again._keeper.flush(60)
+    state = again.state
+    assert (state.corrections, state.pictures, state.learnt) == (old.corrections, old.pictures, old.learnt)
+    assert old.corrections == 5
+    assert state.versions == old.versions
+    assert state.model == "tiny"
+    assert again._learner.device().model.to_bytes() == data
+    assert again.history == [e for e in session.history if isinstance(e, WeightsChanged) or e.kept is not None]
+    assert np.array_equal(reopened.taught, picture.taught)
+    known = picture.taught != 0
+    assert np.array_equal(reopened.truth[known], picture.truth[known])
+    assert np.array_equal(reopened.masks[known], picture.truth[known])
+    assert (reopened.masks[~known] == 99).all()
+    pools = [s._learner._pool for s in (session, again)]
+    assert sum(c.trusted.sum() for c in pools[0]) == sum(c.trusted.sum() for c in pools[1]) > 0
+    assert (reopened.taught == HELD_OUT).any()
+    assert again._teaching._sides._sides == session._teaching._sides._sides
+    again.revert(0)
+    ear.wait_state(version=0)
+    assert ear.of("failed") == []
+
+
+def test_learning_goes_on_tomorrow(quick, make_session, source, paint, tmp_path):
+    """A new correction in a reopened project is learnt, with a number of its own."""
+    path = tmp_path / "discs.tif"
+    session, ear, picture = start(make_session, source, path=path)
+    session.add_edit(paint(picture, (60, 60)))
+    ear.wait(lambda: ear.of("weights_changed") and session.state.learning == "waiting")
+    session.close(60)
+    again, ear, reopened = start(make_session, source, path=path)
+    ear.wait_state(version=session.state.version)
+    again.add_edit(paint(reopened, (90, 90), 2))
+    ear.wait(lambda: ear.of("weights_changed") and again.state.learning == "waiting")
+    assert ear.of("weights_changed")[0].version == session.state.version + 1
+    assert (again.state.corrections, again.state.learnt) == (2, 2)
+    assert ear.of("failed") == []
+
+
+def test_a_second_window_is_told_and_can_still_predict(quick, make_session, source, paint, tmp_path):
+    """Another session on the same folder reads it, says who holds it, and predicts, corrects and learns in memory."""
+    path = tmp_path / "discs.tif"
+    session, ear, picture = start(make_session, source, path=path)
+    session.learn(False)
+    session.add_edit(paint(picture, (60, 60), 5))
+    assert session._keeper.flush(60)
+    second, ear, seen = start(make_session, source, path=path)
+    assert "nother window" in second.state.read_only
+    assert seen.truth[60, 60] == 5
+    second.predict(seen.key, whole(seen))
+    ear.wait(lambda: is_complete(ear))
+    second.add_edit(paint(seen, (160, 160), 6))
+    ear.wait(lambda: ear.of("weights_changed"))
+    second.close(60)
+    with Project.open(session.state.project, read_only=True) as project:
+        assert len(list(project.edits())) == 1
+        assert project.versions == ()
+
+
+def test_another_project_shows_what_it_knows_of_the_open_pictures(quick, make_session, source, paint, tmp_path):
+    """Opening an empty project begins anew; opening the first one again brings everything back."""
+    session, ear, picture = start(make_session, source, path=tmp_path / "discs.tif")
+    session.add_edit(paint(picture, (60, 60), 5))
+    ear.wait(lambda: ear.of("weights_changed") and session.state.learning == "waiting")
+    assert session._keeper.flush(60)
+    first, old = session.state.project, session.state
+    truth = picture.truth.copy()
+    session.open_project(tmp_path / "empty.unetproj")
+    ear.wait_state(version=0)
+    assert session._keeper.flush(60)
+    assert session.state.project == tmp_path / "empty.unetproj"
+    assert (session.state.corrections, session.state.learnt, len(session.state.versions)) == (0, 0, 1)
+    assert not picture.taught.any()
+    assert (len(session._learner._pool), session.history) == (0, [])
+    session.open_project(first)
+    ear.wait_state(version=old.version)
+    assert np.array_equal(picture.truth, truth)
+    assert (session.state.corrections, session.state.learnt) == (1, 1)
+    assert session.state.versions == old.versions
+    assert session.state.read_only == ""
+    session.open_project(first)  # it is open already
+    assert session.state.read_only == ""
+    assert ear.of("failed") == []
+
+
+def test_a_folder_that_is_no_project_changes_nothing(make_session, source, paint, tmp_path):
+    """What cannot be opened is an error to the caller; the project in hand stays."""
+    session, _ear, picture = start(make_session, source, path=tmp_path / "discs.tif")
+    session.learn(False)
+    session.add_edit(paint(picture, (60, 60)))
+    assert session._keeper.flush(60)
+    (tmp_path / "holiday").mkdir()
+    (tmp_path / "holiday" / "photo.jpg").write_bytes(b"")
+    before = session.state
+    with pytest.raises(ProjectError):
+        session.open_project(tmp_path / "holiday")
+    assert session.state == before
+    assert picture.taught.any()
+
+
+def test_damaged_files_are_named_once(make_session, source, paint, tmp_path):
+    """A correction that was torn is named when the project is opened; the others are there."""
+    path = tmp_path / "discs.tif"
+    session, ear, picture = start(make_session, source, path=path)
+    session.learn(False)
+    for place in (60, 160):
+        session.add_edit(paint(picture, (place, place)))
+    session.close(60)
+    file = sorted((session.state.project / "corrections").glob("*.npz"))[0]
+    file.write_bytes(file.read_bytes()[:-7])
+    again, ear = make_session()
+    reopened = again.open_picture("discs", source, path=path)
+    assert len(ear.of("failed")) == 1
+    assert file.name in ear.of("failed")[0]
+    assert again.state.corrections == 1
+    assert reopened.taught.any()
+
+
+def test_a_failing_disk_is_said_and_nothing_is_lost(quick, make_session, source, paint, tmp_path, monkeypatch):
+    """While the disk is full the sentence stays and work goes on; `save_again` saves it all."""
+    is_full, write = threading.Event(), FileSystem.write
+
+    def step(self, fd, data):
+        if is_full.is_set():
+            raise OSError(errno.ENOSPC, "full")
+        return write(self, fd, data)
+
+    monkeypatch.setattr(FileSystem, "write", step)
+    session, ear, picture = start(make_session, source, path=tmp_path / "discs.tif")
+    is_full.set()
+    for place in (60, 160, 220):
+        session.add_edit(paint(picture, (place, place), place))
+    ear.wait(lambda: session.state.save_problem)
+    assert "the disk is full" in session.state.save_problem
+    assert not session.state.saved
+    assert session.state.corrections == 3
+    session.use_diameter(10.0)  # other work of the same thread must not hide it
+    assert session._keeper.flush(60)
+    assert session.state.save_problem
+    assert not session.state.saved
+    session.predict(picture.key, whole(picture))
+    ear.wait(lambda: is_complete(ear))
+    is_full.clear()
+    session.save_again()
+    ear.wait(lambda: session.state.saved and ear.of("weights_changed"))
+    assert session.state.save_problem == ""
+    session.close(60)
+    with Project.open(session.state.project, read_only=True) as project:
+        assert len(list(project.edits())) == 3
+
+
+# --- closing ---------------------------------------------------------------------------------------
+
+
+def test_closing_while_it_learns_and_predicts_is_quick(tiles, quick, make_session, source, paint):
+    """Within two seconds everything is saved and no thread is left; a second closing does nothing."""
+    session, ear, picture = start(make_session, source)
+    session.add_edit(paint(picture, (60, 60)))
+    ear.wait(lambda: ear.of("stepped"))
+    session.predict(picture.key, whole(picture))
+    ear.wait(lambda: ear.of("prediction_ready"))
+    session.add_edit(paint(picture, (160, 160)))
+    begin = time.monotonic()
+    session.close()
+    assert time.monotonic() - begin < 2.0
+    session.close()
+    assert not session._worker._thread.is_alive()
+    assert not session._keeper._disk._thread.is_alive()
+    assert session.state.saved
+    with Project.open(session.state.project) as project:
+        assert len(list(project.edits())) == 2
+
+
+def test_after_closing_nothing_happens_any_more(make_session, source):
+    """What docks still ask for while a window closes does no harm."""
+    session, _ear, picture = start(make_session, source)
+    session.close(60)
+    session.predict(picture.key, whole(picture))
+    session.keep_masks(picture.key, picture.truth)
+    session.learn_now()
+    session.user_is_active()
+    assert not session.state.predicting
+
+
+def test_many_things_at_once_end_in_rest(quick, tiles, make_session, source, paint, model_file):
+    """A hundred random requests in a row: no deadlock, no error, and at the end all is saved and learnt."""
+    rng = np.random.default_rng(0)
+    session, ear, picture = start(make_session, source)
+    edit = paint(picture, (30, 30))
+
+    def add():
+        session.add_edit(paint(picture, tuple(int(n) for n in rng.integers(20, 230, 2)), int(rng.integers(1, 50))))
+
+    actions = [
+        add,
+        add,
+        lambda: session.withdraw(picture.key, edit.box, edit.labels * 0, picture.taught[edit.box.slices].copy()),
+        lambda: session.predict(picture.key, whole(picture)),
+        session.cancel,
+        lambda: session.look_at(picture.key, Box((0, 0), (50, 50))),
+        lambda: session.rebuild(InstanceSettings(foreground=float(rng.uniform(0.3, 0.7)))),
+        lambda: session.learn(bool(rng.integers(2))),
+        lambda: session.pause(bool(rng.integers(2))),
+        session.learn_now,
+        lambda: session.revert(int(rng.choice([v.number for v in session.state.versions]))),
+        lambda: session.use_device("cpu"),
+        lambda: session.use_model(str(model_file)),
+        session.user_is_active,
+        session.save_again,
+        lambda: session.keep_masks(picture.key, picture.truth.copy()),
+        lambda: ear.wait(lambda: True),
+    ]
+    for turn in range(100):
+        actions[int(rng.integers(len(actions)))]()
+        if turn % 5 == 0:
+            assert session._keeper.flush(60)
+    session.learn(True)
+    session.pause(False)
+    ear.wait(lambda: not session._worker.is_busy("model"))
+    add()
+    ear.wait(lambda: session.state.learnt == session.state.corrections)
+    ear.wait(lambda: session.state.learning == "waiting" and session.state.saved and not session.state.predicting)
+    assert [s for s in ear.of("failed") if "Version" not in s] == []
