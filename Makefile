@@ -4,7 +4,7 @@
 BIN := .venv/bin
 VIRTUAL_DISPLAY := xvfb-run -a -s "-screen 0 1920x1080x24"
 
-.PHONY: demo test setup format clean
+.PHONY: demo test pictures setup format clean
 .NOTPARALLEL:
 
 demo: setup ## napari with the sample and the dock; without a display, the same session plays by itself
@@ -21,6 +21,10 @@ test: setup ## style, types, floors, manifest, behaviour
 	$(BIN)/lint-imports
 	$(BIN)/npe2 validate napari-unet-live
 	$(BIN)/pytest
+
+pictures: setup ## the screenshots of the documentation, made by the tour
+	$(VIRTUAL_DISPLAY) $(BIN)/unet-live demo --tour tour
+	mkdir -p docs/pictures && cp tour/*_learnt.png docs/pictures/first-session.png
 
 setup: ## .venv with everything in it
 	@bash .ci/setup

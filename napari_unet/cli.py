@@ -157,7 +157,7 @@ def _predict_one(
 
 
 @app.command()
-def train(  # noqa: PLR0913  the options of a command
+def train(  # noqa: PLR0913 - each option of the command is one
     images: Annotated[Path, typer.Argument(help="Folder of pictures.")],
     labels: Annotated[Path, typer.Argument(help="Folder of labels of the same names; 0 is background.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The .safetensors file to write.")],

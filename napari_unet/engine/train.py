@@ -19,6 +19,7 @@ from torch import Tensor
 from napari_unet.core.corrections import Correction
 from napari_unet.core.errors import ModelError
 from napari_unet.core.events import TrainStep, WeightsChanged
+from napari_unet.engine.adamw import AdamW
 from napari_unet.engine.augment import Augmentation, Example
 from napari_unet.engine.device import Backend, backend_for
 from napari_unet.engine.evaluate import Score, score_on
@@ -92,9 +93,7 @@ class Student:
         self.backend: Backend = backend_for(model.device)
         self.net = model.copy().net
         self.average = {name: value.detach().clone() for name, value in self.net.state_dict().items()}
-        self.optimizer = torch.optim.AdamW(
-            self.net.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
-        )
+        self.optimizer = AdamW(self.net.parameters(), recipe.weight_decay)
         self.random = torch.Generator().manual_seed(seed)
         self.examples = ExampleCache(model.card, recipe.border_weight)
         self.step, self.skipped = 0, 0
@@ -121,8 +120,6 @@ class Student:
 
     def advance(self, learning_rate: float) -> float:
         """One step of the optimiser with the gradients so far; the loss, or NaN if it was skipped."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
         norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), LARGEST_GRADIENT)
         loss = float(torch.stack(self._losses).sum())
         self._losses.clear()
@@ -130,11 +127,11 @@ class Student:
         # one value that is no number would poison every parameter, and clipping does not help
         healthy = math.isfinite(loss) and math.isfinite(float(norm))
         if healthy:
-            self.optimizer.step()
+            self.optimizer.step(learning_rate)
             self._follow()
         else:
             self.skipped += 1
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.forget_gradients()
         return loss if healthy else math.nan
 
     def _follow(self) -> None:
@@ -150,8 +147,7 @@ class Student:
         """Everything needed to go on later, as tensors."""
         tensors = {f"net.{k}": v for k, v in self.net.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in self.average.items()}
-        for index, moments in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in moments.items()}
+        tensors |= {f"optimizer.{k}": v for k, v in self.optimizer.state().items()}
         return {**tensors, "step": torch.tensor(self.step), "random": self.random.get_state()}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
@@ -162,11 +158,7 @@ class Student:
 
         self.net.load_state_dict(part("net."))
         self.average = {k: v.to(self.backend.device) for k, v in part("average.").items()}
-        moments: dict[int, dict[str, Tensor]] = {}
-        for name, value in part("optimizer.").items():
-            index, _, moment = name.partition(".")
-            moments.setdefault(int(index), {})[moment] = value
-        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+        self.optimizer.restore(part("optimizer."))
         self.step = int(tensors["step"])
         self.random.set_state(tensors["random"].cpu())
 
@@ -190,7 +182,11 @@ class _Budget:
 
     steps: int | None
     seconds: float | None
-    start: float = field(default_factory=time.monotonic)
+    start: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Time runs from now."""
+        self.start = time.monotonic()
 
     def used(self, step: int) -> float:
         """Share of the budget that is used up; 0 for ever if there is none."""

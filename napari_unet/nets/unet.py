@@ -95,7 +95,7 @@ class UNet(nn.Module):
     `load_state_dict` also takes a state dict of the seed's and of milesial's `UNet`.
     """
 
-    def __init__(  # noqa: PLR0913  the settings of a network are many, and all named
+    def __init__(  # noqa: PLR0913 - the settings of a network are many, and all named
         self,
         in_channels: int = 1,
         out_channels: int = 1,
@@ -147,6 +147,8 @@ class UNet(nn.Module):
 
     def _initialize(self) -> None:
         """He initialisation: every 3x3 convolution passes on a signal of unit variance (He et al. 2015)."""
+        if next(self.parameters()).is_meta:
+            return  # no numbers yet; and to draw some there, torch would import its compiler for seconds
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")

@@ -80,6 +80,7 @@ class Keeper:
     ) -> None:
         self.project: Project | None = None
         self.problem = ""
+        self.era = 0  # counts the projects that were opened: what belongs to an earlier one is not kept any more
         self._on_change, self._on_kept, self._on_refused = on_change, on_kept, on_refused
         self._model = ""
         self._begun: Path | None = None
@@ -125,7 +126,7 @@ class Keeper:
             )
         project = Project.open_or_create(folder)
         with self._turn:
-            self.project, self.problem = project, ""
+            self.project, self.problem, self.era = project, "", self.era + 1
             for left in (self._changes, self._points, self._masks):
                 left.clear()
         if old is not None:
@@ -176,32 +177,34 @@ class Keeper:
                 self._masks[picture.key] = masks
         self.save()
 
-    def keep_version(self, data: bytes, change: WeightsChanged, project: Project | None) -> None:
-        """Write a version of the model into the project it was trained in, unless another one is open by now."""
+    def keep_version(self, data: bytes, change: WeightsChanged, era: int) -> None:
+        """Write a version of the model, unless another project was opened since its training began."""
         record = VersionRecord(change.version, change.score_after, change.learnt, time.time())
         if len(self._changes) < CHANGES_WAITING:
-            self._keep_change(lambda now: now.save_model(data, record), project)
+            self._keep_change(lambda now: now.save_model(data, record), era)
 
-    def keep_points(self, events: list[Event], project: Project | None) -> None:
-        """Add to the learning curve of the project it belongs to, unless another one is open by now."""
+    def keep_points(self, events: list[Event], era: int) -> None:
+        """Add to the learning curve, unless another project was opened since the training began."""
         with self._turn:
-            if self._may_write() and project is self.project:
+            if self._may_write() and era == self.era:
                 self._points.extend({"type": type(event).__name__, **asdict(event)} for event in events)
         self.save()
 
-    def use_version(self, number: int) -> None:
-        """Note which version is in use."""
-        self._keep_change(lambda now: now.use_version(number), self.project)
+    def use_version(self, number: int, era: int) -> None:
+        """Note which version is in use, unless another project was opened since it was chosen."""
+        self._keep_change(lambda now: now.use_version(number), era)
 
-    def begin_model(self, name: str) -> None:
+    def begin_model(self, name: str, era: int) -> None:
         """Note that the project goes on from another model; one that is begun later starts with it."""
-        self._model = name
-        self._keep_change(lambda now: now.begin_model(name), self.project)
+        with self._turn:
+            if era == self.era:
+                self._model = name
+        self._keep_change(lambda now: now.begin_model(name), era)
 
-    def _keep_change(self, change: Callable[[Project], object], project: Project | None) -> None:
+    def _keep_change(self, change: Callable[[Project], object], era: int) -> None:
         """Write a change of the model's history in turn, if the project may be written and is still the one."""
         with self._turn:
-            if self._may_write() and project is self.project:
+            if self._may_write() and era == self.era:
                 self._changes.append(change)
         self.save()
 

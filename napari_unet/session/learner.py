@@ -20,7 +20,6 @@ from napari_unet.session.worker import BACKGROUND, FIRST, GpuWorker
 if TYPE_CHECKING:
     from napari_unet.engine.train import Control
     from napari_unet.session.jobs import Device, Loaded
-    from napari_unet.store.project import Project
 
 MODEL, LEARN = "model", "learn"
 LONGEST_HISTORY = 4000
@@ -41,12 +40,15 @@ class Wish:
     why : {'model', 'project', 'version', 'device'}
         What was chosen: another model (its versions begin anew), a project with its versions, another
         version, or another device alone.
+    era : int
+        Which of the projects that were opened one after the other it was chosen for.
     """
 
     name: str
     device: str
     version: int = 0
     why: str = "model"
+    era: int = 0
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class Learner:
         self._is_on, self._is_paused, self._is_stopping, self._has_news = True, False, False, False
         self._turn = threading.Lock()  # never held while anybody is told anything
         self._round = 0
-        self._project: Project | None = None
+        self._era = 0  # of the training that runs
 
     def device(self) -> Device:
         """What holds the model; made in the device thread, so that the window does not wait for torch."""
@@ -114,7 +116,7 @@ class Learner:
 
     def use_model(self, name: str, device: str = "") -> None:
         """Take another model; its versions begin anew. Nothing changes before it is loaded, or if that fails."""
-        self._want(lambda wish: Wish(name, device or wish.device))
+        self._want(lambda wish: Wish(name, device or wish.device, era=self._keeper.era))
 
     def use_device(self, name: str) -> None:
         """Go on on another device, with the same weights."""
@@ -124,7 +126,7 @@ class Learner:
     def revert(self, version: int) -> None:
         """Go back to an earlier version; what there is to learn waits for a new correction."""
         self._has_news = False
-        self._want(lambda wish: replace(wish, version=version, why="version"))
+        self._want(lambda wish: replace(wish, version=version, why="version", era=self._keeper.era))
 
     def take_project(self) -> None:
         """Take the versions, the curve and the model of the project that was just opened."""
@@ -134,7 +136,8 @@ class Learner:
         self.history = self._keeper.history()
         self._has_news = False
         self._board.update(versions=self._keeper.versions())
-        self._want(lambda wish: Wish(project.model or wish.name, wish.device, project.current, "project"))
+        era = self._keeper.era
+        self._want(lambda wish: Wish(project.model or wish.name, wish.device, project.current, "project", era))
 
     def _want(self, choose: Callable[[Wish], Wish]) -> None:
         """Load another model. What is being trained goes on until that is done."""
@@ -181,7 +184,7 @@ class Learner:
             devices=taken.loaded.devices,
         )
         self.count()
-        if wish.why == "model" or (wish.why == "device" and was_learning):
+        if (wish.why == "model" and wish.era == self._keeper.era) or (wish.why == "device" and was_learning):
             self._has_news = True  # a model that is new here learns from what there is
         self.start_if_wanted()
         self._show()
@@ -195,10 +198,13 @@ class Learner:
         is_unknown = project is not None and not project.model and not project.versions
         if wish.why == "model" or (wish.why == "project" and is_unknown):
             # a file is found again from wherever the program is started next
-            self._keeper.begin_model(str(Path(wish.name).absolute()) if Path(wish.name).suffix else wish.name)
+            name = str(Path(wish.name).absolute()) if Path(wish.name).suffix else wish.name
+            self._keeper.begin_model(name, wish.era)
             self._board.update(versions=(Version(0, None, 0),))
+        elif wish.why == "project":
+            self._board.update(versions=self._keeper.versions())
         elif wish.why == "version":
-            self._keeper.use_version(wish.version)
+            self._keeper.use_version(wish.version, wish.era)
         versions = self._board.state.versions
         self.device().newest = max(version.number for version in versions)
         if wish.why != "device":
@@ -285,7 +291,7 @@ class Learner:
 
         self._control = Control()
         self._round = 0
-        self._project = self._keeper.project
+        self._era = self._keeper.era
         for event in self.device().learn(self._pool, self._control):
             yield event
             is_taking_over = isinstance(event, TrainStep) and event.kept
@@ -306,7 +312,7 @@ class Learner:
         text = f"Learning from {self._board.state.corrections} corrections, round {step.round}"
         self._emit(Progress("learn", text, min(99, round(step.progress * 100)), 100))
         if step.kept is not None:
-            self._keeper.keep_points([step], self._project)
+            self._keeper.keep_points([step], self._era)
 
     def on_weights(self, change: WeightsChanged) -> None:
         """New weights have taken over (device thread)."""
@@ -317,8 +323,8 @@ class Learner:
         self._weights[change.version] = data
         while len(self._weights) > VERSIONS_KEPT:
             self._weights.pop(min(self._weights))
-        self._keeper.keep_version(data, change, self._project)
-        self._keeper.keep_points([change], self._project)
+        self._keeper.keep_version(data, change, self._era)
+        self._keeper.keep_points([change], self._era)
         self.history.append(change)
         first, *later = self._board.state.versions
         later.append(Version(change.version, change.score_after, change.learnt))
@@ -334,7 +340,7 @@ class Learner:
     @property
     def _is_of_another_project(self) -> bool:
         """Whether another project was opened since the training began; its model is about to be loaded."""
-        return self._project is not self._keeper.project
+        return self._era != self._keeper.era
 
     def on_end(self, failed: bool) -> None:
         """The training is through: nothing new to learn, or it failed (device thread)."""

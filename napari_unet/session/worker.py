@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 import traceback
@@ -13,6 +14,7 @@ from typing import Any
 from napari_unet.session.telling import tell
 
 FIRST, INTERACTIVE, BACKGROUND = 0, 1, 2
+SWITCH_SECONDS = 0.0005
 ACTIVE_FOR = 1.5
 """Seconds after something the user did in which a core is left to the window."""
 
@@ -63,6 +65,8 @@ class GpuWorker:
         self._is_closing = False
         self._turns = count(1)
         self._active_until = 0.0
+        # Python work in this thread (there is always some) must not hold the window for 5 ms at a time
+        sys.setswitchinterval(SWITCH_SECONDS)
         # not a daemon: a daemon that is inside torch when the interpreter ends aborts the process
         self._thread = threading.Thread(target=self._run, name="unet-live-device", daemon=False)
         self._thread.start()

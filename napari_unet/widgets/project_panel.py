@@ -122,14 +122,9 @@ class ProjectPanel(QWidget):
         pictures = list(self.session.pictures.values())
         self.table.setRowCount(len(pictures))
         for place, picture in enumerate(pictures):
-            count = QTableWidgetItem(self._count(picture.key))
+            count = QTableWidgetItem(str(self.session.corrections_in(picture.key)))
             count.setTextAlignment(int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter))
             self.table.setItem(place, 0, QTableWidgetItem(picture.name))
             self.table.setItem(place, 1, count)
         self.table.setVisible(bool(pictures))
         self.table.setFixedHeight(26 + 22 * min(6, max(1, len(pictures))))
-
-    def _count(self, key: str) -> str:
-        """How many corrections a picture has; '' from a session that does not count them one by one."""
-        count = getattr(self.session, "corrections_in", None)
-        return str(count(key)) if count is not None else ""

@@ -10,6 +10,7 @@ from typing import Any
 
 import napari
 import numpy as np
+from napari.settings import get_settings
 from qtpy.QtCore import QElapsedTimer, Qt, QTimer
 from qtpy.QtWidgets import QApplication, QPushButton, QWidget
 from skimage.io import imread
@@ -51,6 +52,10 @@ class Ticks:
     def stop(self) -> None:
         """Measure no more."""
         self._timer.stop()
+
+    def skip(self) -> None:
+        """What happened since the last tick does not count."""
+        self._clock.start()
 
     def _tick(self) -> None:
         self.late.append(max(0.0, self._clock.nsecsElapsed() / 1e6 - 10))
@@ -106,8 +111,7 @@ class Tour:
         after = self.score(truth)
         unseen_after = self.predict_unseen()
         self.shoot("unseen")
-        self.viewer.theme = "light"
-        self.shoot("light")
+        self.shoot_in_light()
         state = self.desk.session.state
         return {
             "ap50_before": round(before, 4),
@@ -218,12 +222,22 @@ class Tour:
         while not is_true() and time.monotonic() < end:
             wait(20)
 
+    def shoot_in_light(self) -> None:
+        """One more in the other theme; the user's choice comes back."""
+        appearance = get_settings().appearance
+        chosen, appearance.theme = appearance.theme, "light"
+        try:
+            self.shoot("light")
+        finally:
+            appearance.theme = chosen
+
     def shoot(self, name: str) -> None:
         """A screenshot of the whole window."""
         self._shots += 1
         QApplication.processEvents()
         path = self.folder / f"{self._shots:02d}_{name}.png"
         self.viewer.screenshot(str(path), canvas_only=False, flash=False)
+        self.ticks.skip()  # a screenshot is the tour's, not the user's
 
 
 def play(folder: Path, size: tuple[int, int] = (1280, 720)) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/large_picture.py [SIDE ...]
 
-Each size runs in a process of its own, on a picture made of the fluorescence sample side by side; the table is Markdown.
+Each size runs in a process of its own, on a picture made of the fluorescence sample side by side. Prints Markdown.
 """
 
 from __future__ import annotations

@@ -50,8 +50,7 @@ def test_more_separation_splits_at_a_slighter_waist():
     foreground = discs((40, 60), (20, 25, 11), (20, 36, 11)) > 0
     distance = rim_distance(foreground.astype(int))
     found = [
-        build_objects(foreground, distance, InstanceSettings(separation=separation)).max()
-        for separation in (0, 0.5, 1)
+        build_objects(foreground, distance, InstanceSettings(separation=separation)).max() for separation in (0, 0.5, 1)
     ]
     assert found[0] == found[1] == 1
     assert found[2] == 2
@@ -192,16 +191,18 @@ def test_an_object_that_falls_apart_keeps_its_id_once():
     assert laid.joins == {}
 
 
-@pytest.mark.parametrize("order", [(LEFT, RIGHT), (RIGHT, LEFT)])
-def test_an_object_that_falls_apart_on_a_seam_is_two(order):
-    """Tiles that each see that an old object on their seam is two leave two, in either order."""
-    labels = (TOUCHING > 0).astype(np.int32)
-    next_id = 2
-    for part in order:
-        laid = lay_over(labels, TOUCHING, core(labels.shape, *part), next_id)
+@pytest.mark.parametrize("seam", [24, 27, 30, 33, 36])
+@pytest.mark.parametrize("is_left_first", [True, False])
+@pytest.mark.parametrize("now", [TOUCHING, discs((40, 60), (20, 18, 13), (20, 40, 9))])
+def test_an_object_that_falls_apart_on_a_seam_is_two(now, seam, is_left_first):
+    """Tiles that each see that an old object on their seam is two leave two, wherever the seam is, in either order."""
+    labels, next_id = (now > 0).astype(np.int32), 2
+    parts = [(slice(None), slice(0, seam)), (slice(None), slice(seam, 60))]
+    for part in parts if is_left_first else parts[::-1]:
+        laid = lay_over(labels, now, core(labels.shape, *part), next_id)
         labels, next_id = laid.labels, laid.next_id
         assert laid.joins == {}
-    assert same(labels, TOUCHING)
+    assert same(labels, now)
 
 
 def test_what_is_gone_is_wiped_in_the_core_alone():

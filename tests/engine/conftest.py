@@ -119,3 +119,9 @@ def correct():
 def quick():
     """A recipe with which small models learn discs in seconds."""
     return QUICK
+
+
+@pytest.fixture
+def taught():
+    """Six partial corrections of another look than the model knows, one of them held out."""
+    return [correct_discs(seed, 0.5, look="dark", held_out=seed == 5) for seed in range(6)]

@@ -150,7 +150,8 @@ def test_a_batch_is_laid_out_for_convolutions(correct):
     example = example_of(correct(0), OBJECTS)
     random = torch.Generator().manual_seed(0)
     batch = collate([draw_crop(example, 32, STILL, random) for _ in range(3)])
-    assert (batch.images.shape, batch.targets.shape, batch.weight.shape) == ((3, 1, 32, 32), (3, 2, 32, 32), (3, 1, 32, 32))
+    assert batch.images.shape == batch.weight.shape == (3, 1, 32, 32)
+    assert batch.targets.shape == (3, 2, 32, 32)
     assert batch.images.is_contiguous(memory_format=torch.channels_last)
     assert batch.to(torch.device("cpu")).images.shape == batch.images.shape
 

@@ -47,12 +47,6 @@ def ends(events):
     return [event for event in events if isinstance(event, TrainStep) and event.kept is not None]
 
 
-@pytest.fixture
-def taught(correct):
-    """Six partial corrections of another look than the model knows, one of them held out."""
-    return [correct(seed, 0.5, look="dark", held_out=seed == 5) for seed in range(6)]
-
-
 # --- what is learnt ---------------------------------------------------------------------------
 
 
@@ -203,6 +197,17 @@ def test_a_replaced_correction_is_news(disc_model, taught, quick):
     assert count == 4
 
 
+def test_a_withdrawn_correction_takes_no_memory(disc_model, taught, quick, monkeypatch):
+    """At the end of a round only the corrections that are still there are kept as examples."""
+    kept = []
+    monkeypatch.setattr(engine.ExampleCache, "keep_only", lambda self, corrections: kept.append(len(corrections)))
+    cases = list(taught)
+    for number, _ in enumerate(fine_tune(disc_model, cases, steps=4, recipe=replace(quick, round_steps=2))):
+        if number == 0:
+            del cases[1:4]
+    assert kept == [3, 3]
+
+
 def test_a_training_ends_when_everything_is_undone(disc_model, taught, quick):
     """If all corrections are withdrawn the training ends, and the model stays as it is."""
     before = weights(disc_model)
@@ -226,128 +231,6 @@ def test_a_model_of_volumes_is_a_sentence(make_model, correct):
     """A 3-D model says that it does not learn yet."""
     with pytest.raises(ModelError, match="Choose a 2-D model"):
         fine_tune(make_model(ndim=3, depth=1), [correct(0)])
-
-
-# --- the gate ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("sabotage", ["huge steps", "random labels", "nothing there", "poison"])
-def test_sabotage_does_not_make_the_model_worse(disc_model, correct, quick, sabotage):
-    """Training that ruins the weights does not take over: on held-out pictures the model is as good as before."""
-    held_out = [correct(seed, held_out=True) for seed in (30, 31, 32)]
-    cases = [correct(seed) for seed in range(4)]
-    recipe = replace(quick, round_steps=12)
-    random = np.random.default_rng(0)
-    if sabotage == "huge steps":
-        recipe = replace(recipe, learning_rate=1e3)
-    elif sabotage == "random labels":
-        cases = [replace(c, labels=random.permutation(c.labels.ravel()).reshape(c.labels.shape)) for c in cases]
-        cases = [replace(c, trusted=np.ones(c.labels.shape, bool)) for c in cases]
-    elif sabotage == "nothing there":
-        cases = [replace(c, labels=c.labels * 0, trusted=np.ones(c.labels.shape, bool)) for c in cases]
-    else:
-        recipe = replace(recipe, learning_rate=1e30)
-    before = score(disc_model, held_out)
-    events = list(fine_tune(disc_model, cases + held_out, steps=36, recipe=recipe))
-    assert len(ends(events)) == 3
-    assert score(disc_model, held_out) >= before - quick.tolerance
-    assert all(torch.isfinite(value).all() for value in disc_model.net.state_dict().values())
-    refused = [event for event in ends(events) if not event.kept]
-    assert all(event.reason for event in refused)
-    assert disc_model.version == len(changes(events)) == 3 - len(refused)
-    if sabotage != "random labels":
-        assert refused
-
-
-def test_rounds_do_not_get_worse_little_by_little(disc_model, taught, quick, monkeypatch):
-    """Each round may score a little less, but all together no more than one may."""
-    worse = itertools.count(1000, -4)  # thousandths: 0.004 less at each take-over
-
-    def falling(model, state, correction, examples):
-        new = state is not model.net.state_dict and any(state[k] is not v for k, v in model.net.state_dict().items())
-        falling.value = next(worse) / 1000 if new and falling.old else falling.value
-        falling.old = not falling.old
-        return Score(falling.value, 1, 1)
-
-    falling.value, falling.old = 1.0, False
-    monkeypatch.setattr(engine, "score_on", falling)
-    events = list(fine_tune(disc_model, taught, steps=8, recipe=replace(quick, round_steps=2)))
-    lost = sum(change.score_before - change.score_after for change in changes(events))
-    assert lost <= quick.tolerance
-
-
-def test_weights_that_find_nothing_do_not_take_over(disc_model, taught, quick, monkeypatch):
-    """A collapse to background is refused even where the score would allow it."""
-    scores = itertools.cycle([Score(0.5, 1, 10), Score(0.9, 1, 0)])
-    monkeypatch.setattr(engine, "score_on", lambda *_: next(scores))
-    before = weights(disc_model)
-    events = list(fine_tune(disc_model, taught, steps=2, recipe=replace(quick, round_steps=2)))
-    assert [event.kept for event in ends(events)] == [False]
-    assert "found nothing" in ends(events)[0].reason
-    assert same(weights(disc_model), before)
-
-
-def test_a_refused_round_starts_again_from_the_model(disc_model, taught, quick, monkeypatch):
-    """After a round that was not kept, a fresh copy learns, with smaller steps and other crops."""
-    monkeypatch.setattr(engine, "_why_not", lambda *_, **__: "no")
-    students = []
-    real = engine.Student.__init__
-
-    def watched(self, model, recipe, seed):
-        real(self, model, recipe, seed)
-        students.append((recipe.learning_rate, seed, same(self.net.state_dict(), model.net.state_dict())))
-
-    monkeypatch.setattr(engine.Student, "__init__", watched)
-    list(fine_tune(disc_model, taught, steps=4, recipe=replace(quick, round_steps=2)))
-    rate = quick.learning_rate
-    assert [s[0] for s in students] == [rate, rate / 2, rate / 4]
-    assert len({s[1] for s in students}) == 3
-    assert all(s[2] for s in students)
-
-
-# --- numbers that are none --------------------------------------------------------------------
-
-
-def test_pixels_that_are_no_numbers_do_no_harm(disc_model, taught, quick):
-    """NaN and infinite pixels in every picture poison nothing: no step is skipped, all weights stay finite."""
-    random = np.random.default_rng(0)
-    spoilt = []
-    for correction in taught:
-        image = correction.image.copy()
-        image[random.random(image.shape) < 0.02] = np.nan
-        image[random.random(image.shape) < 0.01] = np.inf
-        spoilt.append(replace(correction, image=image))
-    events = list(fine_tune(disc_model, spoilt, steps=25, recipe=quick))
-    assert not any(event.skipped for event in events if isinstance(event, TrainStep))
-    assert all(torch.isfinite(value).all() for value in disc_model.net.state_dict().values())
-    assert changes(events)
-
-
-def test_a_poisoned_gradient_is_not_stepped_on(disc_model, taught, quick):
-    """A single NaN in a gradient skips the step: weights, average and optimiser stay, and training goes on."""
-    student = Student(disc_model, quick, 0)
-    student.study(taught[:5])
-    assert np.isfinite(student.advance(1e-3))
-    before, average = {k: v.clone() for k, v in student.net.state_dict().items()}, dict(student.average)
-    student.study(taught[:5])
-    next(iter(student.net.parameters())).grad.view(-1)[0] = torch.nan
-    assert np.isnan(student.advance(1e-3))
-    assert same(student.net.state_dict(), before)
-    assert same(student.average, average)
-    assert (student.step, student.skipped) == (2, 1)
-    student.study(taught[:5])
-    assert np.isfinite(student.advance(1e-3))
-
-
-def test_a_round_of_skipped_steps_does_not_take_over(disc_model, taught, quick, monkeypatch):
-    """A round in which more than a quarter of the steps was skipped is not kept, however short it was."""
-    monkeypatch.setattr(engine, "loss_for", lambda kind, logits, *_: logits.sum() * torch.nan)
-    before = weights(disc_model)
-    events = list(fine_tune(disc_model, taught, steps=2, recipe=quick))
-    assert [event.skipped for event in events if event.loss != event.loss][:2] == [True, True]
-    assert not ends(events)[0].kept
-    assert "not numbers" in ends(events)[0].reason
-    assert same(weights(disc_model), before)
 
 
 # --- budgets and pieces -----------------------------------------------------------------------
@@ -390,8 +273,9 @@ def test_a_budget_of_seconds_is_kept(disc_model, taught, quick):
 def test_a_round_ends_when_its_time_is_up(disc_model, taught, quick):
     """However slow the computer, a round takes over after its seconds."""
     recipe = replace(quick, round_seconds=10.0, round_steps=1000)
-    events = itertools.takewhile(lambda e: not isinstance(e, WeightsChanged), fine_tune(disc_model, taught, recipe=recipe))
-    assert 2 < max(event.step for event in events) < 12
+    events = fine_tune(disc_model, taught, recipe=recipe)
+    first = list(itertools.takewhile(lambda event: isinstance(event, TrainStep), events))
+    assert 2 < first[-1].step < 12
 
 
 def test_a_round_can_be_ended_from_outside(disc_model, taught, quick):

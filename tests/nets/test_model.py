@@ -184,7 +184,7 @@ def test_a_plain_state_dict_is_a_model_of_classes(tmp_path):
     assert model.card.classes == ("background", "class 1", "class 2", "class 3")
     assert model.card.in_channels == 3
     x = torch.rand(1, 3, 20, 24)
-    assert torch.equal(model.net(x), net(x))
+    assert torch.allclose(model.net(x), net(x), atol=1e-5)
 
 
 def test_one_output_is_two_classes(tmp_path):
@@ -276,7 +276,7 @@ def test_no_such_device_is_a_sentence(name):
 
 def test_devices_by_name():
     """The processor is always there, and 'auto' is something that is there."""
-    assert pick_device("cpu") == pick_device("cpu:0").type == torch.device("cpu").type or pick_device("cpu").type == "cpu"
+    assert pick_device("cpu").type == pick_device("cpu:0").type == "cpu"
     assert pick_device(pick_device("auto").type).type == pick_device("auto").type
 
 

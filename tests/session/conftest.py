@@ -74,6 +74,24 @@ class Ear:
             self.said.clear()
 
 
+def start(make_session, source, path=None, **kwargs):
+    """A session with the picture, and its model loaded."""
+    session, ear = make_session(**kwargs)
+    picture = session.open_picture("discs", source, path=path)
+    ear.wait(lambda: session.state.model)
+    return session, ear, picture
+
+
+def whole(picture):
+    """The box of a picture."""
+    return Box.whole(picture.source.shape)
+
+
+def is_complete(ear):
+    """Whether the last tile has come."""
+    return any(p.done == p.total for p in ear.of("prediction_ready"))
+
+
 @pytest.fixture(autouse=True)
 def own_folders(tmp_path, monkeypatch):
     """No test sees the projects of another one, and none takes more than one core."""

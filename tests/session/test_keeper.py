@@ -99,9 +99,9 @@ def times_in(folder):
 
 def test_a_project_begins_beside_the_picture_with_the_first_correction(keeper, picture, tmp_path):
     """Nothing is written before there is something to keep; then the picture and the model are known, too."""
-    keeper.begin_model("tiny")
+    keeper.begin_model("tiny", 0)
     keeper.keep_masks(picture, np.ones((64, 64), np.int32))
-    keeper.keep_points([TrainStep(1, 1, 0.5, 0.3)], None)
+    keeper.keep_points([TrainStep(1, 1, 0.5, 0.3)], 0)
     keeper.settle()
     assert not (tmp_path / "cells.unetproj").exists()
     keep(keeper, picture, 1)
@@ -132,8 +132,8 @@ def test_a_full_disk_is_said_and_nothing_is_lost(keeper, picture, tmp_path, full
     keeper.settle()
     full_disk.set()
     keep(keeper, picture, 1, 2)
-    keeper.keep_version(b"weights", change(1), keeper.project)
-    keeper.keep_points([change(1)], keeper.project)
+    keeper.keep_version(b"weights", change(1), keeper.era)
+    keeper.keep_points([change(1)], keeper.era)
     keeper.keep_masks(picture, np.full((64, 64), 4, np.int32))
     keeper.do(lambda: None)  # other work that succeeds says nothing about the disk
     keeper.settle()
@@ -215,9 +215,9 @@ def test_what_cannot_be_written_at_all_does_not_stop_the_rest(keeper, picture, t
     broken = Edit(picture.key, broken.box, broken.labels[:3], broken.trusted, time=1.0)
     keeper.keep_edits([broken], picture, None)
     keep(keeper, picture, 2)
-    keeper.use_version(7)
+    keeper.use_version(7, 0)
     keeper.settle()
-    keeper.use_version(7)
+    keeper.use_version(7, 0)
     keep(keeper, picture, 3)
     keeper.settle()
     assert len(keeper.refused) == 2
@@ -244,7 +244,7 @@ def test_models_do_not_pile_up_while_nothing_can_be_written(keeper, picture, ful
     keeper.settle()
     full_disk.set()
     for version in range(1, 2 * module.CHANGES_WAITING):
-        keeper.keep_version(bytes(10), change(version), keeper.project)
+        keeper.keep_version(bytes(10), change(version), keeper.era)
     keeper.settle()
     assert keeper.waiting == module.CHANGES_WAITING
     full_disk.clear()
@@ -256,7 +256,7 @@ def test_a_project_that_is_read_only_takes_nothing_and_learns_all_the_same(keepe
         keeper.open(other.path)
         assert keeper.read_only
         keep(keeper, picture, 1)
-        keeper.keep_version(b"weights", change(1), keeper.project)
+        keeper.keep_version(b"weights", change(1), keeper.era)
         keeper.settle()
         assert keeper.kept == [1.0]
         assert keeper.waiting == 0
@@ -293,13 +293,15 @@ def test_no_other_project_is_opened_while_something_is_not_saved(keeper, picture
 def test_what_was_learnt_in_one_project_is_not_written_into_another(keeper, tmp_path):
     """A take-over that comes late, after another project was opened, is not kept there."""
     keeper.open(tmp_path / "one.unetproj")
-    one = keeper.project
+    era = keeper.era
     keeper.open(tmp_path / "two.unetproj")
-    keeper.keep_version(b"weights", change(1), one)
-    keeper.keep_points([change(1)], one)
+    keeper.keep_version(b"weights", change(1), era)
+    keeper.keep_points([change(1)], era)
+    keeper.use_version(1, era)
+    keeper.begin_model("late", era)
     keeper.settle()
     assert [v.number for v in keeper.versions()] == [0]
-    assert keeper.history() == []
+    assert (keeper.history(), keeper.project.model, keeper.refused) == ([], "", [])
 
 
 def test_a_slow_disk_goes_on_after_closing_until_all_is_written(picture, tmp_path):
@@ -330,9 +332,8 @@ def test_the_curve_is_brought_back_whatever_it_holds(keeper, tmp_path):
     """Points of another version of the program are left out; a loss that was no number is none again."""
     keeper.open(tmp_path / "one.unetproj")
     keeper.project.append_curve([{"type": "Unknown"}, {"type": "TrainStep", "another": 1}, {"no": "type"}])
-    keeper.keep_points(
-        [TrainStep(3, 1, 1.0, float("nan"), kept=False, score=0.5, reason="worse"), change(2)], keeper.project
-    )
+    rejected = TrainStep(3, 1, 1.0, float("nan"), kept=False, score=0.5, reason="worse")
+    keeper.keep_points([rejected, change(2)], keeper.era)
     keeper.settle()
     step, weights = keeper.history()
     assert np.isnan(step.loss)

@@ -16,14 +16,7 @@ from napari_unet.core.geometry import Box
 from napari_unet.engine.train import Recipe
 from napari_unet.nets.model import load_model
 from napari_unet.session import jobs
-
-
-def start(make_session, source, **kwargs):
-    """A session with the picture, and its model loaded."""
-    session, ear = make_session(**kwargs)
-    picture = session.open_picture("discs", source)
-    ear.wait(lambda: session.state.model)
-    return session, ear, picture
+from tests.session.conftest import start
 
 
 def bytes_in_use(session):

@@ -1,0 +1,210 @@
+"""Projects as a session sees them: tomorrow, in two windows, one after the other, damaged, and on a full disk."""
+
+import errno
+import threading
+
+import numpy as np
+import pytest
+
+from napari_unet.core.corrections import HELD_OUT
+from napari_unet.core.errors import ProjectError
+from napari_unet.core.events import WeightsChanged
+from napari_unet.core.image import ImageSource
+from napari_unet.session.learner import Learner
+from napari_unet.store.files import FileSystem
+from napari_unet.store.project import Project
+from tests.session.conftest import discs, is_complete, start, whole
+
+
+def test_tomorrow_everything_is_where_it_was(quick, make_session, paint, tmp_path):
+    """Reopening brings back corrections, masks, sides, counts, versions, curve and the model in use."""
+    path, source = tmp_path / "discs.tif", ImageSource.of_array(discs(shape=(256, 384))[0])
+    session, ear, picture = start(make_session, source, path=path)
+    edits = [paint(picture, (y, x), y + x) for y in (30, 160) for x in (30, 160, 290)]
+    for edit in edits:
+        before = (picture.truth[edit.box.slices].copy(), picture.taught[edit.box.slices].copy())
+        session.add_edit(edit)
+    session.withdraw(picture.key, edit.box, *before)
+    masks = np.full(source.shape, 99, np.int32)
+    ear.wait(lambda: ear.of("weights_changed") and session.state.learning == "waiting")
+    session.keep_masks(picture.key, masks)
+    session.close(60)
+    old, data = session.state, session._learner.device().model.to_bytes()
+
+    again, ear, reopened = start(make_session, source, path=path, model="default")
+    ear.wait_state(version=old.version)
+    assert again._keeper.flush(60)
+    state = again.state
+    assert (state.corrections, state.pictures, state.learnt) == (old.corrections, old.pictures, old.learnt)
+    assert old.corrections == 5
+    assert state.versions == old.versions
+    assert state.model == "tiny"
+    assert again._learner.device().model.to_bytes() == data
+    assert again.history == [e for e in session.history if isinstance(e, WeightsChanged) or e.kept is not None]
+    assert np.array_equal(reopened.taught, picture.taught)
+    known = picture.taught != 0
+    assert np.array_equal(reopened.truth[known], picture.truth[known])
+    assert np.array_equal(reopened.masks[known], picture.truth[known])
+    assert (reopened.masks[~known] == 99).all()
+    pools = [s._learner._pool for s in (session, again)]
+    assert sum(c.trusted.sum() for c in pools[0]) == sum(c.trusted.sum() for c in pools[1]) > 0
+    assert (reopened.taught == HELD_OUT).any()
+    assert again._teaching._sides._sides == session._teaching._sides._sides
+    again.revert(0)
+    ear.wait_state(version=0)
+    assert ear.of("failed") == []
+
+
+def test_a_project_that_is_opened_while_the_first_model_arrives_stays_as_it_was(
+    quick, make_session, source, paint, tmp_path, monkeypatch
+):
+    """The model that a session starts with is not taken for a choice made in the project that is opened meanwhile."""
+    path = tmp_path / "discs.tif"
+    session, ear, picture = start(make_session, source, path=path)
+    session.add_edit(paint(picture, (60, 60)))
+    ear.wait(lambda: ear.of("weights_changed") and session.state.learning == "waiting")
+    session.close(60)
+    is_there, go, take = threading.Event(), threading.Event(), Learner.on_taken
+
+    def late(self, taken):
+        is_there.set()
+        assert go.wait(60)
+        return take(self, taken)
+
+    monkeypatch.setattr(Learner, "on_taken", late)
+    again, ear = make_session()
+    assert is_there.wait(60)
+    again.open_picture("discs", source, path=path)
+    go.set()
+    ear.wait_state(version=session.state.version)
+    assert again._keeper.flush(60)
+    assert again.state.versions == again._keeper.versions() == session.state.versions
+    assert (again.state.learnt, again.state.learning) == (1, "waiting")
+
+
+def test_learning_goes_on_tomorrow(quick, make_session, source, paint, tmp_path):
+    """A new correction in a reopened project is learnt, with a number of its own."""
+    path = tmp_path / "discs.tif"
+    session, ear, picture = start(make_session, source, path=path)
+    session.add_edit(paint(picture, (60, 60)))
+    ear.wait(lambda: ear.of("weights_changed") and session.state.learning == "waiting")
+    session.close(60)
+    again, ear, reopened = start(make_session, source, path=path)
+    ear.wait_state(version=session.state.version)
+    again.add_edit(paint(reopened, (90, 90), 2))
+    ear.wait(lambda: ear.of("weights_changed") and again.state.learning == "waiting")
+    assert ear.of("weights_changed")[0].version == session.state.version + 1
+    assert (again.state.corrections, again.state.learnt) == (2, 2)
+    assert ear.of("failed") == []
+
+
+def test_a_second_window_is_told_and_can_still_predict(quick, make_session, source, paint, tmp_path):
+    """Another session on the same folder reads it, says who holds it, and predicts, corrects and learns in memory."""
+    path = tmp_path / "discs.tif"
+    session, ear, picture = start(make_session, source, path=path)
+    session.learn(False)
+    session.add_edit(paint(picture, (60, 60), 5))
+    assert session._keeper.flush(60)
+    second, ear, seen = start(make_session, source, path=path)
+    assert "nother window" in second.state.read_only
+    assert seen.truth[60, 60] == 5
+    second.predict(seen.key, whole(seen))
+    ear.wait(lambda: is_complete(ear))
+    second.add_edit(paint(seen, (160, 160), 6))
+    ear.wait(lambda: ear.of("weights_changed"))
+    second.close(60)
+    with Project.open(session.state.project, read_only=True) as project:
+        assert len(list(project.edits())) == 1
+        assert project.versions == ()
+
+
+def test_another_project_shows_what_it_knows_of_the_open_pictures(quick, make_session, source, paint, tmp_path):
+    """Opening an empty project begins anew; opening the first one again brings everything back."""
+    session, ear, picture = start(make_session, source, path=tmp_path / "discs.tif")
+    session.add_edit(paint(picture, (60, 60), 5))
+    ear.wait(lambda: ear.of("weights_changed") and session.state.learning == "waiting")
+    assert session._keeper.flush(60)
+    first, old = session.state.project, session.state
+    truth = picture.truth.copy()
+    session.open_project(tmp_path / "empty.unetproj")
+    ear.wait_state(version=0)
+    assert session._keeper.flush(60)
+    assert session.state.project == tmp_path / "empty.unetproj"
+    assert (session.state.corrections, session.state.learnt, len(session.state.versions)) == (0, 0, 1)
+    assert not picture.taught.any()
+    assert (len(session._learner._pool), session.history) == (0, [])
+    session.open_project(first)
+    ear.wait_state(version=old.version)
+    assert np.array_equal(picture.truth, truth)
+    assert (session.state.corrections, session.state.learnt) == (1, 1)
+    assert session.state.versions == old.versions
+    assert session.state.read_only == ""
+    session.open_project(first)  # it is open already
+    assert session.state.read_only == ""
+    assert ear.of("failed") == []
+
+
+def test_a_folder_that_is_no_project_changes_nothing(make_session, source, paint, tmp_path):
+    """What cannot be opened is an error to the caller; the project in hand stays."""
+    session, _ear, picture = start(make_session, source, path=tmp_path / "discs.tif")
+    session.learn(False)
+    session.add_edit(paint(picture, (60, 60)))
+    assert session._keeper.flush(60)
+    (tmp_path / "holiday").mkdir()
+    (tmp_path / "holiday" / "photo.jpg").write_bytes(b"")
+    before = session.state
+    with pytest.raises(ProjectError):
+        session.open_project(tmp_path / "holiday")
+    assert session.state == before
+    assert picture.taught.any()
+
+
+def test_damaged_files_are_named_once(make_session, source, paint, tmp_path):
+    """A correction that was torn is named when the project is opened; the others are there."""
+    path = tmp_path / "discs.tif"
+    session, ear, picture = start(make_session, source, path=path)
+    session.learn(False)
+    for place in (60, 160):
+        session.add_edit(paint(picture, (place, place)))
+    session.close(60)
+    file = sorted((session.state.project / "corrections").glob("*.npz"))[0]
+    file.write_bytes(file.read_bytes()[:-7])
+    again, ear = make_session()
+    reopened = again.open_picture("discs", source, path=path)
+    assert len(ear.of("failed")) == 1
+    assert file.name in ear.of("failed")[0]
+    assert again.state.corrections == 1
+    assert reopened.taught.any()
+
+
+def test_a_failing_disk_is_said_and_nothing_is_lost(quick, make_session, source, paint, tmp_path, monkeypatch):
+    """While the disk is full the sentence stays and work goes on; `save_again` saves it all."""
+    is_full, write = threading.Event(), FileSystem.write
+
+    def step(self, fd, data):
+        if is_full.is_set():
+            raise OSError(errno.ENOSPC, "full")
+        return write(self, fd, data)
+
+    monkeypatch.setattr(FileSystem, "write", step)
+    session, ear, picture = start(make_session, source, path=tmp_path / "discs.tif")
+    is_full.set()
+    for place in (60, 160, 220):
+        session.add_edit(paint(picture, (place, place), place))
+    ear.wait(lambda: session.state.save_problem)
+    assert "the disk is full" in session.state.save_problem
+    assert not session.state.saved
+    assert session.state.corrections == 3
+    session.use_diameter(10.0)  # other work of the same thread must not hide it
+    assert session._keeper.flush(60)
+    assert session.state.save_problem
+    assert not session.state.saved
+    session.predict(picture.key, whole(picture))
+    ear.wait(lambda: is_complete(ear))
+    is_full.clear()
+    session.save_again()
+    ear.wait(lambda: session.state.saved and ear.of("weights_changed"))
+    assert session.state.save_problem == ""
+    session.close(60)
+    with Project.open(session.state.project, read_only=True) as project:
+        assert len(list(project.edits())) == 3

@@ -1,0 +1,123 @@
+"""The commands that open napari: what they say where they cannot, and the tour's own decisions."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from napari_unet import app
+from napari_unet.core.errors import UNetLiveError
+from napari_unet.widgets.tour import _false_object, _free_folder, _worst_object, print_facts, strokes
+
+
+def run_app(monkeypatch, capsys, *arguments):
+    """Run the command line here; its exit code and what it said."""
+    monkeypatch.setattr(sys, "argv", ["unet-live", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        app.main()
+    said = capsys.readouterr()
+    return end.value.code, said.out, said.err
+
+
+def boxes(*sides, shape=(40, 40)):
+    """Labels: square number n with its corner at (y, x), so large."""
+    labels = np.zeros(shape, np.int32)
+    for number, (y, x, side) in enumerate(sides, start=1):
+        labels[y : y + side, x : x + side] = number
+    return labels
+
+
+NOTHING = np.zeros((40, 40), bool)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux has windows by way of DISPLAY")
+@pytest.mark.parametrize("arguments", [(), ("open",), ("demo",), ("demo", "--tour", "tour")], ids=" ".join)
+def test_without_a_display_it_says_so(monkeypatch, capsys, arguments):
+    """One sentence tells how to go on, before Qt would abort the process."""
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    code, out, err = run_app(monkeypatch, capsys, *arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("There is no display.")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux has windows by way of DISPLAY")
+def test_the_installed_command_fails_without_a_traceback():
+    """The process itself ends with 2 and one line on stderr."""
+    code = "from napari_unet.app import main; main()"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env={})
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_missing_picture_is_named(monkeypatch, capsys, tmp_path):
+    """A picture that is not there is named before a window opens."""
+    monkeypatch.setenv("DISPLAY", ":0")
+    code, _, err = run_app(monkeypatch, capsys, "open", tmp_path / "lost.tif")
+    assert code == 2
+    assert err == f"There is no picture '{tmp_path / 'lost.tif'}'.\n"
+
+
+@pytest.mark.parametrize(("height", "width", "brush"), [(20, 10, 5), (5, 30, 5), (3, 3, 9), (1, 1, 3), (16, 16, 4)])
+def test_strokes_fill_an_object_and_stay_in_it(height, width, brush):
+    """A round brush along the strokes reaches every row, and goes past the object by no more than its own width."""
+    mask = np.zeros((40, 40), bool)
+    mask[6 : 6 + height, 5 : 5 + width] = True
+    rows = [y for stroke in strokes(mask, brush) for y, _ in stroke]
+    columns = [x for stroke in strokes(mask, brush) for _, x in stroke]
+    assert all(min(abs(y - row) for row in rows) <= brush / 2 + 0.5 for y in range(6, 6 + height))
+    assert min(columns) >= 5 - 0.5
+    assert max(columns) <= 5 + width + 0.5
+
+
+def test_the_worst_object_is_the_largest_that_is_not_covered():
+    """Objects that are found are left alone; of the others the largest comes first."""
+    truth = boxes((0, 0, 10), (0, 20, 7), (20, 0, 9))
+    assert _worst_object(np.where(truth == 1, 5, 0), truth, NOTHING) == 3
+    assert _worst_object(truth, truth, NOTHING) is None
+
+
+def test_what_was_corrected_or_is_tiny_is_not_the_worst():
+    """An object that the user set already, or of a few pixels, is not corrected again."""
+    truth = boxes((0, 0, 10), (20, 20, 4))
+    assert _worst_object(np.zeros_like(truth), truth, truth == 1) is None
+
+
+def test_a_false_object_is_one_where_there_is_none():
+    """A voxel inside the largest mask over the background is given; masks over objects are not false."""
+    truth = boxes((0, 0, 10))
+    shown = boxes((0, 0, 10), (20, 20, 5), (30, 0, 8))
+    y, x = _false_object(shown, truth, NOTHING)
+    assert shown[int(y), int(x)] == 3
+    assert _false_object(truth, truth, NOTHING) is None
+    assert _false_object(shown, truth, shown > 1) is None
+
+
+def test_each_tour_has_a_project_folder_of_its_own(tmp_path):
+    """A second tour into the same folder does not go on with the first one's project."""
+    first = _free_folder(tmp_path)
+    first.mkdir()
+    assert first.name == "tour-1.unetproj"
+    assert _free_folder(tmp_path).name == "tour-2.unetproj"
+
+
+def test_the_facts_of_a_tour_are_told_in_one_paragraph():
+    """What was measured is said in words, before and after."""
+    scores = {"ap50_before": 0.5, "ap50_after": 0.75, "unseen_ap50_before": 0.4, "unseen_ap50_after": 0.6}
+    told = print_facts({**scores, "corrections": 3, "rounds": 2, "worst_tick_ms": 41.7})
+    assert told.startswith("3 corrections, 2 rounds of learning")
+    assert "0.50 -> 0.75" in told
+    assert "0.40 -> 0.60" in told
+    assert told.endswith("42 ms.")
+
+
+def test_failures_of_the_app_are_errors_for_users():
+    """The error for a missing display is one that the command line says as it is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "platform", "linux")
+        patch.delenv("DISPLAY", raising=False)
+        patch.delenv("WAYLAND_DISPLAY", raising=False)
+        with pytest.raises(UNetLiveError):
+            app._need_display()
