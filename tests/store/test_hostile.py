@@ -82,7 +82,11 @@ for name in sorted(os.listdir(root)):
     seconds, now = time.perf_counter() - begin, ""
     if seconds > 3:
         deeds.append(f"{name} took {seconds} s")
-memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1 if sys.platform == "darwin" else 1024)
+memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024**2 if sys.platform == "darwin" else 1024)
+if sys.platform == "linux":
+    # ru_maxrss begins with what the parent had when it forked; this begins anew with this program
+    status = open("/proc/self/status").read()
+    memory = int(status.split("VmHWM:")[1].split()[0]) // 1024
 print(json.dumps({"deeds": deeds, "refused": refused, "memory": memory}))
 """
 
