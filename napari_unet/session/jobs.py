@@ -16,7 +16,7 @@ from napari_unet.core.instances import InstanceSettings
 from napari_unet.engine.device import backend_for, device_names, usable_cores
 from napari_unet.engine.predict import Plane, plane_of, predict
 from napari_unet.engine.train import Control, fine_tune
-from napari_unet.nets.model import Model, load_model, model_from_bytes
+from napari_unet.nets.model import Model, model_from_bytes
 from napari_unet.session.picture import Picture
 
 LARGEST_KEPT = 100_000_000
@@ -70,17 +70,7 @@ class Device:
         if torch.get_num_threads() != wanted:
             torch.set_num_threads(wanted)
 
-    def load(self, name: str, device: str) -> Loaded:
-        """Take a model by its name or path."""
-        return self._take(load_model(name, device=device), device)
-
-    def load_bytes(self, data: bytes, device: str, version: int) -> Loaded:
-        """Take a version of a project's model."""
-        model = model_from_bytes(data, device=backend_for(device).device)
-        model.version = version
-        return self._take(model, device)
-
-    def _take(self, model: Model, device: str) -> Loaded:
+    def take(self, model: Model, device: str) -> Loaded:
         """The model is the one in use from here on."""
         if self.model is None or self.model.device != model.device:
             self.core = None  # how small tiles must be is a matter of the device
@@ -150,6 +140,13 @@ class Device:
         if self.model is None:
             raise ModelError("No model is loaded. Choose one under Model.")
         return self.model
+
+
+def load_version(data: bytes, device: str, version: int) -> Model:
+    """A version of a project's model, from the content of its file."""
+    model = model_from_bytes(data, device=backend_for(device).device)
+    model.version = version
+    return model
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -13,13 +13,14 @@ from napari_unet.core.errors import ProjectError
 from napari_unet.core.events import Progress, TrainStep, WeightsChanged
 from napari_unet.session.keeper import Event, Keeper
 from napari_unet.session.ledger import Ledger
-from napari_unet.session.pool import Pool
+from napari_unet.session.pool import Lesson, Pool
 from napari_unet.session.state import Board, SessionState, Version
 from napari_unet.session.worker import BACKGROUND, FIRST, GpuWorker
 
 if TYPE_CHECKING:
     from napari_unet.engine.train import Control
-    from napari_unet.session.jobs import Device, Loaded
+    from napari_unet.nets.model import Model
+    from napari_unet.session.jobs import Device
 
 MODEL, LEARN = "model", "learn"
 LONGEST_HISTORY = 4000
@@ -59,12 +60,12 @@ class Taken:
     ----------
     asked, wish : Wish
         As it was asked for, and as it was when its turn came.
-    loaded : Loaded
+    model : Model
     """
 
     asked: Wish
     wish: Wish
-    loaded: Loaded
+    model: Model
 
 
 class Learner:
@@ -94,6 +95,7 @@ class Learner:
         self._control: Control | None = None
         self._weights: dict[int, bytes] = {}
         self._wish = self._in_use = Wish("", "auto")
+        self._first = ""
         self._is_on, self._is_paused, self._is_stopping, self._has_news = True, False, False, False
         self._turn = threading.Lock()  # never held while anybody is told anything
         self._round = 0
@@ -116,6 +118,7 @@ class Learner:
 
     def use_model(self, name: str, device: str = "") -> None:
         """Take another model; its versions begin anew. Nothing changes before it is loaded, or if that fails."""
+        self._first = self._first or name
         self._want(lambda wish: Wish(name, device or wish.device, era=self._keeper.era))
 
     def use_device(self, name: str) -> None:
@@ -126,7 +129,14 @@ class Learner:
     def revert(self, version: int) -> None:
         """Go back to an earlier version; what there is to learn waits for a new correction."""
         self._has_news = False
-        self._want(lambda wish: replace(wish, version=version, why="version", era=self._keeper.era))
+
+        def reverted(wish: Wish) -> Wish:
+            if wish.why == "model":  # it is being loaded, and has no other version yet
+                return wish
+            why = "project" if wish.why == "project" else "version"
+            return replace(wish, version=version, why=why, era=self._keeper.era)
+
+        self._want(reverted)
 
     def take_project(self) -> None:
         """Take the versions, the curve and the model of the project that was just opened."""
@@ -134,7 +144,9 @@ class Learner:
         if project is None:
             return
         self.history = self._keeper.history()
-        self._has_news = False
+        with self._turn:
+            self._has_news = False
+            self._is_stopping = self._worker.is_busy(LEARN)  # what runs has learnt from the project before
         self._board.update(versions=self._keeper.versions())
         era = self._keeper.era
         self._want(lambda wish: Wish(project.model or wish.name, wish.device, project.current, "project", era))
@@ -146,14 +158,16 @@ class Learner:
             self._worker.submit(MODEL, lambda: self._load(wish), FIRST)
 
     def _load(self, asked: Wish) -> Iterator[Taken]:
-        """The job of loading a model."""
-        device = self.device()
+        """The job of loading a model. It is in use only when `on_taken` says so: the wish may change meanwhile."""
+        from napari_unet.nets.model import load_model
+        from napari_unet.session.jobs import load_version
+
         # a training may have taken over since another device was asked for
         wish = replace(asked, version=self._in_use.version) if asked.why == "device" else asked
         if wish.version == 0:
-            yield Taken(asked, wish, device.load(wish.name, wish.device))
+            yield Taken(asked, wish, load_model(wish.name, device=wish.device))
         else:
-            yield Taken(asked, wish, device.load_bytes(self._bytes_of(wish), wish.device, wish.version))
+            yield Taken(asked, wish, load_version(self._bytes_of(wish), wish.device, wish.version))
 
     def _bytes_of(self, wish: Wish) -> bytes:
         """The file of a version, from memory or from the project."""
@@ -165,7 +179,7 @@ class Learner:
 
     def on_taken(self, taken: Taken) -> bool:
         """Another model, or another version of it, is in use (device thread); whether its weights are others."""
-        wish, card = taken.wish, taken.loaded.card
+        wish, loaded = taken.wish, self.device().take(taken.model, taken.wish.device)
         was_learning = self._worker.cancel(LEARN)
         if was_learning:
             self._end_bar()
@@ -175,13 +189,13 @@ class Learner:
                 self._wish = self._in_use
         self._note_choice(wish)
         self._board.update(
-            model=card.name,
-            kind=card.kind,
-            classes=card.classes,
-            diameter=card.diameter,
-            version=taken.loaded.version,
-            device=taken.loaded.device,
-            devices=taken.loaded.devices,
+            model=loaded.card.name,
+            kind=loaded.card.kind,
+            classes=loaded.card.classes,
+            diameter=loaded.card.diameter,
+            version=loaded.version,
+            device=loaded.device,
+            devices=loaded.devices,
         )
         self.count()
         if (wish.why == "model" and wish.era == self._keeper.era) or (wish.why == "device" and was_learning):
@@ -203,18 +217,24 @@ class Learner:
             self._board.update(versions=(Version(0, None, 0),))
         elif wish.why == "project":
             self._board.update(versions=self._keeper.versions())
-        elif wish.why == "version":
+        if wish.why == "version" or (wish.why == "project" and project and project.current != wish.version):
             self._keeper.use_version(wish.version, wish.era)
-        versions = self._board.state.versions
+        versions = self._board.state.versions or (Version(0, None, 0),)
+        self._board.update(versions=versions)
         self.device().newest = max(version.number for version in versions)
         if wish.why != "device":
             self._ledger.go_back(next((v.learnt for v in versions if v.number == wish.version), 0))
 
     def on_not_taken(self) -> None:
-        """A model could not be loaded (device thread): the one in use stays."""
+        """A model could not be loaded (device thread): the one in use stays, or the one to begin with is loaded."""
         with self._turn:
+            name, device = self._wish.name, self._wish.device
             if self._in_use.name:
                 self._wish = self._in_use
+        if not self._in_use.name and name != self._first:
+            # the versions of a project whose model is gone are still its versions
+            why = "model" if self._keeper.project is None else "device"
+            self._want(lambda wish: Wish(self._first, device, why=why, era=self._keeper.era))
 
     def count(self) -> None:
         """Show how many corrections there are, and how many of them are learnt."""
@@ -292,10 +312,12 @@ class Learner:
         self._control = Control()
         self._round = 0
         self._era = self._keeper.era
-        for event in self.device().learn(self._pool, self._control):
+        if not self._pool.can_teach:  # undone meanwhile
+            return
+        for event in self.device().learn(Lesson(self._pool), self._control):
             yield event
             is_taking_over = isinstance(event, TrainStep) and event.kept
-            if self._is_stopping and not is_taking_over:
+            if not is_taking_over and (self._is_stopping or not self._pool.can_teach):
                 return
 
     def on_step(self, step: TrainStep) -> None:

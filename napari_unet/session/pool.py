@@ -120,6 +120,40 @@ class Pool(Sequence[Correction]):
                     self._corrections[place] = correction
 
 
+class Lesson(Sequence[Correction]):
+    """A pool as one training sees it: as it is now, but never without anything that teaches.
+
+    Everything may be undone while a piece of the training is about to draw from it.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._known: list[Correction] = []
+
+    def _now(self) -> list[Correction]:
+        """The corrections; those of the last time if none of them teaches any more."""
+        corrections = list(self._pool)
+        if any(not correction.held_out for correction in corrections):
+            self._known = corrections
+        return self._known
+
+    def __len__(self) -> int:
+        """Number of corrections."""
+        return len(self._now())
+
+    @overload
+    def __getitem__(self, index: int) -> Correction: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Correction]: ...
+    def __getitem__(self, index: int | slice) -> Correction | Sequence[Correction]:
+        """The corrections, oldest first."""
+        return self._now()[index]
+
+    def __iter__(self) -> Iterator[Correction]:
+        """The corrections, oldest first."""
+        return iter(self._now())
+
+
 def _correction(picture: Picture, said: _Said, square: tuple[int, ...], side: int) -> Correction:
     """A square with its surroundings, as far as it is on one side of the split."""
     region = region_of(square).grow((CONTEXT, CONTEXT)).clip(said.truth.shape)

@@ -92,6 +92,19 @@ def is_complete(ear):
     return any(p.done == p.total for p in ear.of("prediction_ready"))
 
 
+def bytes_in_use(session):
+    """The file of the model in use (nothing runs meanwhile)."""
+    return session._learner.device().model.to_bytes()
+
+
+def predicted(session, ear, picture):
+    """The labels of the whole picture, from the model in use."""
+    ear.forget()
+    session.predict(picture.key, Box.whole(picture.source.shape))
+    ear.wait(lambda: any(p.done == p.total for p in ear.of("prediction_ready")))
+    return {p.core: p.labels for p in ear.of("prediction_ready")}
+
+
 @pytest.fixture(autouse=True)
 def own_folders(tmp_path, monkeypatch):
     """No test sees the projects of another one, and none takes more than one core."""
@@ -128,6 +141,21 @@ def source():
 def quick(monkeypatch):
     """Rounds of the training are short, and always take over."""
     monkeypatch.setattr(jobs, "fine_tune", partial(jobs.fine_tune, recipe=QUICK))
+
+
+@pytest.fixture
+def train_gate(monkeypatch):
+    """Lets the training go on only one event at a time: `train_gate.release()` gives one."""
+    semaphore, learn = threading.Semaphore(0), jobs.fine_tune
+
+    def gated(*args, **kwargs):
+        for event in learn(*args, **kwargs):
+            semaphore.acquire(timeout=60)
+            yield event
+
+    monkeypatch.setattr(jobs, "fine_tune", gated)
+    yield semaphore
+    semaphore.release(100_000)
 
 
 @pytest.fixture

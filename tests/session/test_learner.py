@@ -1,50 +1,16 @@
 """Learner: the loop from corrections to new weights and back, as a session runs it."""
 
-import threading
-from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from napari_unet.core.corrections import TAUGHT
 from napari_unet.core.errors import ModelError
 from napari_unet.core.events import TrainStep
-from napari_unet.core.geometry import Box
 from napari_unet.engine.train import Recipe
-from napari_unet.nets.model import load_model
 from napari_unet.session import jobs
-from tests.session.conftest import start
-
-
-def bytes_in_use(session):
-    """The file of the model in use (nothing runs meanwhile)."""
-    return session._learner.device().model.to_bytes()
-
-
-def predicted(session, ear, picture):
-    """The labels of the whole picture, from the model in use."""
-    ear.forget()
-    session.predict(picture.key, Box.whole(picture.source.shape))
-    ear.wait(lambda: any(p.done == p.total for p in ear.of("prediction_ready")))
-    return {p.core: p.labels for p in ear.of("prediction_ready")}
-
-
-@pytest.fixture
-def gate(monkeypatch):
-    """Lets the training go on only one event at a time: `gate.release()` gives one."""
-    semaphore, learn = threading.Semaphore(0), jobs.fine_tune
-
-    def gated(*args, **kwargs):
-        for event in learn(*args, **kwargs):
-            semaphore.acquire(timeout=60)
-            yield event
-
-    monkeypatch.setattr(jobs, "fine_tune", gated)
-    yield semaphore
-    semaphore.release(100_000)
+from tests.session.conftest import predicted, start
 
 
 def test_learning_starts_by_itself_and_ends_when_nothing_is_new(quick, make_session, source, paint):
@@ -99,35 +65,35 @@ def test_switched_off_it_learns_nothing_and_switched_on_what_was_missed(quick, m
     ear.wait(lambda: ear.of("weights_changed"))
 
 
-def test_switching_off_in_a_round_ends_it_and_switching_on_begins_again(quick, make_session, gate, source, paint):
+def test_switching_off_in_a_round_ends_it_and_switching_on_begins_again(quick, make_session, train_gate, source, paint):
     """Off means off at once; what was being learnt is learnt when it is on again."""
     session, ear, picture = start(make_session, source)
     session.add_edit(paint(picture, (60, 60)))
-    gate.release()
+    train_gate.release()
     ear.wait(lambda: ear.of("stepped"))
     session.learn(False)
     assert session.state.learning == "off"
-    gate.release(2)
+    train_gate.release(2)
     ear.wait(lambda: not session._worker.is_busy("learn"))
     assert len(ear.of("stepped")) <= 2
     session.learn(True)
     assert session.state.learning == "learning"
-    gate.release(1000)
+    train_gate.release(1000)
     ear.wait(lambda: ear.of("weights_changed"))
 
 
-def test_a_take_over_that_has_begun_is_told_even_if_learning_is_switched_off(quick, make_session, gate, source, paint):
+def test_a_take_over_that_has_begun_is_told_though_switched_off(quick, make_session, train_gate, source, paint):
     """The weights in use are always those of a version that is known and kept."""
     session, ear, picture = start(make_session, source)
     session.add_edit(paint(picture, (60, 60)))
 
     def is_taking_over():
-        gate.release()
+        train_gate.release()
         return any(step.kept for step in ear.of("stepped"))
 
     ear.wait(is_taking_over)
     session.learn(False)
-    gate.release(3)
+    train_gate.release(3)
     ear.wait(lambda: not session._worker.is_busy("learn"))
     model = session._learner.device().model
     assert session.state.learning == "off"
@@ -136,14 +102,14 @@ def test_a_take_over_that_has_begun_is_told_even_if_learning_is_switched_off(qui
     assert session._keeper.project.model_bytes(model.version) == model.to_bytes()
 
 
-def test_a_paused_training_goes_on_where_it_was(quick, make_session, gate, source, paint):
+def test_a_paused_training_goes_on_where_it_was(quick, make_session, train_gate, source, paint):
     """While paused no piece is done and no other training begins."""
     session, ear, picture = start(make_session, source)
     session.add_edit(paint(picture, (60, 60)))
-    gate.release()
+    train_gate.release()
     ear.wait(lambda: ear.of("stepped"))
     session.pause(True)
-    gate.release(3)
+    train_gate.release(3)
     predicted(session, ear, picture)  # other work goes on
     session.add_edit(paint(picture, (90, 60)))
     assert session._keeper.flush(60)
@@ -154,7 +120,7 @@ def test_a_paused_training_goes_on_where_it_was(quick, make_session, gate, sourc
     assert steps <= 1
     session.pause(False)
     assert session.state.learning == "learning"
-    gate.release(1000)
+    train_gate.release(1000)
     ear.wait(lambda: ear.of("weights_changed"))
     assert ear.of("stepped")[0].step > 0
 
@@ -194,17 +160,17 @@ def test_told_now_it_starts_though_nothing_is_new_and_even_when_off(quick, make_
     ear.wait_state(learning="off")
 
 
-def test_corrections_that_arrive_in_a_round_are_not_counted_as_learnt(quick, make_session, gate, source, paint):
+def test_corrections_that_arrive_in_a_round_are_not_counted_as_learnt(quick, make_session, train_gate, source, paint):
     """'1 of 2': the one that came while the round ran is learnt by the next round."""
     session, ear, picture = start(make_session, source)
     session.add_edit(paint(picture, (60, 60)))
-    gate.release()
+    train_gate.release()
     ear.wait(lambda: ear.of("stepped"))
     session.add_edit(paint(picture, (60, 90), 2))
     assert session._keeper.flush(60)
 
     def has_taken_over(times):
-        gate.release()
+        train_gate.release()
         return len(ear.of("weights_changed")) >= times
 
     ear.wait(lambda: has_taken_over(1))
@@ -251,125 +217,6 @@ def test_rounds_that_are_not_kept_end_in_rest(make_session, source, paint, monke
     assert session.history[-1].kept is False
 
 
-def test_going_back_gives_the_very_same_weights_and_masks(quick, make_session, source, paint):
-    """Each version can be had back: the same bytes, the same masks; and learning counts on from the newest number."""
-    session, ear, picture = start(make_session, source)
-    kept = {0: (bytes_in_use(session), predicted(session, ear, picture))}
-    for number, place in enumerate([(60, 60), (60, 200), (200, 60)], start=1):
-        ear.forget()
-        session.add_edit(paint(picture, place, number))
-        ear.wait(lambda: ear.of("weights_changed") and session.state.learning == "waiting")
-        kept[session.state.version] = (bytes_in_use(session), predicted(session, ear, picture))
-    newest = session.state.version
-    for version, (data, labels) in kept.items():
-        ear.forget()
-        session.revert(version)
-        ear.wait_state(version=version, predicting=False)
-        assert bytes_in_use(session) == data
-        again = predicted(session, ear, picture)
-        assert all(np.array_equal(again[core], labels[core]) for core in labels)
-        assert session.state.learnt == next(v.learnt for v in session.state.versions if v.number == version)
-    session.revert(1)
-    ear.wait_state(version=1)
-    ear.forget()
-    session.add_edit(paint(picture, (128, 128), 9))
-    ear.wait(lambda: ear.of("weights_changed"))
-    assert ear.of("weights_changed")[0].version == newest + 1
-    ear.wait_state(learning="waiting")
-    numbers = [v.number for v in session.state.versions]
-    assert numbers == sorted(set(numbers))
-    assert session.state.learnt == session.state.corrections == 4
-    assert ear.of("failed") == []
-
-
-def test_the_project_notes_the_version_that_was_gone_back_to(quick, make_session, source, paint):
-    """Tomorrow starts with the version in use today."""
-    session, ear, picture = start(make_session, source)
-    session.add_edit(paint(picture, (60, 60)))
-    ear.wait(lambda: ear.of("weights_changed") and session.state.learning == "waiting")
-    session.revert(0)
-    ear.wait_state(version=0)
-    assert session._keeper.flush(60)
-    assert session._keeper.project.current == 0
-    assert session.state.learnt == 0
-
-
-def test_a_model_that_cannot_be_loaded_changes_nothing(quick, make_session, source, paint, tmp_path):
-    """A wrong file is one sentence; the model, its versions and what is on disk stay."""
-    session, ear, picture = start(make_session, source)
-    session.add_edit(paint(picture, (60, 60)))
-    ear.wait(lambda: ear.of("weights_changed") and session.state.learning == "waiting")
-    assert session._keeper.flush(60)
-    before, data = session.state, bytes_in_use(session)
-    ear.forget()
-    session.use_model(str(tmp_path / "nothing.safetensors"))
-    ear.wait(lambda: ear.of("failed"))
-    (sentence,) = ear.of("failed")
-    assert "nothing.safetensors" in sentence
-    assert session._keeper.flush(60)
-    assert session.state == before
-    assert bytes_in_use(session) == data
-    session.use_device("cpu")
-    ear.wait(lambda: not session._worker.is_busy("model"))
-    assert bytes_in_use(session) == data
-    assert [v.number for v in session._keeper.versions()] == [v.number for v in before.versions]
-
-
-def test_another_model_learns_what_there_is(quick, make_session, source, paint, model_file, tmp_path):
-    """Corrections stay when the model changes; versions and counts begin anew."""
-    session, ear, picture = start(make_session, source)
-    session.add_edit(paint(picture, (60, 60)))
-    ear.wait(lambda: ear.of("weights_changed") and session.state.learning == "waiting")
-    other = load_model(model_file, device="cpu")
-    other.card = replace(other.card, name="other")
-    with torch.no_grad():
-        next(iter(other.net.parameters())).add_(0.01)
-    other.save(tmp_path / "other.safetensors")
-    ear.forget()
-    session.use_model(str(tmp_path / "other.safetensors"))
-    ear.wait_state(model="other")
-    states = [s for s in ear.of("state_changed") if s.model == "other"]
-    assert states[0].version == 0
-    ear.wait(lambda: ear.of("weights_changed") and session.state.learning == "waiting")
-    assert [v.number for v in session.state.versions][:2] == [0, 1]
-    assert session._keeper.flush(60)
-    assert Path(session._keeper.project.model) == tmp_path / "other.safetensors"
-    assert ear.of("failed") == []
-
-
-def test_a_device_that_is_chosen_at_once_does_not_lose_the_model(make_session, source, model_file):
-    """Settings are applied right after the start, while the model is still loading."""
-    session, ear = make_session(device="auto")
-    session.use_device("cpu")
-    ear.wait(lambda: session.state.model == "tiny")
-    assert session.state.device.startswith("CPU")
-    assert session.device_names()[-1] == "cpu"
-    session.use_device("cuda:99")
-    ear.wait(lambda: ear.of("failed"))
-    assert "cuda:99" in ear.of("failed")[0]
-    assert session.state.model == "tiny"
-
-
-def test_without_a_model_a_device_can_still_be_mended(make_session, source):
-    """If the device that was wanted is not there, choosing another one loads the model."""
-    session, ear = make_session(device="cuda:99")
-    ear.wait(lambda: ear.of("failed"))
-    session.use_device("cpu")
-    ear.wait(lambda: session.state.model == "tiny")
-
-
-def test_a_training_goes_on_on_another_device(quick, make_session, gate, source, paint):
-    """Changing the device in a round begins the round anew there, with the same weights."""
-    session, ear, picture = start(make_session, source)
-    session.add_edit(paint(picture, (60, 60)))
-    gate.release()
-    ear.wait(lambda: ear.of("stepped"))
-    session.use_device("cpu")
-    gate.release(1000)
-    ear.wait(lambda: ear.of("weights_changed") and session.state.learning == "waiting")
-    assert session.state.learnt == 1
-
-
 def test_a_listener_that_raises_stops_nothing(quick, make_session, source, paint, errors):
     """A dock's mistake ends neither the training, nor the prediction, nor the saving."""
     session, ear, picture = start(make_session, source)
@@ -380,3 +227,39 @@ def test_a_listener_that_raises_stops_nothing(quick, make_session, source, paint
     predicted(session, ear, picture)
     assert session.state.saved
     assert errors
+
+
+def test_undoing_everything_ends_the_training(quick, make_session, train_gate, source, paint):
+    """When nothing is left to learn from, the training rests without a word; a new correction begins another."""
+    session, ear, picture = start(make_session, source)
+    edit = paint(picture, (60, 60))
+    nothing = np.zeros(edit.box.shape, np.int32)
+    session.add_edit(edit)
+    train_gate.release()
+    ear.wait(lambda: ear.of("stepped"))
+    session.withdraw(picture.key, edit.box, nothing, nothing.astype(np.uint8))
+    assert session._keeper.flush(60)
+    train_gate.release(100)
+    ear.wait_state(learning="waiting", corrections=0)
+    session.add_edit(paint(picture, (90, 90)))
+    train_gate.release(1000)
+    ear.wait(lambda: ear.of("weights_changed"))
+    assert ear.of("failed") == []
+
+
+def test_a_training_whose_corrections_were_undone_before_it_begins_says_nothing(make_session, source, paint):
+    """Undone at once: there is nothing to learn, and nothing to tell."""
+    session, ear, picture = start(make_session, source)
+    pool = session._learner._pool
+    session.learn(False)
+    session.add_edit(paint(picture, (60, 60)))
+    assert session._keeper.flush(60)
+    session._learner._worker.pause("learn", True)
+    asked = []
+    can_teach = type(pool).can_teach
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(pool), "can_teach", property(lambda self: asked.append(1) or len(asked) == 1))
+        session.learn_now()
+        ear.wait(lambda: not session._worker.is_busy("learn"))
+    assert can_teach.fget(pool)
+    assert (ear.of("failed"), ear.of("stepped")) == ([], [])

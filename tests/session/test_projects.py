@@ -208,3 +208,38 @@ def test_a_failing_disk_is_said_and_nothing_is_lost(quick, make_session, source,
     session.close(60)
     with Project.open(session.state.project, read_only=True) as project:
         assert len(list(project.edits())) == 3
+
+
+def test_a_project_whose_model_is_gone_still_opens(make_session, source, paint, tmp_path, model_file):
+    """Its corrections are there, a sentence names the model, and the one to begin with takes its place."""
+    own = tmp_path / "own.safetensors"
+    own.write_bytes(model_file.read_bytes())
+    path = tmp_path / "discs.tif"
+    session, ear, picture = start(make_session, source, path=path, model=str(own))
+    session.learn(False)
+    session.add_edit(paint(picture, (60, 60)))
+    session.close(60)
+    own.unlink()
+    again, ear, reopened = start(make_session, source, path=path)
+    ear.wait(lambda: again.state.model == "tiny" and ear.of("failed"))
+    assert "own.safetensors" in ear.of("failed")[0]
+    assert reopened.taught.any()
+    assert again._keeper.flush(60)
+    assert again._keeper.project.model == str(own)  # it may come back
+
+
+def test_opening_a_project_ends_the_training_before(quick, make_session, train_gate, source, paint, tmp_path):
+    """Also if the model of the opened project is gone: nothing goes on learning behind the user's back."""
+    with Project.create(tmp_path / "other.unetproj") as other:
+        other.begin_model("gone.safetensors")
+    session, ear, picture = start(make_session, source)
+    session.add_edit(paint(picture, (60, 60)))
+    train_gate.release()
+    ear.wait(lambda: ear.of("stepped"))
+    session.open_project(tmp_path / "other.unetproj")
+    train_gate.release(1000)
+    ear.wait(lambda: ear.of("failed") and not session._worker.is_busy("learn"))
+    assert "gone.safetensors" in ear.of("failed")[0]
+    assert session.state.learning == "waiting"
+    assert ear.of("weights_changed") == []
+    assert session.history == []
