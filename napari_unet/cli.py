@@ -9,6 +9,7 @@ import shlex
 import shutil
 import sys
 import time
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,6 +25,7 @@ from napari_unet.core.events import Progress
 from napari_unet.core.geometry import Box
 from napari_unet.core.metrics import evaluate as evaluate_labels
 from napari_unet.core.metrics import mean_scores
+from napari_unet.core.sizes import median_diameter
 from napari_unet.store.ome_zarr import create_label_zarr, is_zarr
 from napari_unet.store.pictures import find_pictures, read_labels, read_picture, write_labels
 
@@ -65,12 +67,6 @@ def _read_pair(image: Path, labels: Path, ignore: int | None) -> Correction:
     raw = source.read(Box.whole(source.shape))
     truth = np.where(trusted, truth, 0).astype(np.int32)
     return Correction(raw, truth, trusted, source.limits(), held_out=False, channels_first=True)
-
-
-def _median_diameter(corrections: list[Correction]) -> float:
-    """Median diameter of a disc as large as each object, in pixels."""
-    areas = np.concatenate([np.unique(c.labels[c.labels > 0], return_counts=True)[1] for c in corrections])
-    return round(float(np.median(2 * np.sqrt(areas / np.pi))), 1) if areas.size else 24.0
 
 
 @app.command()
@@ -169,11 +165,12 @@ def train(  # noqa: PLR0913 - each option of the command is one
     ignore_label: Annotated[int | None, typer.Option(help="Label of pixels of which nothing is known.")] = None,
     kind: Annotated[str, typer.Option(help="objects or classes.")] = "objects",
     base_channels: Annotated[int, typer.Option(help="Channels of the network at full resolution.")] = 24,
+    diameter: Annotated[float | None, typer.Option(help="Size to which objects are brought, in pixels.")] = None,
 ) -> None:
     """Train a model from folders of pictures and labels. Stopped, the same command goes on."""
     from napari_unet.engine.fit import fit, new_student  # torch: only when it is needed
 
-    _check_training(output, minutes, steps, kind)
+    _check_training(output, minutes, steps, kind, diameter)
     if minutes is None and steps is None:
         minutes = 60.0
     pairs = tqdm(_pairs(images, labels), desc="Reading", unit="picture", disable=None)
@@ -185,6 +182,8 @@ def train(  # noqa: PLR0913 - each option of the command is one
     bar = tqdm(total=1000, desc="Training", unit="‰", disable=None)
     start = time.monotonic()
     model, student = new_student(card, base, device, seed)
+    if diameter is not None:
+        model.card = replace(model.card, diameter=diameter)
     if model.net.settings["out_channels"] < card.architecture["out_channels"]:
         known, wanted = model.net.settings["out_channels"], card.architecture["out_channels"]
         raise ModelError(f"'{base}' knows {known} classes and the labels hold {wanted}. Start from another model.")
@@ -198,12 +197,14 @@ def train(  # noqa: PLR0913 - each option of the command is one
     typer.echo(f"Wrote {output} ({output.stat().st_size / 1e6:.1f} MB).")
 
 
-def _check_training(output: Path, minutes: float | None, steps: int | None, kind: str) -> None:
+def _check_training(output: Path, minutes: float | None, steps: int | None, kind: str, diameter: float | None) -> None:
     """Refuse options that make no training, before anything is read."""
     if output.suffix.lower() != ".safetensors":
         raise ModelError(f"A model is a .safetensors file, and '{output}' is none. Name one with -o.")
     if kind not in KINDS:
         raise ModelError(f"There is no kind '{kind}'. Choose objects or classes with --kind.")
+    if diameter is not None and not 1 <= diameter < math.inf:
+        raise ModelError(f"Objects cannot be brought to a diameter of {diameter:g} pixels. Give 1 or more.")
     if minutes is not None and steps is not None:
         raise ModelError("The training ends after --minutes or after --steps. Give one of them.")
     if (minutes is not None and not 0 < minutes < math.inf) or (steps is not None and steps < 1):
@@ -220,7 +221,7 @@ def _card_of(name: str, kind: str, base_channels: int, seed: int, corrections: l
         kind=kind,
         architecture={"in_channels": 3, "out_channels": outputs, "base_channels": base_channels},
         classes=("background", *(f"class {n}" for n in range(1, outputs))) if kind == "classes" else (),
-        diameter=_median_diameter(corrections),
+        diameter=round(median_diameter(*(c.labels for c in corrections)) or ModelCard.diameter, 1),
         trained_on=f"{len(corrections)} pictures, {objects} objects, seed {seed}, torch {version('torch')}: {command}",
     )
 

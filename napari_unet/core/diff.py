@@ -210,16 +210,6 @@ def free_id(labels: Labels) -> int:
     return int(labels.max(initial=0)) + 1
 
 
-def median_diameter(labels: Labels, min_area: int = 4) -> float | None:
-    """Median equivalent diameter of the objects in a plane, in pixels; None if there are none.
-
-    Diameter of the disc with the object's area, 2 sqrt(area / pi).
-    """
-    numbers, areas = np.unique(labels, return_counts=True)
-    areas = areas[(numbers != 0) & (areas >= min_area)]
-    return float(np.median(2 * np.sqrt(areas / np.pi))) if areas.size else None
-
-
 def raster(path: Sequence[Sequence[float]], shape: Sequence[int]) -> list[tuple[int, int]]:
     """The pixels (y, x) under a line through the points of `path`, inside `shape`, in order."""
     points = [(round(float(y)), round(float(x))) for y, x in path]

@@ -46,14 +46,11 @@ class Example:
         Normalised.
     targets : (K, Y, X) float32
     weight : (1, Y, X) float32
-    scale : float
-        The region is resized by this before the network sees it.
     """
 
     image: Tensor
     targets: Tensor
     weight: Tensor
-    scale: float = 1.0
 
     @property
     def nbytes(self) -> int:
@@ -61,14 +58,12 @@ class Example:
         return self.image.nbytes + self.targets.nbytes + self.weight.nbytes
 
 
-def as_example(image: Tensor, targets: Targets, scale: float = 1.0) -> Example:
+def as_example(image: Tensor, targets: Targets) -> Example:
     """Targets of numpy beside their picture."""
-    return Example(image, torch.from_numpy(targets.values), torch.from_numpy(targets.weight)[None], scale)
+    return Example(image, torch.from_numpy(targets.values), torch.from_numpy(targets.weight)[None])
 
 
-def warp_grid(
-    center: tuple[float, float], size: int, options: Augmentation, random: torch.Generator, *, zoom: float = 1.0
-) -> Tensor:
+def warp_grid(center: tuple[float, float], size: int, options: Augmentation, random: torch.Generator) -> Tensor:
     """Where each pixel of a crop comes from: a random rotation, flip, scale and bend around `center`.
 
     Parameters
@@ -76,9 +71,7 @@ def warp_grid(
     center : (y, x)
         In pixels of the region.
     size : int
-        Side of the crop, in pixels of the network.
-    zoom : float
-        How much larger the network's picture is than the region.
+        Side of the crop, in pixels.
 
     Returns
     -------
@@ -91,7 +84,7 @@ def warp_grid(
     """
     draw = torch.rand(4, generator=random).tolist()
     angle = draw[0] * 2 * math.pi
-    zoom *= options.scale ** (2 * draw[1] - 1)
+    zoom = options.scale ** (2 * draw[1] - 1)
     flip = -1.0 if draw[2] < 0.5 else 1.0
     line = (torch.arange(size) - (size - 1) / 2) / zoom
     y, x = torch.meshgrid(line, line * flip, indexing="ij")

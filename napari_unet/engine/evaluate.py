@@ -12,7 +12,7 @@ from napari_unet.core.corrections import Correction, Labels, Mask
 from napari_unet.core.instances import InstanceSettings, build_objects
 from napari_unet.core.metrics import overlaps
 from napari_unet.engine.network import run_network
-from napari_unet.engine.sampling import ExampleCache
+from napari_unet.engine.sampling import network_input
 from napari_unet.nets.model import Model
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Score:
         return self.count > 0 and self.found == 0
 
 
-def score_on(model: Model, state: Mapping[str, Tensor], correction: Correction, examples: ExampleCache) -> Score:
+def score_on(model: Model, state: Mapping[str, Tensor], correction: Correction) -> Score:
     """Score some weights on the trusted voxels of one correction.
 
     Parameters
@@ -61,9 +61,8 @@ def score_on(model: Model, state: Mapping[str, Tensor], correction: Correction, 
     state : state dict
         The weights to try; those of `model` itself stay untouched.
     correction : Correction
-    examples : ExampleCache
     """
-    x = examples[correction].image.numpy()
+    x = network_input(correction, model.card.in_channels)
     outputs = run_network(model, x, correction.scale, state=state).astype(np.float32)
     if model.card.kind == "classes":
         predicted = outputs.argmax(0).astype(np.int32)

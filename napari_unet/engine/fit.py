@@ -14,6 +14,7 @@ import safetensors.torch
 from napari_unet.core.card import ModelCard
 from napari_unet.core.corrections import Correction
 from napari_unet.core.errors import ModelError
+from napari_unet.core.sizes import median_diameter, usual_scale
 from napari_unet.engine.train import FROM_PICTURES, Student, train
 from napari_unet.nets.model import Model, load_model, rounded
 
@@ -29,7 +30,7 @@ def new_student(card: ModelCard, base: str, device: str, seed: int) -> tuple[Mod
     card : ModelCard
         What the model will be.
     base : str
-        A model to start from (its architecture counts then), or ''.
+        A model to start from (its architecture and diameter count then), or ''.
 
     Raises
     ------
@@ -44,7 +45,7 @@ def new_student(card: ModelCard, base: str, device: str, seed: int) -> tuple[Mod
     if old.kind != card.kind:
         raise ModelError(f"'{base}' finds {old.kind}, not {card.kind}. Start from another model.")
     story = f"{old.trained_on}; then {card.trained_on}"
-    card = replace(card, architecture=old.architecture, classes=old.classes)
+    card = replace(card, architecture=old.architecture, classes=old.classes, diameter=old.diameter)
     model.card = replace(card, trained_on=story, parent=model.sha256())
     # a network that knows something already is not shaken as hard as a new one
     gentle = replace(FROM_PICTURES, learning_rate=FROM_PICTURES.learning_rate / 2)
@@ -62,7 +63,8 @@ def fit(
 ) -> Iterator[dict[str, Any]]:
     """Train and write `output`; rows of the log on the way.
 
-    A run that was stopped goes on from the checkpoint beside `output`.
+    Pictures of objects are resized so that their objects are as large as the card says. A run that was stopped
+    goes on from the checkpoint beside `output`.
 
     Parameters
     ----------
@@ -82,6 +84,9 @@ def fit(
     """
     checkpoint = output.with_suffix(".checkpoint.safetensors")
     used = _resume(student, checkpoint)
+    if model.card.kind == "objects":
+        known = model.card.diameter
+        corrections = [replace(c, scale=usual_scale(median_diameter(c.labels), known)) for c in corrections]
     losses: list[float] = []
     for event in train(student, corrections, steps=steps, seconds=seconds, used=used):
         if math.isfinite(event.loss):

@@ -42,7 +42,7 @@ def run_network(
     tensor = torch.from_numpy(np.ascontiguousarray(x))[None].to(backend.device)  # (1, C, Y, X)
     size = tensor.shape[2:]
     if scale != 1:
-        tensor = _resize(tensor, tuple(max(1, round(n * scale)) for n in size))
+        tensor = resize(tensor, scaled(tuple(size), scale))
     inner = tensor.shape[2:]
     step = 2**model.net.depth
     pad = [side for n in reversed(inner) for side in (0, -n % step)]
@@ -55,11 +55,16 @@ def run_network(
     logits = logits[(..., *(slice(0, n) for n in inner))]  # (1, K, Y, X)
     outputs = _probabilities(logits, model.card.kind)
     if scale != 1:
-        outputs = _resize(outputs, tuple(size))
+        outputs = resize(outputs, tuple(size))
     return outputs[0].half().cpu().numpy()
 
 
-def _resize(x: Tensor, size: tuple[int, ...]) -> Tensor:
+def scaled(shape: tuple[int, ...], scale: float) -> tuple[int, ...]:
+    """The size of a region as the network sees it."""
+    return tuple(max(1, round(n * scale)) for n in shape)
+
+
+def resize(x: Tensor, size: tuple[int, ...]) -> Tensor:
     """Linear interpolation, smoothed where it shrinks; (B, C, [Z,] Y, X)."""
     if x.ndim == 5:
         return F.interpolate(x, size, mode="trilinear", align_corners=False)

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from napari_unet.core.card import ModelCard
-from napari_unet.core.corrections import Correction
+from napari_unet.core.corrections import Correction, Labels, Mask
 from napari_unet.core.errors import ModelError
 from napari_unet.core.intensity import FloatArray, estimate_limits, fit_channels, normalize
 from napari_unet.core.targets import class_targets, object_targets
 from napari_unet.engine.augment import Augmentation, Example, as_example, change_greys, recolor, sample, warp_grid
+from napari_unet.engine.network import resize, scaled
 
 HELD_OUT_EVERY = 5
 LARGEST_CACHE = 2 << 30
@@ -72,8 +73,12 @@ def network_input(correction: Correction, channels: int) -> FloatArray:
 
 
 def example_of(correction: Correction, card: ModelCard, border_weight: float = 0.0) -> Example:
-    """Picture and targets of a correction, for a network with this card."""
+    """Picture and targets of a correction as a network with this card sees them: at its scale."""
     labels, trusted = np.asarray(correction.labels), np.asarray(correction.trusted)
+    image = torch.from_numpy(network_input(correction, card.in_channels))
+    if correction.scale != 1:
+        shape = scaled(labels.shape, correction.scale)
+        (labels, trusted), image = _resample(labels, trusted, shape), resize(image[None], shape)[0]
     if card.kind == "objects":
         targets = object_targets(labels, trusted, border_weight=border_weight)
     else:
@@ -86,7 +91,20 @@ def example_of(correction: Correction, card: ModelCard, border_weight: float = 0
                 "Add the class to the model, or relabel."
             )
         targets = class_targets(np.where(trusted, labels, 0), trusted)
-    return as_example(torch.from_numpy(network_input(correction, card.in_channels)), targets, correction.scale)
+    return as_example(image, targets)
+
+
+def _resample(labels: Labels, trusted: Mask, shape: tuple[int, ...]) -> tuple[Labels, Mask]:
+    """Labels and the trusted mask at another size; no trusted voxel is lost, however small it gets."""
+    ratios = list(zip(shape, labels.shape, strict=True))
+    nearest = np.ix_(*(((np.arange(n) + 0.5) * m / n).astype(int) for n, m in ratios))
+    new_labels, new_trusted = labels[nearest], trusted[nearest]
+    said = np.nonzero(trusted)
+    place = tuple(i * n // m for i, (n, m) in zip(said, ratios, strict=True))
+    is_lost = ~new_trusted[place]
+    place = tuple(i[is_lost] for i in place)
+    new_labels[place], new_trusted[place] = labels[trusted][is_lost], True
+    return new_labels, new_trusted
 
 
 class ExampleCache:
@@ -130,9 +148,8 @@ def draw_crop(example: Example, size: int, options: Augmentation, random: torch.
     where = torch.nonzero(wanted if bool(wanted.any()) else weight > 0)
     y, x = where[torch.randint(len(where), (), generator=random)].tolist()
     jitter = (torch.rand(2, generator=random) - 0.5) * size / 2
-    jitter = jitter / example.scale
     center = (y + float(jitter[0]), x + float(jitter[1]))
-    crop = sample(example, warp_grid(center, size, options, random, zoom=example.scale))
+    crop = sample(example, warp_grid(center, size, options, random))
     image = recolor(change_greys(crop.image, options, random), options, random)
     return Example(image, crop.targets, crop.weight)
 

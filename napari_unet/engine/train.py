@@ -81,7 +81,7 @@ FROM_PICTURES = Recipe(
     averaging=0.998,
     train_norm=True,
     border_weight=2.0,
-    augmentation=Augmentation(scale=1.8, elastic=4.0, grey=1.0, recolor=0.6),
+    augmentation=Augmentation(scale=1.5, elastic=4.0, grey=1.0, recolor=0.6),
 )
 
 
@@ -270,8 +270,8 @@ def _rounds(
         before, after = Score(), Score()
         candidate = rounded(student.average)
         for correction in (held_out or taught)[-SCORED_AT_MOST:]:
-            before += score_on(model, model.net.state_dict(), correction, student.examples)
-            after += score_on(model, candidate, correction, student.examples)
+            before += score_on(model, model.net.state_dict(), correction)
+            after += score_on(model, candidate, correction)
             yield replace(last, progress=1.0)
 
         # many rounds, each a little worse, must not add up to more than one may be

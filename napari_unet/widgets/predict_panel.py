@@ -19,8 +19,8 @@ from qtpy.QtWidgets import (
 )
 from superqt import QLabeledDoubleSlider
 
-from napari_unet.core.diff import median_diameter
 from napari_unet.core.events import Progress
+from napari_unet.core.sizes import median_diameter
 from napari_unet.widgets.desk import desk_of, once
 from napari_unet.widgets.forms import accent_bar, button, column, duration, line, named, primary, row, small_button
 from napari_unet.widgets.icons import give_icon

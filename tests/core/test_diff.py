@@ -152,14 +152,6 @@ def test_an_accepted_region_keeps_objects_on_its_border_whole_but_trusts_only_th
     assert trusted(edit, labels.shape).sum() == 9
 
 
-def test_diameter_is_that_of_the_disc_with_the_median_area():
-    """Discs of radius 10 measure about 20 pixels."""
-    y, x = np.ogrid[:60, :60]
-    labels = ((y - 30) ** 2 + (x - 30) ** 2 <= 100).astype(np.int32)
-    assert diff.median_diameter(labels) == pytest.approx(20, abs=0.5)
-    assert diff.median_diameter(np.zeros((4, 4), np.int32)) is None
-
-
 def test_the_first_free_number_is_above_all_others():
     """One more than the largest; 1 for an empty picture."""
     assert diff.free_id(picture(CELLS)) == 4

@@ -6,7 +6,6 @@ import torch
 
 from napari_unet.core.corrections import Correction
 from napari_unet.engine.evaluate import Score, class_agreement, object_agreement, score_on
-from napari_unet.engine.sampling import ExampleCache
 
 LABELS = np.zeros((12, 20), int)
 LABELS[2:8, 2:8], LABELS[4:10, 11:18] = 1, 2
@@ -74,11 +73,10 @@ def test_a_trained_model_scores_more_than_a_blank_one(disc_model, make_model, co
     blank = make_model().net.state_dict()
     for part in (1.0, 0.4):
         case = correct(1, part)
-        examples = ExampleCache(disc_model.card)
-        good = score_on(disc_model, disc_model.net.state_dict(), case, examples)
+        good = score_on(disc_model, disc_model.net.state_dict(), case)
         assert good.mean > 0.85
         assert good.found > 0
-        assert good.mean > score_on(disc_model, blank, case, examples).mean + 0.2
+        assert good.mean > score_on(disc_model, blank, case).mean + 0.2
     assert all(torch.equal(value, before[key]) for key, value in disc_model.net.state_dict().items())
 
 
@@ -92,5 +90,5 @@ def test_the_scale_of_a_correction_counts(disc_model, correct):
         case.limits,
         scale=1 / 3,
     )
-    score = score_on(disc_model, disc_model.net.state_dict(), large, ExampleCache(disc_model.card))
+    score = score_on(disc_model, disc_model.net.state_dict(), large)
     assert score.mean > 0.8

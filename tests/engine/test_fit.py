@@ -117,7 +117,7 @@ def test_a_training_from_a_model_keeps_its_network(student, tmp_path, make_model
     model, learner = student(base=str(tmp_path / "base.safetensors"))
     assert same(model.net.state_dict(), base.net.state_dict())
     assert same(learner.net.state_dict(), base.net.state_dict())
-    assert (model.card.name, model.card.diameter) == (CARD.name, CARD.diameter)
+    assert (model.card.name, model.card.diameter) == (CARD.name, base.card.diameter)
     assert model.card.architecture == base.card.architecture
     assert model.card.trained_on == "first this; then that"
     assert model.card.parent

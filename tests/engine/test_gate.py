@@ -10,7 +10,6 @@ import torch
 from napari_unet.core.events import TrainStep, WeightsChanged
 from napari_unet.engine import train as engine
 from napari_unet.engine.evaluate import Score, score_on
-from napari_unet.engine.sampling import ExampleCache
 from napari_unet.engine.train import Student, fine_tune
 
 
@@ -26,9 +25,9 @@ def same(a, b):
 
 def score(model, corrections):
     """Mean score of a model."""
-    total, examples = Score(), ExampleCache(model.card)
+    total = Score()
     for correction in corrections:
-        total += score_on(model, model.net.state_dict(), correction, examples)
+        total += score_on(model, model.net.state_dict(), correction)
     return total.mean
 
 
@@ -77,7 +76,7 @@ def test_rounds_do_not_get_worse_little_by_little(disc_model, taught, quick, mon
     """Each round may score a little less, but all together no more than one may."""
     worse = itertools.count(1000, -4)  # thousandths: 0.004 less at each take-over
 
-    def falling(model, state, correction, examples):
+    def falling(model, state, correction):
         new = state is not model.net.state_dict and any(state[k] is not v for k, v in model.net.state_dict().items())
         falling.value = next(worse) / 1000 if new and falling.old else falling.value
         falling.old = not falling.old

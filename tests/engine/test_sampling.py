@@ -135,6 +135,21 @@ def test_every_crop_shows_something_trusted(where, scale):
     assert all(draw_crop(example, 32, STILL, random).weight.any() for _ in range(30))
 
 
+@pytest.mark.parametrize("scale", [0.2, 0.5, 1.0, 1.7, 3.0])
+def test_an_example_has_the_size_that_the_network_sees(correct, scale):
+    """Picture, targets and trusted voxels are resized together; a single trusted voxel is not lost."""
+    case = correct(0)
+    trusted = np.zeros(case.labels.shape, bool)
+    trusted[31, 47] = True
+    example = example_of(replace(case, trusted=trusted, scale=scale), OBJECTS)
+    size = tuple(round(n * scale) for n in trusted.shape)
+    assert example.image.shape[1:] == example.targets.shape[1:] == example.weight.shape[1:] == size
+    assert example.weight[0, int(31 * scale), int(47 * scale)] > 0
+    whole = example_of(replace(case, trusted=np.ones_like(trusted), scale=scale), OBJECTS)
+    inside = whole.targets[0] > 0
+    assert float(whole.image[0][inside].mean()) > float(whole.image[0][~inside].mean()) + 0.5
+
+
 def test_objects_and_background_get_the_same_chance():
     """However small an object is, about half of the crops are around one."""
     labels = np.zeros((200, 200), int)

@@ -14,7 +14,6 @@ from napari_unet.core.events import TrainStep, WeightsChanged
 from napari_unet.core.intensity import Limits
 from napari_unet.engine import train as engine
 from napari_unet.engine.evaluate import Score, score_on
-from napari_unet.engine.sampling import ExampleCache
 from napari_unet.engine.train import FINE_TUNE, Control, Student, fine_tune, train
 from napari_unet.nets.model import model_from_bytes
 
@@ -31,9 +30,9 @@ def same(a, b):
 
 def score(model, corrections):
     """Mean score of a model."""
-    total, examples = Score(), ExampleCache(model.card)
+    total = Score()
     for correction in corrections:
-        total += score_on(model, model.net.state_dict(), correction, examples)
+        total += score_on(model, model.net.state_dict(), correction)
     return total.mean
 
 

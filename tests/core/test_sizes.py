@@ -1,0 +1,36 @@
+"""How large objects are, and the scale at which a network knows them."""
+
+import numpy as np
+import pytest
+
+from napari_unet.core.sizes import LARGEST_SCALE, SMALLEST_SCALE, median_diameter, usual_scale
+
+
+def disc(radius, number=1):
+    """Labels of one disc, in a plane twice as wide."""
+    y, x = np.ogrid[-2 * radius : 2 * radius + 1, -2 * radius : 2 * radius + 1]
+    return (y**2 + x**2 <= radius**2).astype(np.int32) * number
+
+
+def test_diameter_is_that_of_the_disc_with_the_median_area():
+    """Discs of radius 10 measure about 20 pixels; of several planes all objects count."""
+    assert median_diameter(disc(10)) == pytest.approx(20, abs=0.5)
+    assert median_diameter(disc(10), disc(5), disc(20, 10**9)) == pytest.approx(20, abs=0.5)
+
+
+def test_nothing_has_no_diameter():
+    """Background and specks have no size."""
+    speck = np.zeros((4, 4), np.int32)
+    assert median_diameter(speck) is None
+    speck[0, 0] = 1
+    assert median_diameter(speck) is None
+    assert median_diameter() is None
+
+
+@pytest.mark.parametrize(
+    ("diameter", "scale"),
+    [(24.0, 1.0), (48.0, 0.5), (16.0, 1.5), (1.0, LARGEST_SCALE), (1e4, SMALLEST_SCALE), (None, 1)],
+)
+def test_objects_are_brought_to_the_size_that_is_known(diameter, scale):
+    """Twice as large objects halve the scale; far away from the known size it stays within bounds."""
+    assert usual_scale(diameter, 24.0) == scale
