@@ -6,6 +6,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from hypothesis import HealthCheck, settings
+
 # Before the first import of napari, which reads where its settings lie when it is imported.
 _HOME = Path(tempfile.mkdtemp(prefix="unet-live-tests-"))
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
@@ -14,3 +16,7 @@ for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_STATE_HO
 os.environ["NAPARI_CONFIG"] = str(_HOME / "napari.yaml")
 # napari raises where a plugin touches the viewer from another thread, instead of letting it pass
 os.environ["NAPARI_ENSURE_PLUGIN_MAIN_THREAD"] = "1"
+
+# Slow, shared computers must not fail a property: what is asked is whether it holds, not how fast it is drawn.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")

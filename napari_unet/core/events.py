@@ -149,3 +149,19 @@ class Progress:
     done: int
     total: int
     seconds_left: float | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The size of a picture's objects was measured.
+
+    Attributes
+    ----------
+    picture : str
+        Identity of the picture.
+    diameter : float or None
+        In pixels; None if there was nothing to see.
+    """
+
+    picture: str
+    diameter: float | None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ from napari_unet.core.corrections import Labels, Mask
 from napari_unet.core.metrics import areas, overlaps
 
 SMOOTHING = 1.5
-"""Standard deviation with which the distance is smoothed before its maxima are sought, in pixels."""
+"""Standard deviation with which the distance is smoothed before its maxima are sought, in pixels of the network."""
 
 SAME_OBJECT = 0.5
 """Share of the smaller one that two masks must have in common to be the same object."""
@@ -32,7 +32,7 @@ class InstanceSettings:
     separation : float
         0 keeps touching objects together, 1 splits at the slightest waist.
     min_area : int
-        Smaller objects are dropped, in voxels.
+        Smaller objects are dropped, in voxels of the network.
     fill_holes : bool
         Close holes inside objects; what lies between several objects is no hole.
     """
@@ -44,7 +44,10 @@ class InstanceSettings:
 
 
 def build_objects(
-    foreground: npt.NDArray[np.floating], distance: npt.NDArray[np.floating], settings: InstanceSettings
+    foreground: npt.NDArray[np.floating],
+    distance: npt.NDArray[np.floating],
+    settings: InstanceSettings,
+    scale: float = 1.0,
 ) -> npt.NDArray[np.int32]:
     """Objects from the foreground's probability and the distance to the rim.
 
@@ -56,16 +59,19 @@ def build_objects(
     foreground, distance : ([Z,] Y, X) float
         Probability 0..1; 0 at the rim and 1 in the middle of an object.
     settings : InstanceSettings
+    scale : float
+        Size of the network's pixels, in pixels of these arrays: large objects may be rougher than small ones.
 
     Returns
     -------
     ([Z,] Y, X) int32
         Objects 1..N, background 0.
     """
+    settings = replace(settings, min_area=round(settings.min_area / scale**foreground.ndim))
     mask = np.asarray(foreground) > settings.foreground
     if not mask.any() or settings.separation <= 0:
         return _tidy(connected(mask, connectivity=1).astype(np.int32), settings)
-    height = ndimage.gaussian_filter(np.where(mask, distance, 0).astype(np.float32), SMOOTHING)
+    height = ndimage.gaussian_filter(np.where(mask, distance, 0).astype(np.float32), SMOOTHING / scale)
     np.clip(height, 0, 1.5, out=height)
     steps = np.round(height * 64).astype(np.int16)
     depth = max(1, round(64 * 0.75 * (1 - settings.separation) ** 2))

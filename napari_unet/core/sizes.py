@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from napari_unet.core.corrections import Labels
+from napari_unet.core.errors import ImageError
 from napari_unet.core.metrics import areas
 
+SAME_SCALE = 0.05
+LIKE = 1.25
+"""Objects that are larger or smaller by less than this are shown as they are: a network takes them all the same."""
 SMALLEST_SCALE, LARGEST_SCALE = 0.3, 1.7
 """How far a picture is resized unasked: beyond it details are lost, or the work grows with nothing gained."""
 
@@ -22,14 +28,28 @@ def median_diameter(*labels: Labels, min_area: int = 4) -> float | None:
     return float(np.median(2 * np.sqrt(sizes / np.pi))) if sizes.size else None
 
 
-def usual_scale(diameter: float | None, known: float) -> float:
-    """The scale at which a picture is shown to a network that knows objects of another size.
+def scale_for(diameter: float, known: float) -> float:
+    """The scale at which objects of a diameter that somebody gave are as large as those that a network knows.
 
     Parameters
     ----------
-    diameter : float or None
-        Median diameter of the picture's objects, in pixels; None if it has none.
+    diameter : float
+        Of the objects in the picture, in pixels.
     known : float
         The diameter on the network's card.
+
+    Raises
+    ------
+    ImageError
+        If it is no diameter.
     """
-    return float(np.clip(known / diameter, SMALLEST_SCALE, LARGEST_SCALE)) if diameter else 1.0
+    if not 1 <= diameter < math.inf:
+        raise ImageError(f"Objects cannot be {diameter:g} pixels wide. Give a diameter of 1 or more, or none.")
+    scale = known / diameter
+    return 1.0 if abs(scale - 1) < SAME_SCALE else scale
+
+
+def usual_scale(diameter: float | None, known: float) -> float:
+    """The scale for objects whose diameter was measured: 1 if nothing was, or they have about the known size."""
+    scale = known / diameter if diameter else 1.0
+    return 1.0 if 1 / LIKE < scale < LIKE else min(max(scale, SMALLEST_SCALE), LARGEST_SCALE)

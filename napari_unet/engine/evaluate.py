@@ -68,7 +68,7 @@ def score_on(model: Model, state: Mapping[str, Tensor], correction: Correction) 
         predicted = outputs.argmax(0).astype(np.int32)
         score = class_agreement(predicted, correction.labels, correction.trusted)
     else:
-        predicted = build_objects(outputs[0], outputs[1], InstanceSettings())
+        predicted = build_objects(outputs[0], outputs[1], InstanceSettings(), correction.scale)
         score = object_agreement(predicted, correction.labels, correction.trusted)
     return Score(score, 1, int((predicted > 0).sum()))
 

@@ -19,7 +19,12 @@ Outputs = npt.NDArray[np.float16]
 
 
 def run_network(
-    model: Model, x: FloatArray, scale: float = 1.0, *, state: Mapping[str, Tensor] | None = None
+    model: Model,
+    x: FloatArray,
+    scale: float = 1.0,
+    *,
+    state: Mapping[str, Tensor] | None = None,
+    at_network_size: bool = False,
 ) -> Outputs:
     """Outputs of the network for one window, at the window's own size.
 
@@ -32,6 +37,8 @@ def run_network(
         The window is resized by this before the network, and the outputs back.
     state : state dict, optional
         Other weights to try; those of the model stay untouched.
+    at_network_size : bool
+        Leave the outputs at the size that the network saw.
 
     Returns
     -------
@@ -54,7 +61,7 @@ def run_network(
         logits = torch.func.functional_call(model.net, dict(state or {}), (tensor,)).float()
     logits = logits[(..., *(slice(0, n) for n in inner))]  # (1, K, Y, X)
     outputs = _probabilities(logits, model.card.kind)
-    if scale != 1:
+    if scale != 1 and not at_network_size:
         outputs = resize(outputs, tuple(size))
     return outputs[0].half().cpu().numpy()
 

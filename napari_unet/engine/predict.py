@@ -18,13 +18,14 @@ from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
 from napari_unet.core.instances import InstanceSettings, build_objects, lay_over
 from napari_unet.core.intensity import fit_channels, normalize
+from napari_unet.core.sizes import scale_for, usual_scale
 from napari_unet.core.tiles import Grid, Index, Tile, cover
 from napari_unet.engine.device import backend_for
+from napari_unet.engine.measure import measure
 from napari_unet.engine.network import Outputs, run_network
 from napari_unet.nets.model import Model
 
 MIRROR = 32
-SAME_SCALE = 0.05
 SMALLEST_CORE = 64
 
 
@@ -58,7 +59,7 @@ class Plane:
 
 
 def plane_of(
-    model: Model, source: ImageSource, box: Box | None = None, *, diameter: float | None = None, core: int = 448
+    model: Model, source: ImageSource, box: Box | None = None, *, scale: float = 1.0, core: int = 448
 ) -> Plane:
     """Cut a plane of a picture into tiles that suit a model.
 
@@ -68,34 +69,29 @@ def plane_of(
     source : ImageSource
     box : Box, optional
         Any part of the plane; by default the first plane (or the volume, for a 3-D model).
-    diameter : float, optional
-        Diameter of the objects in this picture, in pixels: it is resized so that they are as large
-        as those that the model was trained on. None leaves it as it is.
+    scale : float
+        The picture is resized by this before the network sees it.
     core : int
-        Longest side of what a tile writes, in pixels of the network; in a volume, less: as many voxels.
+        Longest side of what a tile writes, in pixels of the picture and of the network; in a volume, less: as
+        many voxels.
 
     Raises
     ------
     ImageError
-        If a 3-D model meets a picture without depth, or the diameter is none.
+        If a 3-D model meets a picture without depth.
     """
-    if diameter is not None and not 1 <= diameter < math.inf:
-        raise ImageError(f"Objects cannot be {diameter:g} pixels wide. Give a diameter of 1 or more, or none.")
     ndim, lead = model.net.ndim, len(source.shape) - model.net.ndim
     if lead < 0:
         raise ImageError("This model is 3-D and the picture has no depth. Choose a 2-D model.")
     start = box.start[:lead] if box else (0,) * lead
     whole = Box(start + (0,) * ndim, tuple(a + 1 for a in start) + source.shape[lead:])
-    scale = model.card.diameter / diameter if diameter else 1.0
-    if abs(scale - 1) < SAME_SCALE:
-        scale = 1.0
     step = 2**model.net.depth
 
     def in_picture(pixels: int) -> int:
         steps = math.ceil(pixels / scale / step)
         return int(step * max(1, steps))
 
-    halo, mirror, side = in_picture(model.net.reach), in_picture(MIRROR), round(core ** (2 / ndim) / scale)
+    halo, mirror, side = in_picture(model.net.reach), in_picture(MIRROR), round(core ** (2 / ndim) / max(scale, 1))
     return Plane(source, whole, cover(whole, core=side, halo=halo, mirror=mirror, step=step, ndim=ndim), scale)
 
 
@@ -146,7 +142,7 @@ def predict(
             left = (time.monotonic() - start) / run * len(queue)
             yield Progress("predict", "Predicting", total - len(queue), total, left)
         outputs = plane.outputs[tile.index] if keep_outputs else plane.outputs.pop(tile.index)
-        labels, doubt = _build(outputs, model.card.kind, settings)
+        labels, doubt = _build(outputs, model.card.kind, settings, plane.scale)
         yield Prediction(
             picture=picture,
             window=tile.around,
@@ -198,12 +194,14 @@ def _outputs(model: Model, plane: Plane, tile: Tile) -> Outputs:
     return outputs[(slice(None), *tile.around.within(tile.window).slices[-ndim:])].copy()
 
 
-def _build(outputs: Outputs, kind: str, settings: InstanceSettings) -> tuple[npt.NDArray[np.int32], Outputs]:
+def _build(
+    outputs: Outputs, kind: str, settings: InstanceSettings, scale: float
+) -> tuple[npt.NDArray[np.int32], Outputs]:
     """Labels and doubt from outputs, (K, *around) to twice (*around)."""
     values = outputs.astype(np.float32)
     if kind == "objects":
         doubt = 1 - np.abs(2 * values[0] - 1)
-        return build_objects(values[0], values[1], settings), doubt.astype(np.float16)
+        return build_objects(values[0], values[1], settings, scale), doubt.astype(np.float16)
     best = np.partition(values, -2, axis=0)[-2:]
     return values.argmax(0).astype(np.int32), (1 - (best[1] - best[0])).astype(np.float16)
 
@@ -272,7 +270,7 @@ def segment(
     channels : sequence of int, optional
         Which channels the model reads; by default all of them.
     diameter : float, optional
-        Diameter of the objects, in pixels; the picture is resized to what the model was trained on.
+        Diameter of the objects, in pixels: the picture is resized to what the model was trained on. None: measured.
 
     Returns
     -------
@@ -315,10 +313,10 @@ def segment_source(
         If not even small tiles fit into the device's memory.
     """
     labels = np.zeros(source.shape, np.int32) if labels is None else labels
-    assembly, start = Assembly(labels), time.monotonic()
+    assembly, start, scale = Assembly(labels), time.monotonic(), _scale_of(model, source, diameter)
     lead = source.shape[: max(len(source.shape) - model.net.ndim, 0)]
     for number, index in enumerate(np.ndindex(*lead)):
-        for event in _in_memory(model, source, Box(index, tuple(i + 1 for i in index)), diameter):
+        for event in _in_memory(model, source, Box(index, tuple(i + 1 for i in index)), scale):
             if isinstance(event, Prediction):
                 assembly.add(event)
             elif report is not None:
@@ -328,11 +326,23 @@ def segment_source(
     return labels
 
 
-def _in_memory(model: Model, source: ImageSource, box: Box, diameter: float | None) -> Iterator[Progress | Prediction]:
+def _scale_of(model: Model, source: ImageSource, diameter: float | None) -> float:
+    """How much a picture is resized for a model: to objects of the diameter given, or of the one that is measured."""
+    if diameter is not None:
+        return scale_for(diameter, model.card.diameter)
+    looking = measure(model, source)
+    while True:
+        try:
+            next(looking)
+        except StopIteration as end:
+            return usual_scale(end.value, model.card.diameter)
+
+
+def _in_memory(model: Model, source: ImageSource, box: Box, scale: float) -> Iterator[Progress | Prediction]:
     """Predict a plane, with smaller tiles each time that the device runs out of memory."""
     core = backend_for(model.device).large_core
     while True:
-        plane = plane_of(model, source, box, diameter=diameter, core=core)
+        plane = plane_of(model, source, box, scale=scale, core=core)
         try:
             yield from predict(model, plane, keep_outputs=False)
             return

@@ -10,10 +10,11 @@ import torch
 from napari_unet.core.card import ModelCard
 from napari_unet.core.corrections import Correction
 from napari_unet.core.errors import ModelError
-from napari_unet.core.events import Prediction, Progress, TrainStep, WeightsChanged
+from napari_unet.core.events import Measured, Prediction, Progress, TrainStep, WeightsChanged
 from napari_unet.core.geometry import Box
 from napari_unet.core.instances import InstanceSettings
 from napari_unet.engine.device import backend_for, device_names, usable_cores
+from napari_unet.engine.measure import measure
 from napari_unet.engine.predict import Plane, plane_of, predict
 from napari_unet.engine.train import Control, fine_tune
 from napari_unet.nets.model import Model, model_from_bytes
@@ -44,14 +45,14 @@ class Request:
     number : int
         Later requests have higher ones.
     settings : InstanceSettings
-    diameter : float or None
-        Of the objects, in pixels of the picture.
+    measures : bool
+        Measure the size of the objects first, and wait for the picture's scale to follow.
     """
 
     picture: Picture
     number: int
     settings: InstanceSettings
-    diameter: float | None
+    measures: bool
 
 
 class Device:
@@ -78,9 +79,12 @@ class Device:
         self.planes.clear()
         return Loaded(model.card, model.version, backend_for(device).line, tuple(device_names()))
 
-    def predict(self, request: Request) -> Iterator[Progress | Prediction]:
+    def predict(self, request: Request) -> Iterator[Progress | Measured | Prediction]:
         """Predict the plane that a picture's view lies in."""
         model = self._need_model()
+        if request.measures:
+            found = yield from measure(model, request.picture.reading, request.picture.view)
+            yield Measured(request.picture.key, found)  # whoever pulls sets the picture's scale
         plane = self._plane(model, request)
 
         def look() -> Box:
@@ -101,11 +105,11 @@ class Device:
         """The plane of a request, with the outputs it has already; the last four are kept."""
         picture = request.picture
         lead = picture.view.start[: len(picture.source.shape) - model.net.ndim] if picture.view else ()
-        recipe = (id(model), picture.channels, request.diameter, self.core)
+        recipe = (id(model), picture.channels, picture.scale, self.core)
         known = self.planes.pop((picture.key, lead), None)
         if known is None or known[0] != recipe:
             core = self.core or backend_for(model.device).core
-            plane = plane_of(model, picture.reading, picture.view, diameter=request.diameter, core=core)
+            plane = plane_of(model, picture.reading, picture.view, scale=picture.scale, core=core)
             known = (recipe, plane)
         self.planes[picture.key, lead] = known
         while len(self.planes) > 4:

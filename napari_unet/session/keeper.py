@@ -88,6 +88,7 @@ class Keeper:
         self._changes: deque[Callable[[Project], object]] = deque()
         self._points: deque[dict[str, Any]] = deque()
         self._masks: dict[str, npt.NDArray[np.int32]] = {}
+        self._told: set[str] = set()
         self._turn = threading.Lock()
         self._disk = Disk(lambda error: on_refused(sentence_of(error)), self._when_idle)
 
@@ -144,13 +145,20 @@ class Keeper:
         """What is not on disk yet."""
         return list(self._drafts)
 
-    def problems(self) -> list[str]:
-        """What was found damaged in the project so far, as sentences."""
-        return list(self.project.problems) if self.project else []
+    def new_problems(self) -> list[str]:
+        """What was found damaged in the project, each once."""
+        found = [p for p in self.project.problems if p not in self._told] if self.project else []
+        self._told.update(found)
+        return found
 
     def masks_of(self, picture: Picture) -> npt.NDArray[np.int32] | None:
         """The label layer that was saved for a picture; None if none was."""
         return self.project.load_masks(picture.key, picture.source.shape) if self.project else None
+
+    def diameter_of(self, picture: Picture) -> float | None:
+        """The diameter of its objects that the project knows."""
+        record = self.project.pictures.get(picture.key) if self.project else None
+        return record.diameter if record else None
 
     def versions(self) -> tuple[Version, ...]:
         """The versions of the model in the project."""
@@ -297,7 +305,8 @@ class Keeper:
                     self._changes.appendleft(lambda now: now.begin_model(name))
         if picture.key not in self.project.pictures and not self.project.read_only:
             shape = tuple(picture.source.shape)
-            self.project.add_picture(PictureRecord(picture.key, picture.name, picture.path, shape, picture.channels))
+            record = PictureRecord(picture.key, picture.name, picture.path, shape, picture.channels)
+            self.project.add_picture(replace(record, diameter=picture.measured))
         return self.project
 
     def _write_changes(self, project: Project) -> None:

@@ -15,10 +15,11 @@ from psygnal import Signal
 
 from napari_unet.core.corrections import Edit
 from napari_unet.core.errors import UNetLiveError
-from napari_unet.core.events import Prediction, Progress, TrainStep, WeightsChanged
+from napari_unet.core.events import Measured, Prediction, Progress, TrainStep, WeightsChanged
 from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
 from napari_unet.core.instances import InstanceSettings
+from napari_unet.core.sizes import scale_for
 from napari_unet.session.keeper import Draft, Event, Keeper, sentence_of
 from napari_unet.session.learner import LEARN, Learner, Taken
 from napari_unet.session.ledger import Ledger
@@ -65,7 +66,6 @@ class Session:
         self._diameter: float | None = None
         self._request, self._answered, self._watched = 0, 0, ""
         self._asking = threading.Lock()
-        self._told: set[str] = set()
         self._is_closed = False
         self._board = Board(self.state_changed.emit)
         self._ledger, pool = Ledger(), Pool()
@@ -101,11 +101,13 @@ class Session:
         if key in self.pictures:
             return self.pictures[key]
         truth, taught = np.zeros(source.shape, np.int32), np.zeros(source.shape, np.uint8)
-        picture = Picture(key, name, source, truth, taught, scale=self._scale, path=str(path or ""))
+        picture = Picture(key, name, source, truth, taught, path=str(path or ""))
         if self._keeper.project is None and (folder := self._keeper.find(path)) is not None:
             self._open_folder(folder)
-        self._restore(picture)
+        self._teaching.restore(picture)
+        self._tell_problems()
         self.pictures[key] = picture
+        self._rescale()
         return picture
 
     def close_picture(self, key: str) -> None:
@@ -114,11 +116,6 @@ class Session:
             self.cancel()
             self._watched = ""
         self.pictures.pop(key, None)
-
-    def _restore(self, picture: Picture) -> None:
-        """Bring back what the project knows of a picture."""
-        self._teaching.restore(picture)
-        self._tell_problems()
 
     # --- predicting ----------------------------------------------------------
 
@@ -153,21 +150,21 @@ class Session:
         self._teaching.rebuild(self.pictures)
 
     def use_diameter(self, diameter: float | None) -> None:
-        """Object diameter in the picture, in pixels; None: leave the picture's scale as it is."""
+        """Object diameter in the pictures, in pixels; None: as it is measured in each.
+
+        Raises
+        ------
+        ImageError
+            If it is no diameter.
+        """
+        if diameter is not None:
+            scale_for(diameter, self.state.diameter)
         self._diameter = diameter
         self._rescale()
 
-    @property
-    def _scale(self) -> float:
-        """Size of the network's pixels, in pixels of the pictures."""
-        return self.state.diameter / self._diameter if self._diameter else 1.0
-
     def _rescale(self) -> None:
-        """Pictures are read at another size."""
-        scale = self._scale
-        changed = [picture for picture in list(self.pictures.values()) if picture.scale != scale]
-        for picture in changed:
-            picture.scale = scale
+        """Pictures are read at the size that the model knows."""
+        changed = [p for p in list(self.pictures.values()) if p.rescale(self._diameter, self.state.diameter)]
         if changed:
             self._teaching.rebuild(self.pictures)
 
@@ -186,7 +183,8 @@ class Session:
         """A prediction, begun in the device thread."""
         from napari_unet.session.jobs import Request
 
-        return self._learner.device().predict(Request(picture, number, self.settings, self._diameter))
+        measures = self._diameter is None and picture.measured is None
+        return self._learner.device().predict(Request(picture, number, self.settings, measures))
 
     def _show_predicting(self) -> None:
         """Show whether it predicts: looked at when it is shown, so the last one to come here is right."""
@@ -246,10 +244,6 @@ class Session:
         shown = {"default": "Generalist (shipped)"}
         return [(path.stem, shown.get(path.stem, path.stem)) for path in sorted(folder.glob("*.safetensors"))]
 
-    def device_names(self) -> list[str]:
-        """The names that `use_device` takes here, 'auto' apart."""
-        return list(self.state.devices)
-
     def use_model(self, name_or_path: str) -> None:
         """Take another model. Corrections stay; the versions begin anew from it."""
         self._learner.use_model(name_or_path)
@@ -275,7 +269,8 @@ class Session:
         if self._open_folder(path):
             for picture in self.pictures.values():
                 picture.truth[...], picture.taught[...] = 0, 0
-                self._restore(picture)
+                self._teaching.restore(picture)
+            self._tell_problems()
 
     def _open_folder(self, path: Path) -> bool:
         """Open a project, and take its model and its curve; False if it is open already."""
@@ -295,10 +290,8 @@ class Session:
 
     def _tell_problems(self) -> None:
         """Tell what was found damaged, each once."""
-        for problem in self._keeper.problems():
-            if problem not in self._told:
-                self._told.add(problem)
-                self._fail(problem)
+        for problem in self._keeper.new_problems():
+            self._fail(problem)
 
     def keep_masks(self, key: str, masks: npt.NDArray[np.int32]) -> None:
         """Save the label layer (a copy, taken by the caller), so that tomorrow starts with it."""
@@ -354,6 +347,11 @@ class Session:
             self._rescale()
             if is_other or self.state.predicting:
                 self._submit_prediction()
+        elif isinstance(event, Measured):
+            if event.picture in self.pictures:
+                self.pictures[event.picture].measured = event.diameter
+            self._rescale()
+            self._board.update(measured=event.diameter)
         else:
             self._on_predicted(event)
 
@@ -368,8 +366,8 @@ class Session:
 
     def _yield_to_training(self, event: Prediction) -> None:
         """Tiles out of view take turns with the training."""
-        picture = self.pictures.get(event.picture)
-        if picture is not None and picture.view is not None and event.core.intersect(picture.view).is_empty:
+        view = self.pictures[event.picture].view if event.picture in self.pictures else None
+        if view is not None and event.core.intersect(view).is_empty:
             self._worker.prioritize(PREDICT, BACKGROUND)
 
     def _on_end(self, job: str, error: Exception | None) -> None:

@@ -43,6 +43,8 @@ class SessionState:
         Names of the classes, background first (`classes` only).
     diameter : float
         Object diameter the model was trained on, in pixels.
+    measured : float or None
+        Object diameter in the picture that was measured last, in pixels.
     version : int
     versions : tuple of Version
     device : str
@@ -68,6 +70,7 @@ class SessionState:
     kind: str = "objects"
     classes: tuple[str, ...] = ()
     diameter: float = 24.0
+    measured: float | None = None
     version: int = 0
     versions: tuple[Version, ...] = ()
     device: str = ""

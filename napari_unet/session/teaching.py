@@ -81,6 +81,7 @@ class Teaching:
             self._sides.remember(edit, picture.taught)
             edit.apply(picture.truth, picture.taught)
         picture.masks = self._keeper.masks_of(picture)
+        picture.measured = self._keeper.diameter_of(picture) or picture.measured
         if picture.masks is None and (edits or drafts):
             picture.masks = np.zeros(shape, np.int32)
         if picture.masks is not None:

@@ -88,12 +88,12 @@ class PredictPanel(QWidget):
         named(
             self.diameter,
             "diameter",
-            "Usual diameter of the objects; the picture is scaled to what the model knows",
+            "Usual diameter of the objects: the picture is scaled to what the model knows. At its lowest: measured",
         )
         self.diameter.setRange(0, 2000)
         self.diameter.setDecimals(0)
         self.diameter.setSuffix(" px")
-        self.diameter.setSpecialValueText("as it is")
+        self.diameter.setSpecialValueText("measured")
         self.diameter.setKeyboardTracking(False)
         self.measure = small_button(
             "measure", "measure", "Measure it: the median diameter of your objects, or of all in view"
@@ -161,6 +161,7 @@ class PredictPanel(QWidget):
         self.image.setCurrentIndex(place)
         self.image.setEnabled(self.image.count() > 0)
         self.predict.setEnabled(self.desk.picture is not None)
+        self._show_measured()
         self._fill_channels()
 
     def _fill_channels(self) -> None:
@@ -213,7 +214,7 @@ class PredictPanel(QWidget):
             self._fill_models(self.session.state.model)
 
     def _fill_devices(self) -> None:
-        names = ["auto", *(name for name in self.session.device_names() if name != "auto")]
+        names = ["auto", *(name for name in self.session.state.devices if name != "auto")]
         if [self.device.itemData(i) for i in range(self.device.count())] == names:
             return
         self.device.clear()
@@ -238,6 +239,11 @@ class PredictPanel(QWidget):
             self.device_line.setText("There are no objects in view to measure: draw one, or predict first.")
         else:
             self.diameter.setValue(round(found))
+
+    def _show_measured(self) -> None:
+        """What the model measured in the picture in hand, where the user gave no size."""
+        found = self.desk.picture.measured if self.desk.picture is not None else None
+        self.diameter.setSpecialValueText(f"measured: {found:.0f} px" if found else "measured")
 
     def _send_settings(self) -> None:
         settings = replace(
@@ -266,6 +272,7 @@ class PredictPanel(QWidget):
                 slider.blockSignals(True)
                 slider.setValue(value)
                 slider.blockSignals(False)
+        self._show_measured()
         self.work.setCurrentIndex(1 if state.predicting else 0)
         if not state.predicting:
             self._end_activity()

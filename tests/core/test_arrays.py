@@ -210,7 +210,7 @@ def test_an_array_that_fails_says_so(data, words, use):
 
 
 @given(hnp.arrays(hnp.scalar_dtypes(), hnp.array_shapes(min_dims=0, max_dims=5, min_side=0, max_side=6)))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_array_works_or_is_refused(data):
     """Whatever type and shape an array has, it is normalised to finite numbers or refused in a sentence."""
     if data.dtype.kind in "cSUmM" or data.ndim < 2 or not data.size:

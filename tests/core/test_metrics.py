@@ -156,7 +156,7 @@ def test_the_table_knows_areas_and_iou(a, b):
     assert table.iou.tolist() == [iou(a == i, b == j) for i, j in zip(table.ids_a, table.ids_b, strict=True)]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(SMALL_LABELS, SMALL_LABELS)
 def test_ap_equals_brute_force(a, b):
     """AP at 0.5 and 0.75 equals the best of all one-to-one matchings, and swapping the two changes nothing."""

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from napari_unet.core.sizes import LARGEST_SCALE, SMALLEST_SCALE, median_diameter, usual_scale
+from napari_unet.core.errors import ImageError
+from napari_unet.core.sizes import LARGEST_SCALE, SMALLEST_SCALE, median_diameter, scale_for, usual_scale
 
 
 def disc(radius, number=1):
@@ -29,8 +30,30 @@ def test_nothing_has_no_diameter():
 
 @pytest.mark.parametrize(
     ("diameter", "scale"),
-    [(24.0, 1.0), (48.0, 0.5), (16.0, 1.5), (1.0, LARGEST_SCALE), (1e4, SMALLEST_SCALE), (None, 1)],
+    [
+        (24.0, 1.0),
+        (48.0, 0.5),
+        (16.0, 1.5),
+        (20.0, 1.0),
+        (29.0, 1.0),
+        (1.0, LARGEST_SCALE),
+        (1e4, SMALLEST_SCALE),
+        (None, 1),
+    ],
 )
 def test_objects_are_brought_to_the_size_that_is_known(diameter, scale):
     """Twice as large objects halve the scale; far away from the known size it stays within bounds."""
     assert usual_scale(diameter, 24.0) == scale
+
+
+@pytest.mark.parametrize(("diameter", "scale"), [(24.0, 1.0), (24.9, 1.0), (12.0, 2.0), (1.0, 24.0), (240.0, 0.1)])
+def test_a_size_that_the_user_gives_counts(diameter, scale):
+    """However far it is from the known one; what makes next to no difference is left as it is."""
+    assert scale_for(diameter, 24.0) == scale
+
+
+@pytest.mark.parametrize("diameter", [0, -3, 0.5, float("nan"), float("inf")])
+def test_no_size_is_a_sentence(diameter):
+    """Objects of no width are the user's mistake."""
+    with pytest.raises(ImageError, match="pixels wide"):
+        scale_for(diameter, 24.0)

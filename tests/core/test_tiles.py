@@ -15,7 +15,7 @@ CORES = st.integers(9, 90)
 STEPS = st.sampled_from([1, 4, 16])
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(SHAPES, CORES, STEPS, st.integers(0, 3), st.integers(0, 2))
 def test_every_pixel_is_written_once(shape, core, step, halo, mirror):
     """The cores of a grid cover each pixel of any picture exactly once."""
@@ -27,7 +27,7 @@ def test_every_pixel_is_written_once(shape, core, step, halo, mirror):
     assert (times == 1).all()
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(SHAPES, CORES, STEPS, st.integers(0, 3), st.integers(0, 2))
 def test_a_window_holds_the_halo_and_a_little_mirror(shape, core, step, halo, mirror):
     """A window is its core with a whole halo, but reaches no further out of the picture than the mirror does."""
@@ -40,7 +40,7 @@ def test_a_window_holds_the_halo_and_a_little_mirror(shape, core, step, halo, mi
         assert tile.core.intersect(tile.around) == tile.core
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(SHAPES, CORES, STEPS)
 def test_tiles_meet_the_same_coarse_pixels(shape, core, step):
     """Windows start on multiples of the network's coarsest step, and cores are no longer than asked for."""

@@ -74,11 +74,12 @@ class Ear:
             self.said.clear()
 
 
-def start(make_session, source, path=None, **kwargs):
-    """A session with the picture, and its model loaded."""
+def start(make_session, source, path=None, *, measured=None, **kwargs):
+    """A session with the picture, and its model loaded; the size of the objects is taken as measured already."""
     session, ear = make_session(**kwargs)
     picture = session.open_picture("discs", source, path=path)
     ear.wait(lambda: session.state.model)
+    picture.measured = measured or session.state.diameter
     return session, ear, picture
 
 

@@ -75,8 +75,9 @@ def one_thread(monkeypatch):
 
 
 def test_predictions_assemble_to_what_the_engine_gives(one_thread, make_session, source, model_file):
-    """What arrives tile by tile is what `segment` gives at once."""
+    """What arrives tile by tile is what `segment` gives at once, at the size that both measure."""
     session, ear, picture = start(make_session, source)
+    picture.measured = None
     session.predict(picture.key, whole(picture))
     ear.wait(lambda: is_complete(ear) and not session.state.predicting)
     assembly = Assembly(np.zeros(source.shape, np.int32))
@@ -345,3 +346,42 @@ def test_many_things_at_once_end_in_rest(quick, tiles, make_session, source, pai
     ear.wait(lambda: session.state.learnt == session.state.corrections)
     ear.wait(lambda: session.state.learning == "waiting" and session.state.saved and not session.state.predicting)
     assert [s for s in ear.of("failed") if "Version" not in s] == []
+
+
+# --- sizes ------------------------------------------------------------------------------------
+
+
+def test_the_size_of_objects_is_measured_once(make_session, source, monkeypatch):
+    """The first prediction measures, the picture is read at the scale that fits, and the next one measures no more."""
+    session, ear, picture = start(make_session, source)
+    picture.measured, asked = None, []
+
+    def measure(model, source, view):
+        asked.append(view)
+        return 2 * session.state.diameter
+        yield
+
+    monkeypatch.setattr(jobs, "measure", measure)
+    session.predict(picture.key, whole(picture))
+    ear.wait(lambda: is_complete(ear))
+    assert (picture.scale, picture.measured) == (0.5, session.state.measured)
+    session.predict(picture.key, whole(picture))
+    ear.wait(lambda: session.state.predicting is False)
+    assert asked == [whole(picture)]
+    session.use_diameter(session.state.diameter)  # the user's word counts, and no word is the measured size again
+    assert picture.scale == 1
+    session.use_diameter(None)
+    assert picture.scale == 0.5
+
+
+def test_a_measured_size_is_kept_with_the_project(make_session, source, paint, tmp_path):
+    """Tomorrow the picture is read at the same scale: what it was taught at."""
+    session, _, picture = start(make_session, source, path=tmp_path / "discs.tif", measured=51.0)
+    session.learn(False)
+    session.add_edit(paint(picture, (60, 60)))
+    session.close(60)
+    again, ear = make_session()
+    reopened = again.open_picture("discs", source, path=tmp_path / "discs.tif")
+    assert reopened.measured == 51
+    ear.wait(lambda: again.state.model)
+    assert reopened.scale == pytest.approx(again.state.diameter / 51)

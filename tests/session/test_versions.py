@@ -104,7 +104,7 @@ def test_a_device_that_is_chosen_at_once_does_not_lose_the_model(make_session, s
     session.use_device("cpu")
     ear.wait(lambda: session.state.model == "tiny")
     assert session.state.device.startswith("CPU")
-    assert session.device_names()[-1] == "cpu"
+    assert session.state.devices[-1] == "cpu"
     session.use_device("cuda:99")
     ear.wait(lambda: ear.of("failed"))
     assert "cuda:99" in ear.of("failed")[0]

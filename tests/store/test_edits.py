@@ -39,7 +39,7 @@ def any_edit(draw):
     )
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100, derandomize=True)
 @given(any_edit())
 def test_any_edit_comes_back_equal(edit):
     """What is written is read again, field by field and bit by bit; the same edit gives the same bytes."""
@@ -144,7 +144,7 @@ def test_no_flipped_bit_is_taken_for_the_edit(data, same):
     assert harmless < len(data)
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300, derandomize=True)
 @given(noise=st.binary(max_size=200), where=st.integers(0, 700), keep=st.booleans())
 def test_noise_is_refused_in_words(noise, where, keep):
     """Random bytes, alone or over a part of a true file, give an edit or a ProjectError, nothing else."""
@@ -338,7 +338,7 @@ def test_replay_leaves_out_other_pictures_and_other_shapes(make_edit):
     assert not taught.any()
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25, derandomize=True)
 @given(st.lists(st.integers(0, 30), max_size=12))
 def test_replay_equals_a_plain_loop_over_voxels(numbers):
     """Against the simplest possible model: a dict of the last word on each voxel."""

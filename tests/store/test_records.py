@@ -60,7 +60,7 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(
     model=names,
     pictures=st.lists(pictures, max_size=3).map(lambda many: {p.key: p for p in many}),
@@ -219,7 +219,7 @@ def test_other_json_is_damage(text):
     assert len(problems) == 1
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200, derandomize=True)
 @given(values=st.dictionaries(st.sampled_from([f.name for f in fields(Contents)]) | names, values))
 def test_wrong_types_never_raise(values):
     """Whatever stands where a record should, the rest is read and the problem named."""
@@ -229,7 +229,7 @@ def test_wrong_types_never_raise(values):
     assert load(dump(contents))[1] == []
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100, derandomize=True)
 @given(name=st.sampled_from(["pictures", "versions"]), field=st.integers(0, 7), value=values)
 def test_a_wrong_field_costs_its_record_at_most(name, field, value):
     """One field with anything in it: the record is read, or left out and named; what was read can be saved."""

@@ -1,0 +1,60 @@
+"""How large objects are, as the model sees them."""
+
+import numpy as np
+import pytest
+
+from napari_unet.core.events import Progress
+from napari_unet.core.geometry import Box
+from napari_unet.core.image import ImageSource
+from napari_unet.core.sizes import median_diameter
+from napari_unet.engine import measure as engine
+from napari_unet.engine.measure import measure
+
+
+def measured(model, image, view=None):
+    """What is found, and in how many looks."""
+    looks, found = [], measure(model, ImageSource.of_array(image), view)
+    try:
+        while True:
+            looks.append(next(found))
+    except StopIteration as end:
+        assert all(isinstance(look, Progress) for look in looks)
+        return end.value, len(looks)
+
+
+@pytest.mark.parametrize("zoom", [1, 2, 4])
+def test_the_size_is_that_of_the_objects(disc_model, draw, zoom):
+    """Discs are measured at whatever size they are, also at four times the one that was trained."""
+    image, labels = draw(1, shape=(160, 160), count=14)
+    found, _ = measured(disc_model, np.kron(image, np.ones((zoom, zoom), np.float32)))
+    assert found == pytest.approx(zoom * median_diameter(labels), rel=0.25)
+
+
+def test_nothing_has_no_size(disc_model):
+    """An empty picture is looked at twice, from near and from far, and says nothing."""
+    found, looks = measured(disc_model, np.full((64, 64), 100, np.float32))
+    assert found is None
+    assert looks == 2
+
+
+def test_a_model_of_classes_measures_nothing(make_model):
+    """Only objects have a size."""
+    assert measured(make_model("classes"), np.zeros((64, 64), np.float32)) == (None, 0)
+
+
+def test_other_parts_are_looked_at_when_the_view_shows_little(disc_model, draw, monkeypatch):
+    """The view comes first; where it is empty, the rest of the plane is looked at; of a stack its plane alone."""
+    monkeypatch.setattr(engine, "SIDE", 160)
+    image, labels = draw(1, shape=(160, 160), count=14)
+    stack = np.full((2, 400, 400), 100, np.float32)
+    stack[1, :160, :160] = image
+    found, looks = measured(disc_model, stack, Box((1, 300, 300), (2, 400, 400)))
+    assert found == pytest.approx(median_diameter(labels), rel=0.25)
+    assert looks > 1
+    assert measured(disc_model, stack, Box((0, 0, 0), (1, 100, 100)))[0] is None
+
+
+def test_specks_and_fragments_do_not_count(disc_model, monkeypatch):
+    """What is far smaller than most of the foreground is debris."""
+    assert engine._usual([1.0, 2.0, 20.0, 21.0, 22.0]) == 21
+    assert engine._usual([]) is None
