@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
-from napari_unet.session.telling import tell
+from napari_unet.session.telling import LOOK_SECONDS, has_ended, tell
 
 IDLE_AFTER = 10.0
 """Seconds without work after which the owner may look whether something is to be tried again."""
@@ -22,10 +23,17 @@ class Disk:
         Called in this thread with whatever a piece of work raised; the next piece is done all the same.
     on_idle : callable
         Called in this thread each time that nothing was handed in for a while.
+    on_exit : callable
+        Called in this thread when the program has ended and nobody closed this: its last work.
     """
 
-    def __init__(self, on_error: Callable[[Exception], object], on_idle: Callable[[], object] = lambda: None) -> None:
-        self._on_error, self._on_idle = on_error, on_idle
+    def __init__(
+        self,
+        on_error: Callable[[Exception], object],
+        on_idle: Callable[[], object] = lambda: None,
+        on_exit: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._on_error, self._on_idle, self._on_exit = on_error, on_idle, on_exit
         self._queue: queue.SimpleQueue[Callable[[], Any] | None] = queue.SimpleQueue()
         self._waiting = 0
         self._change = threading.Condition()
@@ -61,16 +69,23 @@ class Disk:
 
     def _run(self) -> None:
         """The thread."""
+        idle_since = time.monotonic()
         while True:
             try:
-                work = self._queue.get(timeout=IDLE_AFTER)
+                work = self._queue.get(timeout=min(LOOK_SECONDS, IDLE_AFTER))
             except queue.Empty:
-                tell(self._on_idle)
+                if has_ended():
+                    tell(self._on_exit)
+                    return
+                if time.monotonic() - idle_since >= IDLE_AFTER:
+                    tell(self._on_idle)
+                    idle_since = time.monotonic()
                 continue
             if work is None:
                 return
             self._do(work)
             del work  # or an array would be held until the next one comes
+            idle_since = time.monotonic()
 
     def _do(self, work: Callable[[], Any]) -> None:
         """One piece of work."""

@@ -90,7 +90,7 @@ class Keeper:
         self._masks: dict[str, npt.NDArray[np.int32]] = {}
         self._told: set[str] = set()
         self._turn = threading.Lock()
-        self._disk = Disk(lambda error: on_refused(sentence_of(error)), self._when_idle)
+        self._disk = Disk(lambda error: on_refused(sentence_of(error)), self._when_idle, self._finish)
 
     @property
     def read_only(self) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-from napari_unet.session.telling import tell
+from napari_unet.session.telling import LOOK_SECONDS, has_ended, tell
 
 FIRST, INTERACTIVE, BACKGROUND = 0, 1, 2
 SWITCH_SECONDS = 0.0005
@@ -122,13 +122,13 @@ class GpuWorker:
             return job.priority, job.turn if job.priority == BACKGROUND else -job.number
 
         with self._change:
-            while not self._is_closing:
+            while not self._is_closing and not has_ended():
                 ready = [job for job in self._jobs.values() if not job.is_paused]
                 if ready:
                     job = min(ready, key=order)
                     job.turn = next(self._turns)
                     return job
-                self._change.wait()
+                self._change.wait(LOOK_SECONDS)
         return None
 
     def _run(self) -> None:

@@ -174,6 +174,7 @@ class Desk(QObject):
             return None
         if layers.selection.active in (image, None):
             layers.append(layer)  # becomes active: the brush is at hand
+            self._warm_brush(layer)
         else:
             add_quietly(layers, layer)
         masks = MaskLayer(self.session, picture, image, layer)
@@ -186,6 +187,20 @@ class Desk(QObject):
         self._show_overlays()
         self.picture_changed.emit()
         return masks
+
+    def _warm_brush(self, layer: Labels) -> None:
+        """Have the brush's circle drawn once, now: its first drawing takes some 200 ms where there is no GPU.
+
+        The new layer is drawn for the first time anyway; else the first stroke would wait.
+        """
+
+        def put_away() -> None:
+            if layer.mode == "paint":
+                layer.mode = "pan_zoom"
+
+        if hasattr(self.viewer, "window"):
+            layer.mode = "paint"
+            once(self, 0, put_away).start()
 
     def open_project(self, path: Path) -> bool:
         """Open a project folder, or begin one there; says why and returns False if that fails."""

@@ -1,6 +1,8 @@
 """Projects as a session sees them: tomorrow, in two windows, one after the other, damaged, and on a full disk."""
 
 import errno
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -243,3 +245,24 @@ def test_opening_a_project_ends_the_training_before(quick, make_session, train_g
     assert session.state.learning == "waiting"
     assert ear.of("weights_changed") == []
     assert session.history == []
+
+
+def test_a_script_that_ends_without_closing_ends(model_file, tmp_path):
+    """Neither thread holds the program, and what was confirmed last is on disk."""
+    script = f"""
+import numpy as np
+from napari_unet.core.corrections import Edit
+from napari_unet.core.geometry import Box
+from napari_unet.core.image import ImageSource
+from napari_unet.session.session import Session
+
+session = Session({str(model_file)!r}, "cpu")
+session.open_project({str(tmp_path / "script.unetproj")!r})
+picture = session.open_picture("noise", ImageSource.of_array(np.random.default_rng(0).random((64, 64))))
+box = Box((4, 4), (20, 20))
+session.add_edit(Edit(picture.key, box, np.ones(box.shape, np.int32), np.ones(box.shape, bool)))
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+    with Project.open(tmp_path / "script.unetproj") as project:
+        assert not project.read_only
+        assert len(list(project.edits())) == 1
