@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from napari.layers import Image
 from napari.utils import progress
-from qtpy.QtCore import QSize, Qt, Signal
+from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
@@ -36,10 +36,39 @@ _REBUILD_MS = 50
 _DEVICES = {"auto": "Automatic", "cpu": "CPU", "cuda": "GPU (CUDA)", "mps": "GPU (Apple)"}
 
 
+class SizeBox(QDoubleSpinBox):
+    """The diameter of the objects in pixels; at 0 it is measured, and what was measured is shown.
+
+    Attributes
+    ----------
+    usual : float
+        Where it begins when it is stepped up from there: nobody means objects of 1 pixel.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.usual = 24.0
+        self.setRange(0, 2000)
+        self.setDecimals(0)
+        self.setSuffix(" px")
+        self.setKeyboardTracking(False)
+        self.show_measured(None)
+
+    def show_measured(self, found: float | None) -> None:
+        """Show what was measured; None: nothing was yet."""
+        self.usual = found or self.usual
+        self.setSpecialValueText(f"auto: {found:.0f} px" if found else "auto")
+
+    def stepBy(self, steps: int) -> None:  # noqa: N802  Qt's name
+        """One step up or down."""
+        if self.value() == 0 and steps > 0:
+            self.setValue(round(self.usual))
+        else:
+            super().stepBy(steps)
+
+
 class PredictPanel(QWidget):
     """Picks the picture, the model and the device; predicts; sets how objects are built."""
-
-    chosen = Signal(str)  # a model's name or path
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__()
@@ -83,18 +112,13 @@ class PredictPanel(QWidget):
         self.fresh = QCheckBox("Keep the view fresh")
         named(self.fresh, "fresh", "Predict by itself what you move to, and again when the model has learnt")
         self.fresh.setChecked(self.desk.follows)
-        self.kind = line("kind", "What the model gives: separate objects, or one mask a class")
-        self.diameter = QDoubleSpinBox()
+        self.classes = line("classes", "The classes that the model tells apart: the labels 0, 1, 2 and so on")
+        self.diameter = SizeBox()
         named(
             self.diameter,
             "diameter",
-            "Usual diameter of the objects: the picture is scaled to what the model knows. At its lowest: measured",
+            "Usual diameter of the objects: the picture is scaled to what the model knows. Auto: measured by it",
         )
-        self.diameter.setRange(0, 2000)
-        self.diameter.setDecimals(0)
-        self.diameter.setSuffix(" px")
-        self.diameter.setSpecialValueText("measured")
-        self.diameter.setKeyboardTracking(False)
         self.measure = small_button(
             "measure", "measure", "Measure it: the median diameter of your objects, or of all in view"
         )
@@ -125,7 +149,7 @@ class PredictPanel(QWidget):
             row(self.device_line, name=" ", stretch=0),
             self.work,
             self.fresh,
-            row(self.kind, name="Masks", stretch=0),
+            row(self.classes, name="Classes", stretch=0),
             row(self.diameter, self.measure, name="Object size", stretch=0),
             row(self.foreground, name="Foreground", stretch=0),
             row(self.separation, name="Separation", stretch=0),
@@ -161,7 +185,7 @@ class PredictPanel(QWidget):
         self.image.setCurrentIndex(place)
         self.image.setEnabled(self.image.count() > 0)
         self.predict.setEnabled(self.desk.picture is not None)
-        self._show_measured()
+        self.diameter.show_measured(self.desk.picture.measured if self.desk.picture is not None else None)
         self._fill_channels()
 
     def _fill_channels(self) -> None:
@@ -240,11 +264,6 @@ class PredictPanel(QWidget):
         else:
             self.diameter.setValue(round(found))
 
-    def _show_measured(self) -> None:
-        """What the model measured in the picture in hand, where the user gave no size."""
-        found = self.desk.picture.measured if self.desk.picture is not None else None
-        self.diameter.setSpecialValueText(f"measured: {found:.0f} px" if found else "measured")
-
     def _send_settings(self) -> None:
         settings = replace(
             self.session.settings, foreground=self.foreground.value(), separation=self.separation.value()
@@ -259,11 +278,11 @@ class PredictPanel(QWidget):
         self._fill_devices()
         self.device_line.setText(state.device)
         objects = state.kind == "objects"
-        self.kind.setText("separate objects" if objects else "classes: " + ", ".join(state.classes))
-        for control in (self.diameter, self.measure, self.foreground, self.separation):
-            parent = control.parentWidget()
-            if parent is not None:
-                parent.setVisible(objects)
+        self.classes.setText(", ".join(state.classes))
+        shown = {self.classes: not objects, self.diameter: objects, self.foreground: objects, self.separation: objects}
+        for control, is_shown in shown.items():
+            if (parent := control.parentWidget()) is not None:
+                parent.setVisible(is_shown)
         for slider, value in (
             (self.foreground, self.session.settings.foreground),
             (self.separation, self.session.settings.separation),
@@ -272,7 +291,7 @@ class PredictPanel(QWidget):
                 slider.blockSignals(True)
                 slider.setValue(value)
                 slider.blockSignals(False)
-        self._show_measured()
+        self.diameter.show_measured(self.desk.picture.measured if self.desk.picture is not None else None)
         self.work.setCurrentIndex(1 if state.predicting else 0)
         if not state.predicting:
             self._end_activity()

@@ -80,6 +80,32 @@ def test_measure_takes_the_median_diameter_of_the_objects(predict_panel, session
     assert session.calls[-1] == ("use_diameter", predict_panel.diameter.value())
 
 
+def test_the_measured_size_is_shown_until_the_user_gives_one(predict_panel, session, qtbot):
+    """What the model measured stands in the field; a step up begins there, and at 0 it is measured again."""
+    predict_panel.desk.picture.measured = 31.6
+    text = predict_panel.diameter.text
+    tell(qtbot, session, "state_changed", SessionState(model="tiny", measured=31.6), lambda: text() == "auto: 32 px")
+    predict_panel.diameter.stepUp()
+    assert session.calls[-1] == ("use_diameter", 32)
+    predict_panel.diameter.stepDown()
+    assert session.calls[-1] == ("use_diameter", 31)
+    predict_panel.diameter.setValue(0)
+    assert session.calls[-1] == ("use_diameter", None)
+    assert text() == "auto: 32 px"
+
+
+def test_only_a_model_of_classes_names_classes(predict_panel, session, qtbot):
+    """Objects have a size and thresholds; classes have names."""
+    predict_panel.show()
+    shown = predict_panel.classes.isVisibleTo
+    classes = SessionState(model="tiny", kind="classes", classes=("background", "cell"))
+    tell(qtbot, session, "state_changed", classes, lambda: shown(predict_panel))
+    assert predict_panel.classes.text() == "background, cell"
+    assert not predict_panel.diameter.isVisibleTo(predict_panel)
+    tell(qtbot, session, "state_changed", SessionState(model="tiny"), lambda: not shown(predict_panel))
+    assert predict_panel.diameter.isVisibleTo(predict_panel)
+
+
 def test_models_and_devices_are_chosen_by_name(predict_panel, session):
     """The pickers show labels and hand over names; the line says what runs where."""
     predict_panel.model.setCurrentIndex(1)
