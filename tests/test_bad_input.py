@@ -277,7 +277,6 @@ def test_a_picture_that_tears_while_it_is_predicted_is_said_in_one_sentence(benc
     assert_whole(take(bench, another))
 
 
-@pytest.mark.xfail(reason="core.intensity.normalize: high - low of the limits overflows float64")
 def test_doubles_from_the_smallest_to_the_largest_are_predicted(bench):
     """A range that no float64 holds is no reason to fail."""
     limits = np.finfo(np.float64)

@@ -53,7 +53,7 @@ def estimate_limits(sample: npt.NDArray[np.generic], *, joint: bool = False) -> 
     low, high = [], []
     for group in groups:
         finite = group[np.isfinite(group)]
-        a, b = np.percentile(finite, (LOW_PERCENTILE, HIGH_PERCENTILE)) if finite.size else (0.0, 1.0)
+        a, b = 2 * np.percentile(finite / 2, (LOW_PERCENTILE, HIGH_PERCENTILE)) if finite.size else (0.0, 1.0)
         if not b > a and finite.size:
             # nearly everything has one value: a few bright objects still are a picture
             a, b = float(finite.min()), float(finite.max())
@@ -77,10 +77,11 @@ def normalize(raw: npt.NDArray[np.generic], limits: Limits) -> FloatArray:
         Clipped to -0.5 .. 2, so that one hot pixel cannot drown the rest.
     """
     shape = (-1,) + (1,) * (raw.ndim - 1)
-    low = np.asarray(limits.low, np.float64).reshape(shape)
-    span = np.asarray(limits.high, np.float64).reshape(shape) - low
+    # all of it halved: the difference of two of the largest numbers is none
+    low = np.asarray(limits.low, np.float64).reshape(shape) / 2
+    span = np.asarray(limits.high, np.float64).reshape(shape) / 2 - low
     with np.errstate(over="ignore", invalid="ignore"):
-        scaled: FloatArray = ((raw.astype(np.float64) - low) / span).astype(np.float32)
+        scaled: FloatArray = ((raw.astype(np.float64) / 2 - low) / span).astype(np.float32)
     np.nan_to_num(scaled, copy=False, nan=0.0, posinf=2.0, neginf=-0.5)
     np.clip(scaled, -0.5, 2.0, out=scaled)
     return scaled
