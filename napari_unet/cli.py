@@ -9,7 +9,7 @@ import shlex
 import shutil
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from napari_unet.core.card import KINDS, ModelCard
 from napari_unet.core.corrections import Correction, Mask
+from napari_unet.core.curves import curves_svg
 from napari_unet.core.errors import ImageError, LabelsError, ModelError, UNetLiveError
 from napari_unet.core.events import Progress
 from napari_unet.core.geometry import Box
@@ -245,6 +246,53 @@ def evaluate(
     typer.echo(" " * width + "".join(f"{name:>7}" for name in names))
     for name, scores in [*rows.items(), ("mean", mean)]:
         typer.echo(f"{name:<{width}}" + "".join(f"{scores[key]:7.3f}" for key in names))
+
+
+@app.command()
+def simulate(  # noqa: PLR0913 - each option of the command is one
+    images: Annotated[Path, typer.Argument(help="Folder of pictures.")],
+    labels: Annotated[Path, typer.Argument(help="Folder of labels of the same names.")],
+    model: ModelOption = "default",
+    rounds: Annotated[int, typer.Option(help="Rounds of correcting and learning.", min=1)] = 10,
+    corrections: Annotated[int, typer.Option(help="Corrections in each round.", min=1)] = 5,
+    seconds: Annotated[float | None, typer.Option(help="Learning in each round; else as long as correcting.")] = None,
+    held_out: Annotated[float, typer.Option(help="Share of the pictures that only score.", min=0.05, max=0.95)] = 0.5,
+    seeds: Annotated[int, typer.Option(help="How often, with other orders of pictures.", min=1)] = 1,
+    plot: Annotated[Path | None, typer.Option(help="Draw the curves into this SVG file.")] = None,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """A simulated annotator corrects, the model learns: quality on held-out pictures against the user's effort."""
+    from napari_unet.engine.simulate import CurvePoint, Known
+    from napari_unet.engine.simulate import simulate as run_simulation
+    from napari_unet.nets.model import load_model
+
+    pairs = _pairs(images, labels)
+    if len(pairs) < 2:
+        raise LabelsError("One picture cannot be corrected and held out at once. Give two or more.")
+    known = [Known(_name_of(a), read_picture(a), read_labels(b)) for a, b in tqdm(pairs, desc="Reading", disable=None)]
+    count = min(len(known) - 1, max(1, round(held_out * len(known))))
+    scored = {round(i * len(known) / count) for i in range(count)}  # spread over the names, the same for every seed
+    parts = [k for i, k in enumerate(known) if i not in scored], [k for i, k in enumerate(known) if i in scored]
+    runs: dict[int, list[CurvePoint]] = {}
+    for seed in range(seeds):
+        runs[seed] = []
+        loaded = load_model(model, device=device)
+        steps = run_simulation(loaded, *parts, rounds=rounds, corrections=corrections, seconds=seconds, seed=seed)
+        for point in tqdm(steps, total=rounds + 1, desc=f"Seed {seed}", unit="round", disable=None):
+            runs[seed].append(point)
+            if not as_json:
+                done = ", ".join(f"{n} {kind}" for kind, n in point.acts.items())
+                typer.echo(
+                    f"seed {seed}: {point.corrections:3d} corrections, {point.user_seconds / 60:5.1f} min: "
+                    f"ap50 {point.scores['ap50']:.3f} map {point.scores['map']:.3f}; "
+                    f"{point.right:.0%} were right; {done}"
+                )
+    if plot is not None:
+        curves = {f"seed {s}": [(float(p.corrections), p.scores["ap50"]) for p in run] for s, run in runs.items()}
+        plot.write_text(curves_svg(curves, x="corrections", y="ap50 of held-out pictures"), encoding="utf-8")
+    if as_json:
+        typer.echo(json.dumps({f"seed {s}": [asdict(p) for p in run] for s, run in runs.items()}, indent=1))
 
 
 @app.command()

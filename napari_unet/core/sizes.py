@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import numpy.typing as npt
 
 from napari_unet.core.corrections import Labels
 from napari_unet.core.errors import ImageError
@@ -17,15 +18,16 @@ SMALLEST_SCALE, LARGEST_SCALE = 0.3, 1.7
 """How far a picture is resized unasked: beyond it details are lost, or the work grows with nothing gained."""
 
 
-def median_diameter(*labels: Labels, min_area: int = 4) -> float | None:
-    """Median equivalent diameter of the objects in some planes, in pixels; None if there are none.
+def diameters(labels: Labels, min_area: int = 4) -> npt.NDArray[np.float64]:
+    """Diameter of the disc with the area of each object, 2 sqrt(area / pi), in pixels; specks left out."""
+    _, counts = areas(labels)
+    return np.asarray(2 * np.sqrt(counts[counts >= min_area] / np.pi))
 
-    Diameter of the disc with the object's area, 2 sqrt(area / pi).
-    """
-    counts = [areas(plane)[1] for plane in labels]
-    sizes = np.concatenate(counts) if counts else np.zeros(0)
-    sizes = sizes[sizes >= min_area]
-    return float(np.median(2 * np.sqrt(sizes / np.pi))) if sizes.size else None
+
+def median_diameter(*labels: Labels) -> float | None:
+    """Median diameter of the objects in some planes, in pixels; None if there are none."""
+    found = np.concatenate([diameters(plane) for plane in labels]) if labels else np.zeros(0)
+    return float(np.median(found)) if found.size else None
 
 
 def scale_for(diameter: float, known: float) -> float:

@@ -59,6 +59,17 @@ def measure(model: Model, source: ImageSource, view: Box | None = None) -> Gener
     return found
 
 
+def measured_by(model: Model, source: ImageSource) -> float | None:
+    """What `measure` finds in the first plane of a picture, at once."""
+    looking = measure(model, source)
+    while True:
+        try:
+            next(looking)
+        except StopIteration as end:
+            found: float | None = end.value
+            return found
+
+
 def _diameter_at(model: Model, source: ImageSource, view: Box, scale: float) -> Generator[Progress, None, float | None]:
     """The diameter as it shows at one scale, from as many parts of the plane as are needed."""
     found: list[float] = []

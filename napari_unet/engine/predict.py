@@ -21,7 +21,7 @@ from napari_unet.core.intensity import fit_channels, normalize
 from napari_unet.core.sizes import scale_for, usual_scale
 from napari_unet.core.tiles import Grid, Index, Tile, cover
 from napari_unet.engine.device import backend_for
-from napari_unet.engine.measure import measure
+from napari_unet.engine.measure import measured_by
 from napari_unet.engine.network import Outputs, run_network
 from napari_unet.nets.model import Model
 
@@ -330,12 +330,7 @@ def _scale_of(model: Model, source: ImageSource, diameter: float | None) -> floa
     """How much a picture is resized for a model: to objects of the diameter given, or of the one that is measured."""
     if diameter is not None:
         return scale_for(diameter, model.card.diameter)
-    looking = measure(model, source)
-    while True:
-        try:
-            next(looking)
-        except StopIteration as end:
-            return usual_scale(end.value, model.card.diameter)
+    return usual_scale(measured_by(model, source), model.card.diameter)
 
 
 def _in_memory(model: Model, source: ImageSource, box: Box, scale: float) -> Iterator[Progress | Prediction]:

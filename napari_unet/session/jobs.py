@@ -13,12 +13,12 @@ from napari_unet.core.errors import ModelError
 from napari_unet.core.events import Measured, Prediction, Progress, TrainStep, WeightsChanged
 from napari_unet.core.geometry import Box
 from napari_unet.core.instances import InstanceSettings
+from napari_unet.core.picture import Picture
 from napari_unet.engine.device import backend_for, device_names, usable_cores
 from napari_unet.engine.measure import measure
 from napari_unet.engine.predict import Plane, plane_of, predict
 from napari_unet.engine.train import Control, fine_tune
 from napari_unet.nets.model import Model, model_from_bytes
-from napari_unet.session.picture import Picture
 
 LARGEST_KEPT = 100_000_000
 """Pixels of a plane up to which the network's outputs are kept, for thresholds to act at once (4 bytes each)."""

@@ -19,9 +19,9 @@ import numpy.typing as npt
 from napari_unet.core.corrections import Edit
 from napari_unet.core.errors import ProjectError, UNetLiveError
 from napari_unet.core.events import TrainStep, WeightsChanged
+from napari_unet.core.picture import Picture
 from napari_unet.session.disk import Disk
 from napari_unet.session.ledger import Entry
-from napari_unet.session.picture import Picture
 from napari_unet.session.state import Version
 from napari_unet.session.telling import tell
 from napari_unet.store.places import default_folder, is_project

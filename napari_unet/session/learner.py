@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from napari_unet.core.errors import ProjectError
 from napari_unet.core.events import Progress, TrainStep, WeightsChanged
+from napari_unet.engine.pool import Lesson, Pool
 from napari_unet.session.keeper import Event, Keeper
 from napari_unet.session.ledger import Ledger
-from napari_unet.session.pool import Lesson, Pool
 from napari_unet.session.state import Board, SessionState, Version
 from napari_unet.session.worker import BACKGROUND, FIRST, GpuWorker
 

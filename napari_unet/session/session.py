@@ -19,12 +19,12 @@ from napari_unet.core.events import Measured, Prediction, Progress, TrainStep, W
 from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
 from napari_unet.core.instances import InstanceSettings
+from napari_unet.core.picture import Picture
 from napari_unet.core.sizes import scale_for
+from napari_unet.engine.pool import Pool
 from napari_unet.session.keeper import Draft, Event, Keeper, sentence_of
 from napari_unet.session.learner import LEARN, Learner, Taken
 from napari_unet.session.ledger import Ledger
-from napari_unet.session.picture import Picture
-from napari_unet.session.pool import Pool
 from napari_unet.session.state import Board, SessionState, Version
 from napari_unet.session.teaching import Teaching
 from napari_unet.session.telling import tell
@@ -204,6 +204,7 @@ class Session:
         On which side of the split it is, and its time, are decided here; what the edit says of them does not count.
         """
         self._teaching.add(edit, self.pictures[edit.picture])
+        self._rescale()
         self._learner.count()
 
     def withdraw(self, key: str, box: Box, labels: npt.NDArray[np.int32], taught: npt.NDArray[np.uint8]) -> None:

@@ -13,11 +13,11 @@ import numpy.typing as npt
 from napari_unet.core.corrections import Edit
 from napari_unet.core.errors import ImageError
 from napari_unet.core.geometry import Box
+from napari_unet.core.picture import Picture
+from napari_unet.core.sides import Sides
+from napari_unet.engine.pool import Pool
 from napari_unet.session.keeper import Draft, Keeper
 from napari_unet.session.ledger import Entry, Ledger
-from napari_unet.session.picture import Picture
-from napari_unet.session.pool import Pool
-from napari_unet.session.sides import Sides
 
 
 class Teaching:
@@ -41,6 +41,7 @@ class Teaching:
         edit = replace(edit, time=self._now(), taught=None)
         parts = self._sides.divide(edit, picture.taught)
         if parts:
+            picture.note_sizes(edit)
             self._keep(parts, picture, self._ledger.add(edit))
 
     def withdraw(
@@ -77,11 +78,12 @@ class Teaching:
         shape = picture.source.shape
         edits = [e for e in self._keeper.edits() if e.picture == picture.key and len(e.box.start) == len(shape)]
         drafts = [draft for draft in self._keeper.drafts() if draft.picture.key == picture.key]
+        picture.measured = self._keeper.diameter_of(picture) or picture.measured
         for edit in (*edits, *(edit for draft in drafts for edit in draft.edits)):
             self._sides.remember(edit, picture.taught)
             edit.apply(picture.truth, picture.taught)
+            picture.note_sizes(edit)
         picture.masks = self._keeper.masks_of(picture)
-        picture.measured = self._keeper.diameter_of(picture) or picture.measured
         if picture.masks is None and (edits or drafts):
             picture.masks = np.zeros(shape, np.int32)
         if picture.masks is not None:

@@ -11,10 +11,10 @@ from napari_unet.core.errors import ProjectError
 from napari_unet.core.events import TrainStep, WeightsChanged
 from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
+from napari_unet.core.picture import Picture
 from napari_unet.session import disk
 from napari_unet.session import keeper as module
 from napari_unet.session.keeper import Keeper
-from napari_unet.session.picture import Picture
 from napari_unet.store.files import FileSystem
 from napari_unet.store.project import Project
 

@@ -7,7 +7,7 @@ import pytest
 
 from napari_unet.core.corrections import HELD_OUT, NOT_TAUGHT, TAUGHT, Edit
 from napari_unet.core.geometry import Box
-from napari_unet.session.sides import HELD_OUT_EVERY, SQUARE, Sides, region_of, squares_of
+from napari_unet.core.sides import HELD_OUT_EVERY, SQUARE, Sides, region_of, squares_of
 
 SHAPE = (SQUARE * 6, SQUARE * 6)
 

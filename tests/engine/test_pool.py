@@ -9,10 +9,10 @@ import pytest
 from napari_unet.core.corrections import HELD_OUT, TAUGHT, Edit
 from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
+from napari_unet.core.picture import Picture
+from napari_unet.core.sides import SQUARE
+from napari_unet.engine.pool import CONTEXT, Pool
 from napari_unet.engine.sampling import split
-from napari_unet.session.picture import Picture
-from napari_unet.session.pool import CONTEXT, Pool
-from napari_unet.session.sides import SQUARE
 
 
 @pytest.fixture

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
+from napari_unet.core.corrections import Edit
 from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
-from napari_unet.core.sizes import scale_for, usual_scale
+from napari_unet.core.sizes import LIKE, diameters, scale_for, usual_scale
+
+DRAWN_ENOUGH = 3
+"""Objects that the user set from which on their size counts."""
 
 
 @dataclass
@@ -32,7 +36,9 @@ class Picture:
     channels : tuple of int or None
         The channels that the model reads; None: all.
     measured : float or None
-        Diameter of its objects, in pixels, as the model saw it at first; None before that.
+        Diameter of its objects, in pixels: as the model saw it at first, or as the user drew them; None before that.
+    drawn : list of float
+        Diameters of the objects that the user set.
     scale : float
         Size of the network's pixels, in pixels of the picture.
     view : Box or None
@@ -49,6 +55,7 @@ class Picture:
     masks: npt.NDArray[np.int32] | None = None
     channels: tuple[int, ...] | None = None
     measured: float | None = None
+    drawn: list[float] = field(default_factory=list)
     scale: float = 1.0
     view: Box | None = None
     path: str = ""
@@ -57,6 +64,17 @@ class Picture:
     def reading(self) -> ImageSource:
         """The picture with the channels that the model reads."""
         return self.source if self.channels is None else self.source.select(self.channels)
+
+    def note_sizes(self, edit: Edit) -> None:
+        """The size of the objects that the user set counts more than what the model made of the picture at first.
+
+        It is taken where it is clearly another one, so that a picture is not read anew after each correction.
+        """
+        self.drawn += diameters(np.where(edit.trusted, edit.labels, 0)).tolist()
+        if len(self.drawn) >= DRAWN_ENOUGH:
+            usual = float(np.median(self.drawn))
+            if self.measured is None or not 1 / LIKE < usual / self.measured < LIKE:
+                self.measured = usual
 
     def rescale(self, given: float | None, known: float) -> bool:
         """Set the scale for objects of the diameter that the user gave, or that was measured; whether it changed.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import overload
@@ -11,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_unet.core.corrections import HELD_OUT, TAUGHT, Correction, Edit
-from napari_unet.session.picture import Picture
-from napari_unet.session.sides import region_of, squares_of
+from napari_unet.core.picture import Picture
+from napari_unet.core.sides import region_of, squares_of
 
 CONTEXT = 96
 """Pixels around a square that are learnt with it, so that no object is cut."""
@@ -35,13 +34,13 @@ class _Said:
 class Pool(Sequence[Correction]):
     """A correction for each square of a picture in which the user set something, and for each side of the split.
 
-    Changed by the disk's thread alone, by edits that it has written; read by any.
+    Changed by one thread alone (in the app the disk's, by edits that it has written); read by any: a change makes a
+    new dict, so that whoever goes through the old one is not disturbed.
     """
 
     def __init__(self) -> None:
         self._said: dict[str, _Said] = {}
         self._corrections: dict[Place, Correction] = {}
-        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         """Number of corrections."""
@@ -57,8 +56,7 @@ class Pool(Sequence[Correction]):
 
     def __iter__(self) -> Iterator[Correction]:
         """The corrections as they are now, oldest first."""
-        with self._lock:
-            return iter(list(self._corrections.values()))
+        return iter(self._corrections.values())
 
     @property
     def can_teach(self) -> bool:
@@ -89,22 +87,19 @@ class Pool(Sequence[Correction]):
     def read_back(self, picture: Picture, edits: Iterable[Edit]) -> None:
         """Begin a picture anew with all its edits."""
         self._said.pop(picture.key, None)
-        with self._lock:
-            for place in [place for place in self._corrections if place[0] == picture.key]:
-                del self._corrections[place]
+        self._corrections = {place: c for place, c in self._corrections.items() if place[0] != picture.key}
         self.take(picture, edits)
 
     def rebuild(self, pictures: Mapping[str, Picture]) -> None:
         """Build all corrections anew: pictures are read with other channels, or at another size."""
-        for key, square in dict.fromkeys(place[:2] for place in list(self._corrections)):
+        for key, square in dict.fromkeys(place[:2] for place in self._corrections):
             if key in pictures:
                 self._build(pictures[key], square)
 
     def forget(self) -> None:
         """Begin anew."""
         self._said.clear()
-        with self._lock:
-            self._corrections.clear()
+        self._corrections = {}
 
     def _build(self, picture: Picture, square: tuple[int, ...]) -> None:
         """Build what one square teaches, and what it holds out."""
@@ -112,12 +107,12 @@ class Pool(Sequence[Correction]):
         inner = said.taught[region_of(square).clip(said.taught.shape).slices]
         for side, held_out in ((TAUGHT, False), (HELD_OUT, True)):
             place = (picture.key, square, held_out)
-            correction = _correction(picture, said, square, side) if (inner == side).any() else None
-            with self._lock:
-                if correction is None:
-                    self._corrections.pop(place, None)
-                else:
-                    self._corrections[place] = correction
+            changed = dict(self._corrections)
+            if (inner == side).any():
+                changed[place] = _correction(picture, said, square, side)
+            else:
+                changed.pop(place, None)
+            self._corrections = changed
 
 
 class Lesson(Sequence[Correction]):

@@ -1,0 +1,93 @@
+"""The simulated annotator: it mends what is wrong, the largest fault first, and nothing that is right."""
+
+import numpy as np
+import pytest
+
+from napari_unet.core.annotator import correct, faults
+from napari_unet.core.metrics import evaluate
+
+SHAPE = (80, 80)
+
+
+def draw(*discs):
+    """Labels of discs (y, x, radius), numbered from 1 in their order."""
+    y, x = np.indices(SHAPE)
+    labels = np.zeros(SHAPE, np.int32)
+    for number, (cy, cx, radius) in enumerate(discs, start=1):
+        labels[(y - cy) ** 2 + (x - cx) ** 2 <= radius**2] = number
+    return labels
+
+
+A, B = (25, 25, 12), (25, 50, 12)
+WRONG = {
+    "missed": (draw(A), draw(A, B)),
+    "false": (draw(A, B), draw(A)),
+    "merged": (np.minimum(draw(A, B), 1), draw(A, B)),
+    "split": (np.where(np.indices(SHAPE)[1] > 27, 2, 1) * (draw(A) > 0), draw(A)),
+    "outline": (draw((25, 25, 9)), draw(A)),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_each_fault_is_seen_and_mended_by_one_act(kind):
+    """What is wrong has its name, and after one correction nothing is wrong any more."""
+    shown, truth = WRONG[kind]
+    assert [fault.kind for fault in faults(shown, truth)] == [kind]
+    act = correct(shown, truth, picture="p")
+    assert (act.kind, act.edit.picture) == (kind, "p")
+    assert act.seconds > 1.5
+    assert evaluate(act.labels, truth)["ap75"] == 1
+    assert faults(act.labels, truth) == []
+
+
+def test_what_is_right_is_said_to_be_right():
+    """Without a fault the whole picture is accepted, background too, and no label changes."""
+    shown = draw(A, B)
+    act = correct(shown * 7, shown)
+    assert act.kind == "right"
+    assert act.edit.trusted.all()
+    assert np.array_equal(act.labels, shown * 7)
+
+
+def test_the_largest_fault_comes_first():
+    """A large missed object goes before a small false one."""
+    shown, truth = draw((60, 60, 4)), draw((20, 20, 15))
+    acts = [correct(shown, truth)]
+    acts.append(correct(acts[0].labels, truth))
+    assert [act.kind for act in acts] == ["missed", "false"]
+
+
+def test_painting_takes_the_place_of_what_is_there():
+    """Fragments of an object are rubbed out and it is painted whole; a neighbour keeps what is its own."""
+    truth = draw((40, 40, 20), (40, 70, 8))
+    shown = np.where(truth == 2, 9, 0)
+    shown[35:40, 35:40] = 5
+    shown[50:54, 40:44] = 6
+    act = correct(shown, truth)
+    assert act.kind == "missed"
+    assert np.array_equal(act.labels > 0, truth > 0)
+    assert len(np.unique(act.labels)) == 3
+    assert (act.labels[truth == 2] == 9).all()
+
+
+def test_the_truth_is_told_only_where_something_was_done():
+    """A correction trusts the objects it touched; the rest of the truth stays with the annotator."""
+    shown, truth = draw(), draw(A, (60, 60, 10))
+    act = correct(shown, truth)
+    trusted = np.zeros(SHAPE, bool)
+    trusted[act.edit.box.slices] = act.edit.trusted
+    assert np.array_equal(trusted, truth == 1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_many_faults_are_mended_one_by_one(seed):
+    """Whatever masks it is given, the annotator ends with the truth and then says so."""
+    random = np.random.default_rng(seed)
+    truth = draw(A, B, (60, 20, 10), (60, 45, 9), (62, 68, 7))
+    shown = np.kron(random.integers(0, 6, (10, 10)), np.ones((8, 8), int)).astype(np.int32)
+    acts = [correct(shown, truth)]
+    while acts[-1].kind != "right":
+        acts.append(correct(acts[-1].labels, truth))
+        assert len(acts) < 40
+    shown = acts[-1].labels
+    assert evaluate(shown, truth)["ap75"] == 1
