@@ -8,7 +8,7 @@ import pytest
 
 from napari_unet import app
 from napari_unet.core.errors import UNetLiveError
-from napari_unet.widgets.tour import _false_object, _free_folder, _worst_object, print_facts, strokes
+from napari_unet.widgets.tour import _free_folder, print_facts, strokes
 
 
 def run_app(monkeypatch, capsys, *arguments):
@@ -70,29 +70,6 @@ def test_strokes_fill_an_object_and_stay_in_it(height, width, brush):
     assert all(min(abs(y - row) for row in rows) <= brush / 2 + 0.5 for y in range(6, 6 + height))
     assert min(columns) >= 5 - 0.5
     assert max(columns) <= 5 + width + 0.5
-
-
-def test_the_worst_object_is_the_largest_that_is_not_covered():
-    """Objects that are found are left alone; of the others the largest comes first."""
-    truth = boxes((0, 0, 10), (0, 20, 7), (20, 0, 9))
-    assert _worst_object(np.where(truth == 1, 5, 0), truth, NOTHING) == 3
-    assert _worst_object(truth, truth, NOTHING) is None
-
-
-def test_what_was_corrected_or_is_tiny_is_not_the_worst():
-    """An object that the user set already, or of a few pixels, is not corrected again."""
-    truth = boxes((0, 0, 10), (20, 20, 4))
-    assert _worst_object(np.zeros_like(truth), truth, truth == 1) is None
-
-
-def test_a_false_object_is_one_where_there_is_none():
-    """A voxel inside the largest mask over the background is given; masks over objects are not false."""
-    truth = boxes((0, 0, 10))
-    shown = boxes((0, 0, 10), (20, 20, 5), (30, 0, 8))
-    y, x = _false_object(shown, truth, NOTHING)
-    assert shown[int(y), int(x)] == 3
-    assert _false_object(truth, truth, NOTHING) is None
-    assert _false_object(shown, truth, shown > 1) is None
 
 
 def test_each_tour_has_a_project_folder_of_its_own(tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from napari_unet.core.corrections import Edit, Labels, Mask
-from napari_unet.core.diff import accepted_region, cut_object, delete_object, diff, free_id, join_objects
+from napari_unet.core.diff import accepted_region, clear_region, cut_object, delete_object, diff, free_id, join_objects
 from napari_unet.core.geometry import Box
 from napari_unet.core.metrics import OverlapTable, match_objects
 
@@ -22,6 +22,8 @@ MATCH, GOOD = 0.5, 0.75
 """IoU from which an object is found, and from which a person leaves its outline alone."""
 SMALLEST = 12
 """What is smaller is not worth a correction, in pixels."""
+CLUTTER, MARGIN = 3, 4
+"""False masks from which on one drag is made over them, and how far it stays away from objects, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -30,17 +32,20 @@ class Fault:
 
     Attributes
     ----------
-    kind : {'missed', 'false', 'merged', 'split', 'outline'}
+    kind : {'missed', 'false', 'merged', 'split', 'outline', 'clutter'}
     area : int
         Pixels that are wrong by it.
     shown, true : tuple of int
         The masks and the true objects that it is about, the largest first.
+    box : Box or None
+        Of 'clutter' alone: an empty part of the picture with several false masks, for one drag of the hand.
     """
 
     kind: str
     area: int
     shown: tuple[int, ...]
     true: tuple[int, ...]
+    box: Box | None = None
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,9 @@ class Act:
 
 
 def correct(shown: Labels, truth: Labels, *, picture: str = "") -> Act:
-    """Mend the fault that is the largest; if there is none, say that the whole picture is right.
+    """Mend the worst fault; if there is none, say that the whole picture is right.
+
+    Several false masks that go away with one drag come first, then whatever is largest.
 
     Parameters
     ----------
@@ -74,9 +81,12 @@ def correct(shown: Labels, truth: Labels, *, picture: str = "") -> Act:
     picture : str
         Identity, for the edit.
     """
-    for fault in sorted(faults(shown, truth), key=lambda fault: -fault.area):
+    for fault in faults(shown, truth):
         after, seconds = _mend(shown, truth, fault)
-        edit = diff(shown, after, Box.whole(shown.shape), picture=picture, tool=_TOOLS[fault.kind])
+        if fault.box is not None:  # what was empty there already is right, too
+            edit = accepted_region(after, fault.box, picture=picture)
+        else:
+            edit = diff(shown, after, Box.whole(shown.shape), picture=picture, tool=_TOOLS[fault.kind])
         if edit is not None:
             return Act(fault.kind, edit, after, BETWEEN_SECONDS + seconds)
     right = accepted_region(shown, Box.whole(shown.shape), picture=picture)
@@ -86,11 +96,11 @@ def correct(shown: Labels, truth: Labels, *, picture: str = "") -> Act:
 
 
 def faults(shown: Labels, truth: Labels) -> list[Fault]:
-    """Everything that is wrong with masks.
+    """Everything that is wrong with masks, in the order in which a person would mend it.
 
     A mask that is mostly several whole true objects is *merged*; a true object that is mostly several whole masks is
-    *split*; one that no mask matches is *missed*; a mask on no object is *false*; and where mask and object match, but
-    not well, the *outline* is wrong.
+    *split*; one that no mask matches is *missed*; a mask on no object is *false*, and several in an empty place are
+    *clutter*; and where mask and object match, but not well, the *outline* is wrong.
     """
     table = match_objects(truth, shown)
     found = [*_several(table, "merged"), *_several(table, "split")]
@@ -104,13 +114,32 @@ def faults(shown: Labels, truth: Labels) -> list[Fault]:
             continue
         kind, partner = ("outline", (match,)) if iou >= MATCH else ("missed", ())
         found.append(Fault(kind, round(size * (1 - iou)), partner, (number,)))
-    on_objects = dict.fromkeys(_sizes(shown), 0)
-    for b, common in zip(table.ids_b.tolist(), table.counts.tolist(), strict=True):
-        on_objects[b] += common
-    for number, size in _sizes(shown).items():
-        if on_objects[number] < 0.2 * size and size >= SMALLEST:
-            found.append(Fault("false", size, (number,), ()))
-    return found
+    false = _false(table, _sizes(shown))
+    found += [Fault("false", size, (number,), ()) for number, size in false.items()]
+    return [*_clutter(shown, truth, false), *sorted(found, key=lambda fault: -fault.area)]
+
+
+def _false(table: OverlapTable, shown: dict[int, int]) -> dict[int, int]:
+    """Masks that lie on no object, and their sizes."""
+    on_objects = dict.fromkeys(shown, 0)
+    for number, common in zip(table.ids_b.tolist(), table.counts.tolist(), strict=True):
+        on_objects[number] += common
+    return {n: size for n, size in shown.items() if on_objects[n] < 0.2 * size and size >= SMALLEST}
+
+
+def _clutter(shown: Labels, truth: Labels, false: dict[int, int]) -> list[Fault]:
+    """The empty box with the most false masks: around the point that is farthest from all objects and is not right."""
+    wrong = np.isin(shown, list(false))
+    free = ndimage.distance_transform_cdt(np.pad(truth == 0, 1), metric="chessboard")[1:-1, 1:-1]
+    side = int(free[wrong].max(initial=0)) - MARGIN
+    if side < MARGIN:
+        return []
+    y, x = np.argwhere(wrong & (free == side + MARGIN))[0].tolist()
+    box = Box((y, x), (y + 1, x + 1)).grow((side, side)).clip(truth.shape)
+    inside = [n for n in np.unique(shown[box.slices]).tolist() if n in false]
+    if len(inside) < CLUTTER:
+        return []
+    return [Fault("clutter", sum(false[n] for n in inside), tuple(inside), (), box)]
 
 
 def _several(table: OverlapTable, kind: str) -> list[Fault]:
@@ -138,18 +167,22 @@ def _mend(shown: Labels, truth: Labels, fault: Fault) -> tuple[Labels, float]:
     """The masks after one fault was mended as far as one action of the hand does, and the seconds it took."""
     after = shown.copy()
     change = None
-    if fault.kind == "false":
-        change = delete_object(shown, _inside(shown == fault.shown[0]))
+    if fault.box is not None:
+        change = clear_region(shown, fault.box)
+    elif fault.kind == "false":
+        change = delete_object(shown, point_inside(shown == fault.shown[0]))
     elif fault.kind == "split":
-        change = join_objects(shown, [_inside((shown == number) & (truth == fault.true[0])) for number in fault.shown])
+        change = join_objects(
+            shown, [point_inside((shown == number) & (truth == fault.true[0])) for number in fault.shown]
+        )
     elif fault.kind == "merged":
-        change = cut_object(np.where(shown == fault.shown[0], shown, 0), _line_between(truth, fault), free_id(shown))
+        change = cut_object(np.where(shown == fault.shown[0], shown, 0), cutting_line(truth, fault), free_id(shown))
     if change is None:
         return _paint(shown, truth, fault.true[-1])
     # the plane that was cut held the one object alone
     written = change.labels > 0 if fault.kind == "merged" else np.ones(change.labels.shape, bool)
     after[change.box.slices][written] = change.labels[written]
-    return after, CLICK_SECONDS * max(1, len(fault.shown))
+    return after, CLICK_SECONDS * (len(fault.shown) if fault.kind == "split" else 1)
 
 
 def _paint(shown: Labels, truth: Labels, number: int) -> tuple[Labels, float]:
@@ -171,7 +204,7 @@ def _paint(shown: Labels, truth: Labels, number: int) -> tuple[Labels, float]:
     return after, STROKE_SECONDS * strokes + ERASE_SECONDS * math.ceil(erased.sum() / (2 * brush**2))
 
 
-def _line_between(truth: Labels, fault: Fault) -> list[tuple[float, float]]:
+def cutting_line(truth: Labels, fault: Fault) -> list[tuple[float, float]]:
     """A short line across the waist between the two largest objects that were merged."""
     a, b = (np.array(ndimage.center_of_mass(truth == number)) for number in fault.true[:2])
     middle, along = (a + b) / 2, b - a
@@ -179,7 +212,7 @@ def _line_between(truth: Labels, fault: Fault) -> list[tuple[float, float]]:
     return [tuple(middle - 2 * across), tuple(middle + 2 * across)]
 
 
-def _inside(mask: Mask) -> tuple[int, ...]:
+def point_inside(mask: Mask) -> tuple[int, ...]:
     """The pixel of a mask that is farthest from its rim."""
     depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
     return tuple(int(i) for i in np.unravel_index(int(np.argmax(depth)), mask.shape))

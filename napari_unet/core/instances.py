@@ -14,7 +14,7 @@ from skimage.segmentation import watershed
 from napari_unet.core.corrections import Labels, Mask
 from napari_unet.core.metrics import areas, overlaps
 
-SMOOTHING = 1.5
+SMOOTHING = 2.0
 """Standard deviation with which the distance is smoothed before its maxima are sought, in pixels of the network."""
 
 SAME_OBJECT = 0.5
@@ -39,7 +39,7 @@ class InstanceSettings:
 
     foreground: float = 0.5
     separation: float = 0.5
-    min_area: int = 16
+    min_area: int = 32
     fill_holes: bool = True
 
 
@@ -74,7 +74,7 @@ def build_objects(
     height = ndimage.gaussian_filter(np.where(mask, distance, 0).astype(np.float32), SMOOTHING / scale)
     np.clip(height, 0, 1.5, out=height)
     steps = np.round(height * 64).astype(np.int16)
-    depth = max(1, round(64 * 0.75 * (1 - settings.separation) ** 2))
+    depth = max(1, round(64 * 0.3 * (1 - settings.separation) ** 2))
     # the tops are cut off by `depth`: those that stood out less melt together (skimage's own h_maxima
     # keeps two of equal height apart, however slight the dip between them)
     flat = reconstruction(np.maximum(steps - depth, 0), steps)

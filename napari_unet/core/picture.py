@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,10 +11,12 @@ import numpy.typing as npt
 from napari_unet.core.corrections import Edit
 from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
-from napari_unet.core.sizes import LIKE, diameters, scale_for, usual_scale
+from napari_unet.core.sizes import diameters, scale_for, usual_scale
 
 DRAWN_ENOUGH = 3
 """Objects that the user set from which on their size counts."""
+OTHER = 1.75
+"""How much larger or smaller they must be than was measured: what is corrected is no fair sample of the objects."""
 
 
 @dataclass
@@ -73,7 +76,7 @@ class Picture:
         self.drawn += diameters(np.where(edit.trusted, edit.labels, 0)).tolist()
         if len(self.drawn) >= DRAWN_ENOUGH:
             usual = float(np.median(self.drawn))
-            if self.measured is None or not 1 / LIKE < usual / self.measured < LIKE:
+            if is_other_size(usual, self.measured):
                 self.measured = usual
 
     def rescale(self, given: float | None, known: float) -> bool:
@@ -88,3 +91,34 @@ class Picture:
         before = self.scale
         self.scale = scale_for(given, known) if given else usual_scale(self.measured, known)
         return self.scale != before
+
+
+def usual_size(pictures: Iterable[Picture]) -> float | None:
+    """The median diameter of all objects that the user set in some pictures; None while they are too few."""
+    drawn = [diameter for picture in pictures for diameter in picture.drawn]
+    return float(np.median(drawn)) if len(drawn) >= DRAWN_ENOUGH else None
+
+
+def follow_sizes(pictures: Iterable[Picture], before: float | None) -> float | None:
+    """Have pictures measured anew once the user's objects tell of another size than before; that size.
+
+    Parameters
+    ----------
+    pictures : iterable of Picture
+        All of a project; those with objects of the user's own stay as they are.
+    before : float or None
+        What this gave the last time.
+    """
+    pictures = list(pictures)
+    usual = usual_size(pictures)
+    if not is_other_size(usual, before):
+        return before
+    for picture in pictures:
+        if len(picture.drawn) < DRAWN_ENOUGH:
+            picture.measured = None
+    return usual
+
+
+def is_other_size(size: float | None, before: float | None) -> bool:
+    """Whether a size is clearly another one than before."""
+    return size is not None and (before is None or not 1 / OTHER < size / before < OTHER)

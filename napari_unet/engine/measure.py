@@ -22,15 +22,21 @@ SIDE = 512
 FIRST_SCALES = (1.0, 0.5)
 SPECK = 5.0
 """Whatever is smaller is no object, in pixels of the picture."""
+BELIEVED = 2.0
+"""How much larger or smaller than expected a size may be."""
 ENOUGH = 8
 """Objects that tell a size; with fewer, other parts of the picture are looked at, too."""
 
 
-def measure(model: Model, source: ImageSource, view: Box | None = None) -> Generator[Progress, None, float | None]:
+def measure(
+    model: Model, source: ImageSource, view: Box | None = None, *, expected: float | None = None
+) -> Generator[Progress, None, float | None]:
     """Find the diameter that most of a picture's foreground has; one `next()` looks at one part of it.
 
     The picture is looked at as it is (or, where that shows nothing, from farther away), then once more at the
-    scale at which objects of the size found are as large as those the model was trained on.
+    scale at which objects of the size found are as large as those the model was trained on. Where a size is
+    expected, it is looked at as that asks for: a model that has just learnt a kind of object knows it at that scale
+    alone, and takes much else for objects, so that a quite other size is not believed.
 
     Parameters
     ----------
@@ -39,6 +45,8 @@ def measure(model: Model, source: ImageSource, view: Box | None = None) -> Gener
     source : ImageSource
     view : Box, optional
         The plane, and the place in it, to look at first; by default the middle of the first plane.
+    expected : float, optional
+        Diameter of the objects that the user set in other pictures.
 
     Returns
     -------
@@ -48,20 +56,23 @@ def measure(model: Model, source: ImageSource, view: Box | None = None) -> Gener
     if model.card.kind != "objects" or model.net.ndim != 2:
         return None
     view = view or Box((0,) * len(source.shape), (*(1 for _ in source.shape[:-2]), *source.shape[-2:]))
-    scale, found = 1.0, None
+    scale, found, known = 1.0, None, model.card.diameter
+    if expected is not None:
+        found = yield from _diameter_at(model, source, view, usual_scale(expected, known))
+        return found if found is not None and 1 / BELIEVED < found / expected < BELIEVED else expected
     for scale in FIRST_SCALES:
         found = yield from _diameter_at(model, source, view, scale)
         if found is not None:
             break
-    better = usual_scale(found, model.card.diameter)
+    better = usual_scale(found, known)
     if found is not None and better != scale:
         found = (yield from _diameter_at(model, source, view, better)) or found
     return found
 
 
-def measured_by(model: Model, source: ImageSource) -> float | None:
+def measured_by(model: Model, source: ImageSource, *, expected: float | None = None) -> float | None:
     """What `measure` finds in the first plane of a picture, at once."""
-    looking = measure(model, source)
+    looking = measure(model, source, expected=expected)
     while True:
         try:
             next(looking)

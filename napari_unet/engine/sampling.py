@@ -113,6 +113,7 @@ class ExampleCache:
     def __init__(self, card: ModelCard, border_weight: float = 0.0) -> None:
         self.card, self.border_weight = card, border_weight
         self._known: OrderedDict[int, tuple[Correction, Example]] = OrderedDict()
+        self._holds: dict[int, tuple[Correction, dict[bool, bool]]] = {}
         self._bytes = 0
 
     def __getitem__(self, correction: Correction) -> Example:
@@ -127,24 +128,33 @@ class ExampleCache:
             self._forget(next(iter(self._known)))
         return known[1]
 
+    def has(self, correction: Correction, *, on_object: bool) -> bool:
+        """Whether a correction holds trusted objects, or trusted background."""
+        known = self._holds.get(id(correction))
+        if known is None:
+            told = np.asarray(correction.labels)[np.asarray(correction.trusted)]
+            known = (correction, {True: bool((told != 0).any()), False: bool((told == 0).any())})
+            self._holds[id(correction)] = known
+        return known[1][on_object]
+
     def keep_only(self, corrections: Sequence[Correction]) -> None:
         """Forget what was withdrawn, or replaced by a newer one."""
         wanted = {id(correction) for correction in corrections}
         for key in self._known.keys() - wanted:
             self._forget(key)
+        self._holds = {key: known for key, known in self._holds.items() if key in wanted}
 
     def _forget(self, key: int) -> None:
         """Drop one example."""
         self._bytes -= self._known.pop(key)[1].nbytes
 
 
-def draw_crop(example: Example, size: int, options: Augmentation, random: torch.Generator) -> Example:
-    """One augmented crop around a random trusted voxel.
-
-    Objects and background get the same chance, for a stroke on either is somebody's word.
-    """
+def draw_crop(
+    example: Example, size: int, options: Augmentation, random: torch.Generator, *, on_object: bool
+) -> Example:
+    """One augmented crop around a random trusted voxel: one of an object, or of background, if there is any."""
     weight, truth = example.weight[0], example.targets[0]
-    wanted = (weight > 0) & ((truth > 0) == bool(torch.rand((), generator=random) < 0.5))
+    wanted = (weight > 0) & ((truth > 0) == on_object)
     where = torch.nonzero(wanted if bool(wanted.any()) else weight > 0)
     y, x = where[torch.randint(len(where), (), generator=random)].tolist()
     jitter = (torch.rand(2, generator=random) - 0.5) * size / 2

@@ -14,8 +14,9 @@ from napari_unet.core.errors import ModelError
 from napari_unet.core.image import ImageSource
 from napari_unet.core.instances import lay_over
 from napari_unet.core.metrics import evaluate, mean_scores
-from napari_unet.core.picture import Picture
+from napari_unet.core.picture import DRAWN_ENOUGH, Picture, usual_size
 from napari_unet.core.sides import Sides
+from napari_unet.core.sizes import usual_scale
 from napari_unet.engine.measure import measured_by
 from napari_unet.engine.pool import Pool
 from napari_unet.engine.predict import segment_source
@@ -112,7 +113,7 @@ def simulate(
         raise ModelError("Only 2-D models of objects can be simulated so far. Choose one with --model.")
     desk = _Desk(model, [pictures[i] for i in np.random.default_rng(seed).permutation(len(pictures))])
     made, user, train = 0, 0.0, 0.0
-    yield CurvePoint(0, 0.0, 0.0, _score(model, held_out))
+    yield CurvePoint(0, 0.0, 0.0, desk.score(held_out))
     for number in range(rounds):
         right, acts = desk.correct(corrections)
         spent = sum(act.seconds for act in acts)
@@ -124,12 +125,7 @@ def simulate(
             train += budget
         made, user = made + len(acts), user + spent
         kinds = dict(Counter(act.kind for act in acts))
-        yield CurvePoint(made, user, train, _score(model, held_out), right, kinds, model.version != before)
-
-
-def _score(model: Model, pictures: Sequence[Known]) -> dict[str, float]:
-    """Mean scores of a model over pictures."""
-    return mean_scores([evaluate(segment_source(model, known.source), known.truth) for known in pictures])
+        yield CurvePoint(made, user, train, desk.score(held_out), right, kinds, model.version != before)
 
 
 class _Desk:
@@ -159,6 +155,19 @@ class _Desk:
                 break
         return right / max(1, objects), acts
 
+    def score(self, held_out: Sequence[Known]) -> dict[str, float]:
+        """Mean scores of the model over pictures that nobody corrects, at the size that the app would read them."""
+        return mean_scores([evaluate(self._segment(known, self._measure(known)), known.truth) for known in held_out])
+
+    def _measure(self, known: Known) -> float | None:
+        """The size of the objects in a picture that was not corrected yet."""
+        return measured_by(self.model, known.source, expected=usual_size(self._pictures.values()))
+
+    def _segment(self, known: Known, measured: float | None) -> Labels:
+        """The prediction for a picture whose objects were measured."""
+        diameter = self.model.card.diameter
+        return segment_source(self.model, known.source, diameter=diameter / usual_scale(measured, diameter))
+
     def _predict(self, index: int) -> Labels:
         """The masks of a picture as the app shows them: the prediction, around what the user set."""
         known = self.known[index]
@@ -167,10 +176,11 @@ class _Desk:
             shape = known.truth.shape
             truth, taught = np.zeros(shape, np.int32), np.zeros(shape, np.uint8)
             picture = self._pictures[index] = Picture(known.name, known.name, known.source, truth, taught)
-            picture.measured = measured_by(self.model, known.source)
             self._masks[index] = np.zeros(shape, np.int32)
+        if len(picture.drawn) < DRAWN_ENOUGH:
+            picture.measured = self._measure(known)
         picture.rescale(None, self.model.card.diameter)
-        labels = segment_source(self.model, known.source, diameter=self.model.card.diameter / picture.scale)
+        labels = self._segment(known, picture.measured)
         before, whole = self._masks[index], np.ones(labels.shape, bool)
         laid = lay_over(before, labels, whole, int(before.max(initial=0)) + 1, protected=picture.taught != 0)
         self._masks[index] = laid.labels

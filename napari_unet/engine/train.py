@@ -49,6 +49,9 @@ class Recipe:
         Steps of the optimiser between two take-overs, and how long they may last.
     patience : int
         Rounds without anything new or better before the training rests.
+    endurance : int
+        Rounds in a row that may be refused before the student begins again from the model in use: what is quite
+        new gets worse before it gets better.
     tolerance : float
         How much lower than the old score still counts as "not worse".
     train_norm : bool
@@ -61,12 +64,13 @@ class Recipe:
     crop: int = 192
     micro: int = 1
     batch: int = 4
-    learning_rate: float = 3e-4
+    learning_rate: float = 5e-4
     weight_decay: float = 1e-4
     averaging: float = 0.9
     round_steps: int = 24
     round_seconds: float = 12.0
     patience: int = 6
+    endurance: int = 4
     tolerance: float = 0.005
     train_norm: bool = False
     border_weight: float = 0.0
@@ -113,10 +117,15 @@ class Student:
         self._losses.append(loss.detach())
 
     def _crop(self, corrections: Sequence[Correction]) -> Example:
-        """A crop of one of the corrections, each with the same chance."""
-        index = int(torch.randint(len(corrections), (), generator=self.random))
-        example = self.examples[corrections[index]]
-        return draw_crop(example, self.recipe.crop, self.recipe.augmentation, self.random)
+        """A crop around an object or around background, with the same chance; of any correction that has it.
+
+        Else a few regions said to be empty would outweigh all objects, or the other way round.
+        """
+        on_object = bool(torch.rand((), generator=self.random) < 0.5)
+        fitting = [c for c in corrections if self.examples.has(c, on_object=on_object)] or corrections
+        index = int(torch.randint(len(fitting), (), generator=self.random))
+        example = self.examples[fitting[index]]
+        return draw_crop(example, self.recipe.crop, self.recipe.augmentation, self.random, on_object=on_object)
 
     def advance(self, learning_rate: float) -> float:
         """One step of the optimiser with the gradients so far; the loss, or NaN if it was skipped."""
@@ -253,7 +262,7 @@ def _rounds(
 ) -> Iterator[TrainStep | WeightsChanged]:
     """The training behind `fine_tune`, as one text from top to bottom."""
     student = Student(model, recipe, seed)
-    patience, known, lost = recipe.patience, list(corrections), 0.0
+    patience, known, lost, refused = recipe.patience, list(corrections), 0.0, 0
     for number in count(1):
         last = TrainStep(student.step, number, 0.0, math.nan)
         begun = student.step
@@ -279,13 +288,15 @@ def _rounds(
         is_broken = 4 * student.skipped > student.step - begun or not all_finite(candidate)
         reason = _why_not(before, after, is_broken=is_broken, is_lower=would_lose > recipe.tolerance)
         if not reason:
-            lost = would_lose
+            lost, refused = would_lose, 0
             model.replace_weights(candidate)
             yield replace(last, progress=1.0, kept=True, score=after.mean)
             yield WeightsChanged(model.version, before.mean, after.mean, len(held_out), len(taught))
         else:
             yield replace(last, progress=1.0, kept=False, score=after.mean, reason=reason)
-            student = _start_again(model, student)
+            refused += 1
+            if is_broken or refused > recipe.endurance:
+                student, refused = _start_again(model, student), 0
 
         is_better = after.mean > before.mean + recipe.tolerance
         patience = recipe.patience if is_better or not _same(now, known) else patience - 1

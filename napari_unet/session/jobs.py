@@ -47,12 +47,15 @@ class Request:
     settings : InstanceSettings
     measures : bool
         Measure the size of the objects first, and wait for the picture's scale to follow.
+    expected : float or None
+        Diameter of the objects that the user set in other pictures, in pixels.
     """
 
     picture: Picture
     number: int
     settings: InstanceSettings
     measures: bool
+    expected: float | None = None
 
 
 class Device:
@@ -83,7 +86,8 @@ class Device:
         """Predict the plane that a picture's view lies in."""
         model = self._need_model()
         if request.measures:
-            found = yield from measure(model, request.picture.reading, request.picture.view)
+            source, view = request.picture.reading, request.picture.view
+            found = yield from measure(model, source, view, expected=request.expected)
             yield Measured(request.picture.key, found)  # whoever pulls sets the picture's scale
         plane = self._plane(model, request)
 

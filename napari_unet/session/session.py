@@ -19,7 +19,7 @@ from napari_unet.core.events import Measured, Prediction, Progress, TrainStep, W
 from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
 from napari_unet.core.instances import InstanceSettings
-from napari_unet.core.picture import Picture
+from napari_unet.core.picture import Picture, follow_sizes
 from napari_unet.core.sizes import scale_for
 from napari_unet.engine.pool import Pool
 from napari_unet.session.keeper import Draft, Event, Keeper, sentence_of
@@ -33,7 +33,6 @@ from napari_unet.session.worker import BACKGROUND, INTERACTIVE, GpuWorker
 __all__ = ["Picture", "Session", "SessionState", "Version"]
 
 PREDICT = "predict"
-_log = logging.getLogger(__name__)
 
 
 class Session:
@@ -64,6 +63,7 @@ class Session:
         self.pictures: dict[str, Picture] = {}
         self.settings = InstanceSettings()
         self._diameter: float | None = None
+        self._usual: float | None = None
         self._request, self._answered, self._watched = 0, 0, ""
         self._asking = threading.Lock()
         self._is_closed = False
@@ -164,8 +164,9 @@ class Session:
 
     def _rescale(self) -> None:
         """Pictures are read at the size that the model knows."""
-        changed = [p for p in list(self.pictures.values()) if p.rescale(self._diameter, self.state.diameter)]
-        if changed:
+        pictures, known = list(self.pictures.values()), self.state.diameter
+        self._usual = follow_sizes(pictures, self._usual)
+        if [picture for picture in pictures if picture.rescale(self._diameter, known)]:
             self._teaching.rebuild(self.pictures)
 
     def _submit_prediction(self) -> None:
@@ -184,7 +185,7 @@ class Session:
         from napari_unet.session.jobs import Request
 
         measures = self._diameter is None and picture.measured is None
-        return self._learner.device().predict(Request(picture, number, self.settings, measures))
+        return self._learner.device().predict(Request(picture, number, self.settings, measures, self._usual))
 
     def _show_predicting(self) -> None:
         """Show whether it predicts: looked at when it is shown, so the last one to come here is right."""
@@ -388,7 +389,7 @@ class Session:
 
         if not is_out_of_memory(error):
             if not isinstance(error, UNetLiveError):  # a mistake of ours: all that helps to find it
-                _log.error("The job '%s' failed", job, exc_info=error)
+                logging.getLogger(__name__).error("The job '%s' failed", job, exc_info=error)
             self._fail(sentence_of(error))
             return
         before, now = self._learner.device().halve_tiles() if job == PREDICT else (0, 0)

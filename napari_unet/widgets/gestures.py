@@ -69,7 +69,7 @@ class Gestures:
         self._mode = "pan_zoom"
         self._first: tuple[int, ...] | None = None  # the object clicked first, when joining
         self._pen: Shapes | None = None
-        desk.picture_changed.connect(self.stop)
+        desk.picture_changed.connect(self._on_picture)
 
     def start(self, tool: str, first: Sequence[int] | None = None) -> None:
         """Take a tool in hand, or put it away if it is there already. `first`: the first object of a join."""
@@ -85,8 +85,7 @@ class Gestures:
         self._masks, self._mode = masks, str(layer.mode)
         self._first = tuple(first) if first is not None else None
         if tool in _DRAWN:
-            # now, not when the line is begun: a layer that comes during a drag takes the mouse away
-            self._pen = self._new_pen(layer)
+            self._lay_pen(layer)
         self.desk.viewer.layers.selection.active = layer
         layer.mode = "pan_zoom"
         layer.mouse_pan = False
@@ -111,7 +110,6 @@ class Gestures:
         if str(layer.mode) == "pan_zoom":
             layer.mouse_pan = True
             layer.mode = self._mode
-        self._put_pen_away()
         self.tool, self._first = "", None
         self.changed.emit("")
         self.said.emit("")
@@ -220,23 +218,32 @@ class Gestures:
         self._pen.data = []
         self._pen.add(points, shape_type=_DRAWN[tool], edge_color="white", face_color="transparent", edge_width=width)
 
-    def _new_pen(self, layer: Labels) -> Shapes:
-        pen = Shapes(
-            ndim=2,
-            name=_PEN,
-            scale=layer.scale[-2:],
-            translate=layer.translate[-2:],
-            units=layer.units[-2:],
-            metadata={OURS: "pen"},
-            opacity=0.9,
-        )
-        add_quietly(self.desk.viewer.layers, pen)
-        return pen
+    def _lay_pen(self, layer: Labels) -> None:
+        """Lay the pen over a label layer: one layer, that stays.
 
-    def _put_pen_away(self) -> None:
-        pen, self._pen = self._pen, None
-        if pen is not None and pen in self.desk.viewer.layers:
-            self.desk.viewer.layers.remove(pen)
+        It is there before a line is begun: a layer that comes during a drag takes the mouse away, and adding or
+        removing one takes napari some 200 ms.
+        """
+        layers = self.desk.viewer.layers
+        flat = {name: getattr(layer, name)[-2:] for name in ("scale", "translate", "units")}
+        if self._pen is None or self._pen not in layers:
+            self._pen = Shapes(ndim=2, name=_PEN, metadata={OURS: "pen"}, opacity=0.9, **flat)
+            add_quietly(layers, self._pen)
+            return
+        for name, value in flat.items():
+            if np.any(np.asarray(getattr(self._pen, name)) != np.asarray(value)):
+                setattr(self._pen, name, value)
+        if layers[-1] is not self._pen:
+            layers.move(layers.index(self._pen), len(layers))
+
+    def _on_picture(self) -> None:
+        """Another picture is in hand; when the first gets its label layer, it is the time to lay the pen ready.
+
+        Once alone: this is also told while a closing window removes all layers.
+        """
+        self.stop()
+        if self._pen is None and self.desk.masks is not None:
+            self._lay_pen(self.desk.masks.layer)
 
 
 def _rectangle(path: list[Point], axes: tuple[int, int]) -> Box:

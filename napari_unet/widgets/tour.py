@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,10 @@ from qtpy.QtWidgets import QApplication, QPushButton, QWidget
 from skimage.io import imread
 from skimage.measure import regionprops
 
+from napari_unet.core.annotator import Fault, cutting_line, faults, point_inside
 from napari_unet.core.corrections import Labels, Mask
 from napari_unet.core.errors import UNetLiveError
-from napari_unet.core.metrics import evaluate, overlaps
+from napari_unet.core.metrics import evaluate
 from napari_unet.widgets.desk import Desk, desk_of
 from napari_unet.widgets.gestures import gestures_of
 from napari_unet.widgets.hand import Hand, wait
@@ -27,7 +28,8 @@ from napari_unet.widgets.viewer_session import listen
 from napari_unet.widgets.workspace import Workspace
 
 SAMPLE, UNSEEN = "brightfield", "brightfield_unseen"
-CORRECTIONS = 36
+CORRECTIONS = 38
+SMALLEST = 30  # pixels that are wrong: less is not worth a stroke at this zoom
 THINK_MS = 700
 LEARN_SECONDS = 120
 PREDICT_SECONDS = 120
@@ -155,14 +157,16 @@ class Tour:
             layer.visible = layer.name.startswith(name)
 
     def correct(self, truth: Labels) -> None:
-        """Mend the worst object, again and again, while the model learns."""
+        """Mend the worst fault, again and again, while the model learns; in the end say that the rest is right."""
         for number in range(CORRECTIONS):
             if not self.correct_worst(truth):
-                return
+                break
             self.corrections += 1
             self.rest(THINK_MS)
             if number in (2, CORRECTIONS // 2):
                 self.shoot("correcting")
+        _button(self.workspace, "view_right").click()
+        self.corrections += 1
         self.rest(1500)
 
     def correct_worst(self, truth: Labels) -> bool:
@@ -170,19 +174,36 @@ class Tour:
         masks = self.desk.masks
         if masks is None:
             return False
-        shown = masks.layer.data
-        settled = masks.picture.taught != 0
-        false = _false_object(shown, truth, settled)
-        wrong = _worst_object(shown, truth, settled)
-        if false is not None and (wrong is None or self.corrections % 3 == 2):
-            gestures_of(self.viewer).start("delete")
-            self.hand.click(false)
-            gestures_of(self.viewer).stop()
-            return True
-        if wrong is None:
-            return False
-        self.paint(truth == wrong)
-        return True
+        shown, settled = masks.layer.data, masks.picture.taught != 0
+        touched = set(np.unique(truth[settled]).tolist())
+        for fault in faults(shown, truth):
+            if fault.area >= SMALLEST and not touched.intersection(fault.true):
+                self.mend(fault, shown, truth)
+                return True
+        return False
+
+    def mend(self, fault: Fault, shown: Labels, truth: Labels) -> None:
+        """Mend a fault with the tool that a person would take."""
+        if fault.box is not None:
+            (top, left), (bottom, right) = fault.box.start, fault.box.stop
+            self.use("nothing", [(top, left), (bottom - 1, right - 1)])
+        elif fault.kind == "false":
+            self.use("delete", [point_inside(shown == fault.shown[0])])
+        elif fault.kind == "merged":
+            self.use("cut", cutting_line(truth, fault))
+        elif fault.kind == "split":
+            self.use("join", [point_inside(shown == number) for number in fault.shown])
+        else:
+            self.paint(truth == fault.true[0])
+
+    def use(self, tool: str, path: Sequence[Sequence[float]]) -> None:
+        """Click with a tool of the dock, or drag it."""
+        gestures_of(self.viewer).start(tool)
+        if len(path) == 1:
+            self.hand.click(path[0])
+        else:
+            self.hand.drag(path)
+        gestures_of(self.viewer).stop()
 
     def paint(self, mask: Mask) -> None:
         """Paint an object with napari's brush, in strokes from side to side; first rub out what is in its place."""
@@ -192,10 +213,7 @@ class Tour:
             others = (layer.data == number) & ~mask
             if others.sum() > 0.3 * mask.sum():
                 continue  # a larger object of its own: the brush takes from it what is not its
-            gestures_of(self.viewer).start("delete")
-            y, x = np.argwhere(layer.data == number)[0]
-            self.hand.click((float(y), float(x)))
-            gestures_of(self.viewer).stop()
+            self.use("delete", [point_inside(layer.data == number)])
         region = regionprops(mask.astype(np.uint8))[0]
         brush = max(3, round(region.axis_minor_length / 2))
         layer.selected_label = self.desk.masks.next_id  # type: ignore[union-attr]
@@ -279,29 +297,6 @@ def strokes(mask: Mask, brush: int) -> list[list[tuple[float, float]]]:
         middle = (a + b) / 2
         paths.append([(float(y), float(min(a, middle))), (float(y), float(max(b, middle)))])
     return paths
-
-
-def _worst_object(shown: Labels, truth: Labels, settled: Mask) -> int | None:
-    """The largest true object that no mask covers well and that was not corrected yet."""
-    areas, covers = np.bincount(truth.ravel()), np.bincount(shown.ravel())
-    best = np.zeros(len(areas))
-    for mine, their, common in zip(*(a.tolist() for a in overlaps(truth, shown)), strict=True):
-        best[mine] = max(best[mine], common / (areas[mine] + covers[their] - common))
-    touched = np.bincount(truth[settled], minlength=len(areas)) > 0.5 * np.maximum(areas, 1)
-    wrong = [n for n in range(1, len(areas)) if areas[n] >= 30 and best[n] < 0.6 and not touched[n]]
-    return max(wrong, key=lambda n: int(areas[n]), default=None)
-
-
-def _false_object(shown: Labels, truth: Labels, settled: Mask) -> tuple[float, float] | None:
-    """A voxel of the largest mask where there is no object."""
-    areas = np.bincount(np.where(settled, 0, shown).ravel())
-    on_object = np.bincount(np.where(truth > 0, shown, 0).ravel(), minlength=len(areas))[: len(areas)]
-    false = [n for n in range(1, len(areas)) if areas[n] and on_object[n] < 0.2 * areas[n]]
-    if not false:
-        return None
-    inside = np.argwhere((shown == max(false, key=lambda n: int(areas[n]))) & ~settled)
-    y, x = inside[len(inside) // 2]
-    return float(y), float(x)
 
 
 def _button(workspace: Workspace, name: str) -> QPushButton:

@@ -91,3 +91,16 @@ def test_many_faults_are_mended_one_by_one(seed):
         assert len(acts) < 40
     shown = acts[-1].labels
     assert evaluate(shown, truth)["ap75"] == 1
+
+
+def test_clutter_goes_with_one_drag_before_anything_else():
+    """Several false masks in an empty part are cleared at once, and what is empty between them is taught as such."""
+    truth, specks = draw((15, 15, 9)), draw((40, 50, 3), (55, 40, 3), (60, 60, 3), (50, 65, 3))
+    shown = np.where(specks > 0, 10 + specks, 0)
+    act = correct(shown, truth)
+    assert act.kind == "clutter"
+    assert act.edit.trusted.all()
+    assert not act.edit.labels.any()
+    assert act.edit.trusted.sum() > 1000
+    assert len(np.unique(act.labels)) < len(np.unique(shown)) - 2
+    assert not truth[act.edit.box.slices].any()

@@ -66,7 +66,7 @@ def test_two_equal_tops_are_no_two_objects():
 
 def test_the_foreground_threshold_decides_how_far_objects_reach():
     """A higher threshold gives smaller objects."""
-    labels = discs((40, 40), (20, 20, 12))
+    labels = discs((60, 60), (30, 30, 22))
     probability = rim_distance(labels)
     areas = [(build_objects(probability, probability, InstanceSettings(f)) > 0).sum() for f in (0.2, 0.5, 0.8)]
     assert areas[0] > areas[1] > areas[2] > 0

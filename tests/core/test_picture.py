@@ -6,7 +6,7 @@ import pytest
 from napari_unet.core.corrections import Edit
 from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
-from napari_unet.core.picture import DRAWN_ENOUGH, Picture
+from napari_unet.core.picture import DRAWN_ENOUGH, Picture, follow_sizes, usual_size
 
 SHAPE = (200, 200)
 
@@ -59,3 +59,19 @@ def test_what_is_erased_has_no_size(picture):
     for _ in range(DRAWN_ENOUGH):
         picture.note_sizes(erased)
     assert picture.measured is None
+
+
+def test_another_usual_size_has_untouched_pictures_measured_anew(picture):
+    """Three objects in one picture tell the size in the project; a little more of the same changes nothing."""
+    source = ImageSource.of_array(np.ones(SHAPE))
+    other = Picture("q", "q", source, np.zeros(SHAPE, np.int32), np.zeros(SHAPE, np.uint8), measured=5.0)
+    assert follow_sizes([picture, other], None) is None
+    for _ in range(DRAWN_ENOUGH):
+        picture.note_sizes(square(40))
+    usual = follow_sizes([picture, other], None)
+    assert usual == usual_size([picture, other]) == pytest.approx(45, abs=1)
+    assert (picture.measured, other.measured) == (usual, None)
+    other.measured = 44.0
+    picture.note_sizes(square(42))
+    assert follow_sizes([picture, other], usual) == usual
+    assert other.measured == 44

@@ -100,8 +100,8 @@ def test_weights_that_find_nothing_do_not_take_over(disc_model, taught, quick, m
     assert same(weights(disc_model), before)
 
 
-def test_a_refused_round_starts_again_from_the_model(disc_model, taught, quick, monkeypatch):
-    """After a round that was not kept, a fresh copy learns, with smaller steps and other crops."""
+def test_refused_rounds_start_again_from_the_model(disc_model, taught, quick, monkeypatch):
+    """What is new gets worse before it gets better: only after some refused rounds a fresh copy begins, more gently."""
     monkeypatch.setattr(engine, "_why_not", lambda *_, **__: "no")
     students = []
     real = engine.Student.__init__
@@ -111,7 +111,7 @@ def test_a_refused_round_starts_again_from_the_model(disc_model, taught, quick, 
         students.append((recipe.learning_rate, seed, same(self.net.state_dict(), model.net.state_dict())))
 
     monkeypatch.setattr(engine.Student, "__init__", watched)
-    list(fine_tune(disc_model, taught, steps=4, recipe=replace(quick, round_steps=2)))
+    list(fine_tune(disc_model, taught, steps=8, recipe=replace(quick, round_steps=2, endurance=1)))
     rate = quick.learning_rate
     assert [s[0] for s in students] == [rate, rate / 2, rate / 4]
     assert len({s[1] for s in students}) == 3

@@ -11,9 +11,9 @@ from napari_unet.engine import measure as engine
 from napari_unet.engine.measure import measure
 
 
-def measured(model, image, view=None):
+def measured(model, image, view=None, expected=None):
     """What is found, and in how many looks."""
-    looks, found = [], measure(model, ImageSource.of_array(image), view)
+    looks, found = [], measure(model, ImageSource.of_array(image), view, expected=expected)
     try:
         while True:
             looks.append(next(found))
@@ -28,6 +28,15 @@ def test_the_size_is_that_of_the_objects(disc_model, draw, zoom):
     image, labels = draw(1, shape=(160, 160), count=14)
     found, _ = measured(disc_model, np.kron(image, np.ones((zoom, zoom), np.float32)))
     assert found == pytest.approx(zoom * median_diameter(labels), rel=0.25)
+
+
+def test_a_size_that_is_expected_is_looked_for_alone(disc_model, draw):
+    """One look at the scale that it asks for; what is quite another size, or nothing, is not believed."""
+    image, labels = draw(1, shape=(160, 160), count=14)
+    truth = median_diameter(labels)
+    assert measured(disc_model, image, expected=1.3 * truth) == (pytest.approx(truth, rel=0.25), 1)
+    assert measured(disc_model, image, expected=8 * truth)[0] == 8 * truth
+    assert measured(disc_model, np.full((64, 64), 100, np.float32), expected=30.0)[0] == 30
 
 
 def test_nothing_has_no_size(disc_model):

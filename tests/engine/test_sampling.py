@@ -132,7 +132,8 @@ def test_every_crop_shows_something_trusted(where, scale):
     case = Correction(np.zeros((20, 24)), np.zeros((20, 24), int), trusted, scale=scale)
     example = example_of(case, OBJECTS)
     random = torch.Generator().manual_seed(0)
-    assert all(draw_crop(example, 32, STILL, random).weight.any() for _ in range(30))
+    crops = [draw_crop(example, 32, STILL, random, on_object=n % 2 == 0) for n in range(30)]
+    assert all(crop.weight.any() for crop in crops)
 
 
 @pytest.mark.parametrize("scale", [0.2, 0.5, 1.0, 1.7, 3.0])
@@ -150,21 +151,22 @@ def test_an_example_has_the_size_that_the_network_sees(correct, scale):
     assert float(whole.image[0][inside].mean()) > float(whole.image[0][~inside].mean()) + 0.5
 
 
-def test_objects_and_background_get_the_same_chance():
-    """However small an object is, about half of the crops are around one."""
+def test_a_crop_is_around_what_is_asked_for():
+    """However small an object is, a crop is around it if it shall be on one, else around background."""
     labels = np.zeros((200, 200), int)
     labels[100:103, 100:103] = 1
     example = example_of(Correction(np.zeros(labels.shape), labels, np.ones(labels.shape, bool)), OBJECTS)
     random = torch.Generator().manual_seed(0)
-    hits = sum(bool(draw_crop(example, 16, STILL, random).targets[0].any()) for _ in range(100))
-    assert 35 < hits < 70
+    for on_object, least, most in ((False, 0, 5), (True, 35, 50)):
+        crops = [draw_crop(example, 16, STILL, random, on_object=on_object) for _ in range(50)]
+        assert least <= sum(bool(crop.targets[0].any()) for crop in crops) <= most
 
 
 def test_a_batch_is_laid_out_for_convolutions(correct):
     """Crops become one batch, channels last in memory."""
     example = example_of(correct(0), OBJECTS)
     random = torch.Generator().manual_seed(0)
-    batch = collate([draw_crop(example, 32, STILL, random) for _ in range(3)])
+    batch = collate([draw_crop(example, 32, STILL, random, on_object=True) for _ in range(3)])
     assert batch.images.shape == batch.weight.shape == (3, 1, 32, 32)
     assert batch.targets.shape == (3, 2, 32, 32)
     assert batch.images.is_contiguous(memory_format=torch.channels_last)
@@ -192,6 +194,14 @@ def test_the_cache_is_bounded(correct, monkeypatch):
     cache[cases[2]]
     assert cache[cases[0]] is first
     assert cache[cases[1]] is not second
+
+
+def test_it_is_known_what_a_correction_holds(correct):
+    """Objects, background, or both: of what is trusted."""
+    cache, case = ExampleCache(OBJECTS), correct(0)
+    objects, background = (replace(case, trusted=case.labels > 0), replace(case, trusted=case.labels == 0))
+    held = [[cache.has(c, on_object=on) for on in (True, False)] for c in (case, objects, background)]
+    assert held == [[True, True], [True, False], [False, True]]
 
 
 def test_the_cache_forgets_what_was_withdrawn(correct):

@@ -103,7 +103,9 @@ def test_a_click_deletes_a_drag_cuts_and_escape_puts_the_tool_away(hand, session
     assert len(np.unique(layer.data)) == 3
     assert [edit.tool for edit in session.edits] == ["delete", "cut"]
     hand.press(Qt.Key.Key_Escape)
-    assert [other.name for other in hand.viewer.layers] == ["picture", "picture masks", "picture taught"]
+    names = [other.name for other in hand.viewer.layers]
+    assert names == ["picture", "picture masks", "picture taught", "U-Net Live pen"]
+    assert len(hand.viewer.layers["U-Net Live pen"].data) == 0
     assert gestures.tool == ""
     assert str(layer.mode) == "paint"
 
