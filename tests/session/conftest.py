@@ -18,7 +18,7 @@ from napari_unet.session import jobs
 from napari_unet.session.session import Session
 
 LONG = 60.0  # seconds after which a thing that is waited for does not come any more
-QUICK = Recipe(crop=64, batch=1, round_steps=4, patience=2, tolerance=1.0)
+QUICK = Recipe(crop=64, batch=1, learning_rate=1e-4, round_steps=4, patience=2, tolerance=1.0)
 SIGNALS = ("prediction_ready", "progressed", "stepped", "weights_changed", "state_changed", "failed")
 
 
