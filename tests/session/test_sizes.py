@@ -1,0 +1,66 @@
+"""Sizes: at which scale a session reads its pictures."""
+
+import numpy as np
+import pytest
+
+from napari_unet.core.image import ImageSource
+from napari_unet.session import jobs
+from tests.session.conftest import is_complete, start, whole
+
+
+def test_the_size_of_objects_is_measured_once(make_session, source, monkeypatch):
+    """The first prediction measures, the picture is read at the scale that fits, and the next one measures no more."""
+    session, ear, picture = start(make_session, source)
+    picture.measured, asked = None, []
+
+    def measure(model, source, view, *, expected):
+        asked.append((view, expected))
+        return 2 * session.state.diameter
+        yield
+
+    monkeypatch.setattr(jobs, "measure", measure)
+    session.predict(picture.key, whole(picture))
+    ear.wait(lambda: is_complete(ear))
+    assert (picture.scale, picture.measured) == (0.5, session.state.measured)
+    session.predict(picture.key, whole(picture))
+    ear.wait(lambda: session.state.predicting is False)
+    assert asked == [(whole(picture), None)]
+    session.use_diameter(session.state.diameter)  # the user's word counts, and no word is the measured size again
+    assert picture.scale == 1
+    session.use_diameter(None)
+    assert picture.scale == 0.5
+
+
+def test_a_measured_size_is_kept_with_the_project(make_session, source, paint, tmp_path):
+    """Tomorrow the picture is read at the same scale: what it was taught at."""
+    session, _, picture = start(make_session, source, path=tmp_path / "discs.tif", measured=51.0)
+    session.learn(False)
+    session.add_edit(paint(picture, (60, 60)))
+    session.close(60)
+    again, ear = make_session()
+    reopened = again.open_picture("discs", source, path=tmp_path / "discs.tif")
+    assert reopened.measured == 51
+    ear.wait(lambda: again.state.model)
+    assert reopened.scale == pytest.approx(again.state.diameter / 51)
+
+
+def test_what_the_user_draws_tells_the_size_in_other_pictures(make_session, source, paint, monkeypatch):
+    """After three objects a picture without any of the user's is measured anew, with that size in mind."""
+    asked = []
+
+    def measure(model, source, view, *, expected):
+        asked.append(expected)
+        return expected
+        yield
+
+    monkeypatch.setattr(jobs, "measure", measure)
+    session, ear, picture = start(make_session, source)
+    session.learn(False)
+    other = session.open_picture("other", ImageSource.of_array(np.random.default_rng(0).random((64, 64))))
+    other.measured = 3.0
+    for place in ((40, 40), (60, 60), (90, 90)):
+        session.add_edit(paint(picture, place))
+    assert (picture.measured, other.measured) == (session.state.diameter, None)
+    session.predict(other.key, whole(other))
+    ear.wait(lambda: is_complete(ear))
+    assert other.measured == asked[0] == pytest.approx(np.median(picture.drawn))
