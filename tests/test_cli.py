@@ -345,3 +345,15 @@ def test_the_process_itself_ends_with_two_after_a_users_mistake(tmp_path):
     arguments = [sys.executable, "-c", code, "predict", "lost.tif", "-o", str(tmp_path)]
     result = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert_refused((result.returncode, result.stdout, result.stderr), "lost.tif")
+
+
+def test_simulate_gives_a_learning_curve(unet_live, folders, model, tmp_path):
+    """One point before and one after each round, for each seed, as JSON and as a picture."""
+    size = ("--rounds", "1", "--corrections", "2", "--seconds", "0", "--seeds", "2", "--plot", tmp_path / "curve.svg")
+    code, out, err = unet_live("simulate", *folders, "--model", model, "--device", "cpu", *size, "--json")
+    assert code == 0, err
+    runs = json.loads(out)
+    assert list(runs) == ["seed 0", "seed 1"]
+    assert [[point["corrections"] for point in run] for run in runs.values()] == [[0, 2], [0, 2]]
+    assert all(0 <= point["scores"]["ap50"] <= 1 for run in runs.values() for point in run)
+    assert (tmp_path / "curve.svg").read_text().count("<polyline") == 2

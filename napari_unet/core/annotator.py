@@ -11,7 +11,7 @@ from scipy import ndimage
 from napari_unet.core.corrections import Edit, Labels, Mask
 from napari_unet.core.diff import accepted_region, clear_region, cut_object, delete_object, diff, free_id, join_objects
 from napari_unet.core.geometry import Box
-from napari_unet.core.metrics import OverlapTable, match_objects
+from napari_unet.core.metrics import OverlapTable, areas, match_objects
 
 STROKE_SECONDS, ERASE_SECONDS, BETWEEN_SECONDS, CLICK_SECONDS = 1.4, 0.75, 1.5, 2.0
 """What a stroke of the brush and of the eraser, the pause before each correction, and a click take.
@@ -145,14 +145,14 @@ def _clutter(shown: Labels, truth: Labels, false: dict[int, int]) -> list[Fault]
 def _several(table: OverlapTable, kind: str) -> list[Fault]:
     """Masks that hold most of several true objects, or true objects that hold most of several masks."""
     if kind == "merged":
-        inside, whole, areas, wholes = table.ids_a, table.ids_b, table.areas_a, table.areas_b
+        inside, whole, sizes, wholes = table.ids_a, table.ids_b, table.areas_a, table.areas_b
     else:
-        inside, whole, areas, wholes = table.ids_b, table.ids_a, table.areas_b, table.areas_a
-    is_in = (table.counts > 0.5 * areas) & (areas >= SMALLEST)
+        inside, whole, sizes, wholes = table.ids_b, table.ids_a, table.areas_b, table.areas_a
+    is_in = (table.counts > 0.5 * sizes) & (sizes >= SMALLEST)
     found = []
     for number in np.unique(whole[is_in]).tolist():
         here = is_in & (whole == number)
-        parts = sorted(zip(areas[here].tolist(), inside[here].tolist(), strict=True), reverse=True)
+        parts = sorted(zip(sizes[here].tolist(), inside[here].tolist(), strict=True), reverse=True)
         if len(parts) > 1 and table.counts[here].sum() >= MATCH * wholes[here][0]:
             lost, members = sum(area for area, _ in parts[1:]), tuple(member for _, member in parts)
             shown, true = ((number,), members) if kind == "merged" else (members, (number,))
@@ -220,5 +220,5 @@ def point_inside(mask: Mask) -> tuple[int, ...]:
 
 def _sizes(labels: Labels) -> dict[int, int]:
     """The area of each object."""
-    numbers, counts = np.unique(labels[labels > 0], return_counts=True)
+    numbers, counts = areas(labels)
     return dict(zip(numbers.tolist(), counts.tolist(), strict=True))

@@ -12,8 +12,7 @@ from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
 from napari_unet.core.instances import InstanceSettings, build_objects
 from napari_unet.core.intensity import fit_channels, normalize
-from napari_unet.core.metrics import areas
-from napari_unet.core.sizes import usual_scale
+from napari_unet.core.sizes import diameters, usual_scale
 from napari_unet.engine.network import run_network
 from napari_unet.nets.model import Model
 
@@ -110,16 +109,15 @@ def _diameters_in(model: Model, source: ImageSource, part: Box, scale: float) ->
     x = fit_channels(normalize(raw, source.limits()), model.card.in_channels)
     outputs = run_network(model, x.reshape(len(x), *part.shape[-2:]), scale, at_network_size=True).astype(np.float32)
     labels = build_objects(outputs[0], outputs[1], InstanceSettings())
-    _, sizes = areas(clear_border(labels))
-    diameters = 2 * np.sqrt(sizes / np.pi) / scale
-    return [float(d) for d in diameters if d > SPECK]
+    found = diameters(clear_border(labels)) / scale
+    return [float(d) for d in found if d > SPECK]
 
 
-def _usual(diameters: list[float]) -> float | None:
+def _usual(found: list[float]) -> float | None:
     """The median diameter of all but fragments: those below a third of the one that most of the foreground has."""
-    if not diameters:
+    if not found:
         return None
-    ordered = np.sort(diameters)
+    ordered = np.sort(found)
     weight = np.cumsum(ordered**2)
     typical = ordered[np.searchsorted(weight, weight[-1] / 2)]
     return float(np.median(ordered[ordered >= typical / 3]))
