@@ -9,7 +9,9 @@ import shlex
 import shutil
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
+from fnmatch import fnmatchcase
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -48,15 +50,22 @@ def _name_of(path: Path) -> str:
     return path.stem.removesuffix(".ome")
 
 
-def _pairs(images: Path, labels: Path) -> list[tuple[Path, Path]]:
-    """Pictures and labels of the same name, ending apart."""
+def _pairs(images: Path, labels: Path, leave_out: Sequence[str] = ()) -> list[tuple[Path, Path]]:
+    """Pictures and labels of the same name, ending apart; those with a name like one of `leave_out` apart."""
     known = {_name_of(path): path for path in find_pictures([labels])}
     pairs = [(path, known[_name_of(path)]) for path in find_pictures([images]) if _name_of(path) in known]
+    pairs = [pair for pair in pairs if not any(fnmatchcase(_name_of(pair[0]), pattern) for pattern in leave_out)]
     if not pairs:
         raise LabelsError(
             f"No picture in '{images}' has labels of the same name in '{labels}'. Name them alike, endings apart."
         )
     return pairs
+
+
+def _read_set(images: Path, labels: Path, ignore: int | None, leave_out: Sequence[str]) -> list[Correction]:
+    """The labelled pictures of two folders."""
+    pairs = tqdm(_pairs(images, labels, leave_out), desc="Reading", unit="picture", disable=None)
+    return [_read_pair(picture, truth, ignore) for picture, truth in pairs]
 
 
 def _read_pair(image: Path, labels: Path, ignore: int | None) -> Correction:
@@ -167,15 +176,20 @@ def train(  # noqa: PLR0913 - each option of the command is one
     kind: Annotated[str, typer.Option(help="objects or classes.")] = "objects",
     base_channels: Annotated[int, typer.Option(help="Channels of the network at full resolution.")] = 24,
     diameter: Annotated[float | None, typer.Option(help="Size to which objects are brought, in pixels.")] = None,
+    also: Annotated[list[Path] | None, typer.Option(help="Another set: a folder with images and labels in it.")] = None,
+    leave_out: Annotated[list[str] | None, typer.Option(help="Names to leave out, like 'field7_*'.")] = None,
+    synthetic: Annotated[int, typer.Option(help="Pictures to make and learn from, too.", min=0)] = 0,
 ) -> None:
     """Train a model from folders of pictures and labels. Stopped, the same command goes on."""
-    from napari_unet.engine.fit import fit, new_student  # torch: only when it is needed
+    from napari_unet.engine.fit import balanced, fit, made_pictures, new_student  # torch: only when it is needed
 
     _check_training(output, minutes, steps, kind, diameter)
     if minutes is None and steps is None:
         minutes = 60.0
-    pairs = tqdm(_pairs(images, labels), desc="Reading", unit="picture", disable=None)
-    corrections = [_read_pair(picture, truth, ignore_label) for picture, truth in pairs]
+    folders = [(images, labels), *((folder / "images", folder / "labels") for folder in also or ())]
+    sets = [_read_set(*folder, ignore_label, leave_out or ()) for folder in folders]
+    sets.append(made_pictures(synthetic, seed))
+    corrections = [correction for known in sets for correction in known]
     card = _card_of(output.stem, kind, base_channels, seed, corrections)
     output.parent.mkdir(parents=True, exist_ok=True)
     seconds = minutes * 60 if minutes is not None else None
@@ -188,7 +202,7 @@ def train(  # noqa: PLR0913 - each option of the command is one
     if model.net.settings["out_channels"] < card.architecture["out_channels"]:
         known, wanted = model.net.settings["out_channels"], card.architecture["out_channels"]
         raise ModelError(f"'{base}' knows {known} classes and the labels hold {wanted}. Start from another model.")
-    for row in fit(model, student, corrections, output, steps=steps, seconds=seconds):
+    for row in fit(model, student, balanced(sets), output, steps=steps, seconds=seconds):
         row["seconds"] = round(time.monotonic() - start, 1)
         with log.open("a") as file:
             file.write(json.dumps(row) + "\n")
@@ -256,6 +270,8 @@ def simulate(  # noqa: PLR0913 - each option of the command is one
     rounds: Annotated[int, typer.Option(help="Rounds of correcting and learning.", min=1)] = 10,
     corrections: Annotated[int, typer.Option(help="Corrections in each round.", min=1)] = 5,
     seconds: Annotated[float | None, typer.Option(help="Learning in each round; else as long as correcting.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of learning in each round instead.", min=1)] = None,
+    order: Annotated[str, typer.Option(help="Where to correct: worst, left-to-right or suggested.")] = "worst",
     held_out: Annotated[float, typer.Option(help="Share of the pictures that only score.", min=0.05, max=0.95)] = 0.5,
     seeds: Annotated[int, typer.Option(help="How often, with other orders of pictures.", min=1)] = 1,
     plot: Annotated[Path | None, typer.Option(help="Draw the curves into this SVG file.")] = None,
@@ -263,10 +279,14 @@ def simulate(  # noqa: PLR0913 - each option of the command is one
     as_json: JsonOption = False,
 ) -> None:
     """A simulated annotator corrects, the model learns: quality on held-out pictures against the user's effort."""
-    from napari_unet.engine.simulate import CurvePoint, Known
+    from napari_unet.engine.simulate import ORDERS, CurvePoint, Known
     from napari_unet.engine.simulate import simulate as run_simulation
     from napari_unet.nets.model import load_model
 
+    if order not in ORDERS:
+        raise ModelError(f"There is no order '{order}'. Choose one of {', '.join(ORDERS)}.")
+    if seconds is not None and steps is not None:
+        raise ModelError("A round of learning ends after --seconds or after --steps. Give one of them.")
     pairs = _pairs(images, labels)
     if len(pairs) < 2:
         raise LabelsError("One picture cannot be corrected and held out at once. Give two or more.")
@@ -278,19 +298,22 @@ def simulate(  # noqa: PLR0913 - each option of the command is one
     for seed in range(seeds):
         runs[seed] = []
         loaded = load_model(model, device=device)
-        steps = run_simulation(loaded, *parts, rounds=rounds, corrections=corrections, seconds=seconds, seed=seed)
-        for point in tqdm(steps, total=rounds + 1, desc=f"Seed {seed}", unit="round", disable=None):
+        shown = ("ap50", "map") if loaded.card.kind == "objects" else ("dice", "iou")
+        budget: dict[str, Any] = {"seconds": seconds, "steps": steps, "order": order, "seed": seed}
+        curve = run_simulation(loaded, *parts, rounds=rounds, corrections=corrections, **budget)
+        for point in tqdm(curve, total=rounds + 1, desc=f"Seed {seed}", unit="round", disable=None):
             runs[seed].append(point)
             if not as_json:
                 done = ", ".join(f"{n} {kind}" for kind, n in point.acts.items())
                 typer.echo(
                     f"seed {seed}: {point.corrections:3d} corrections, {point.user_seconds / 60:5.1f} min: "
-                    f"ap50 {point.scores['ap50']:.3f} map {point.scores['map']:.3f}; "
+                    + ", ".join(f"{name} {point.scores[name]:.3f}" for name in shown)
+                    + "; "
                     f"{point.right:.0%} were right; {done}"
                 )
     if plot is not None:
-        curves = {f"seed {s}": [(float(p.corrections), p.scores["ap50"]) for p in run] for s, run in runs.items()}
-        plot.write_text(curves_svg(curves, x="corrections", y="ap50 of held-out pictures"), encoding="utf-8")
+        curves = {f"seed {s}": [(float(p.corrections), p.scores[shown[0]]) for p in run] for s, run in runs.items()}
+        plot.write_text(curves_svg(curves, x="corrections", y=f"{shown[0]} of held-out pictures"), encoding="utf-8")
     if as_json:
         typer.echo(json.dumps({f"seed {s}": [asdict(p) for p in run] for s, run in runs.items()}, indent=1))
 

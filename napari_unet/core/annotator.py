@@ -6,12 +6,13 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy import ndimage
 
 from napari_unet.core.corrections import Edit, Labels, Mask
 from napari_unet.core.diff import accepted_region, clear_region, cut_object, delete_object, diff, free_id, join_objects
 from napari_unet.core.geometry import Box
-from napari_unet.core.metrics import OverlapTable, areas, match_objects
+from napari_unet.core.metrics import OverlapTable, areas, class_agreement, match_objects
 
 STROKE_SECONDS, ERASE_SECONDS, BETWEEN_SECONDS, CLICK_SECONDS = 1.4, 0.75, 1.5, 2.0
 """What a stroke of the brush and of the eraser, the pause before each correction, and a click take.
@@ -22,6 +23,8 @@ MATCH, GOOD = 0.5, 0.75
 """IoU from which an object is found, and from which a person leaves its outline alone."""
 SMALLEST = 12
 """What is smaller is not worth a correction, in pixels."""
+WIDEST_BRUSH, LONGEST_STROKE = 8.0, 80
+"""Radius of a brush and length of a stroke, in pixels."""
 CLUTTER, MARGIN = 3, 4
 """False masks from which on one drag is made over them, and how far it stays away from objects, in pixels."""
 
@@ -69,8 +72,8 @@ class Act:
     seconds: float
 
 
-def correct(shown: Labels, truth: Labels, *, picture: str = "") -> Act:
-    """Mend the worst fault; if there is none, say that the whole picture is right.
+def correct(shown: Labels, truth: Labels, *, picture: str = "", place: Box | None = None) -> Act:
+    """Mend the worst fault; if there is none, say that everything is right.
 
     Several false masks that go away with one drag come first, then whatever is largest.
 
@@ -80,8 +83,12 @@ def correct(shown: Labels, truth: Labels, *, picture: str = "") -> Act:
         The masks as they are, and the right ones: seen by the annotator alone.
     picture : str
         Identity, for the edit.
+    place : Box, optional
+        Where the annotator looks: only faults that lie in it are mended. By default the whole picture.
     """
     for fault in faults(shown, truth):
+        if place is not None and not _lies_in(fault, shown, truth, place):
+            continue
         after, seconds = _mend(shown, truth, fault)
         if fault.box is not None:  # what was empty there already is right, too
             edit = accepted_region(after, fault.box, picture=picture)
@@ -89,7 +96,7 @@ def correct(shown: Labels, truth: Labels, *, picture: str = "") -> Act:
             edit = diff(shown, after, Box.whole(shown.shape), picture=picture, tool=_TOOLS[fault.kind])
         if edit is not None:
             return Act(fault.kind, edit, after, BETWEEN_SECONDS + seconds)
-    right = accepted_region(shown, Box.whole(shown.shape), picture=picture)
+    right = accepted_region(shown, place or Box.whole(shown.shape), picture=picture)
     if right is None:
         raise ValueError("There is no picture to look at.")
     return Act("right", right, shown, BETWEEN_SECONDS + CLICK_SECONDS)
@@ -117,6 +124,16 @@ def faults(shown: Labels, truth: Labels) -> list[Fault]:
     false = _false(table, _sizes(shown))
     found += [Fault("false", size, (number,), ()) for number, size in false.items()]
     return [*_clutter(shown, truth, false), *sorted(found, key=lambda fault: -fault.area)]
+
+
+def _lies_in(fault: Fault, shown: Labels, truth: Labels, place: Box) -> bool:
+    """Whether the middle of a fault lies in a place."""
+    if fault.box is not None:
+        middle = fault.box.center
+    else:
+        where = np.isin(truth, fault.true) if fault.true else np.isin(shown, fault.shown)
+        middle = ndimage.center_of_mass(where)
+    return all(a <= c < b for a, c, b in zip(place.start, middle, place.stop, strict=True))
 
 
 def _false(table: OverlapTable, shown: dict[int, int]) -> dict[int, int]:
@@ -202,6 +219,54 @@ def _paint(shown: Labels, truth: Labels, number: int) -> tuple[Labels, float]:
     brush = max(3.0, math.sqrt(mask.sum() / math.pi))
     strokes = math.ceil(painted.sum() / (2 * brush**2))
     return after, STROKE_SECONDS * strokes + ERASE_SECONDS * math.ceil(erased.sum() / (2 * brush**2))
+
+
+def stroke(shown: Labels, truth: Labels, *, picture: str = "") -> Act | None:
+    """A stroke of the brush over the largest part that has the wrong class; None if there is hardly any.
+
+    It is drawn in the middle of that part, straight on as long as it stays inside, and no wider than the part is.
+
+    Parameters
+    ----------
+    shown, truth : (Y, X) int
+        Class ids as they are, and the right ones.
+    picture : str
+        Identity, for the edit.
+    """
+    parts, count = ndimage.label(shown != truth)
+    if not count:
+        return None
+    sizes = np.bincount(parts.ravel())[1:]
+    part = parts == 1 + int(np.argmax(sizes))
+    kind = int(np.bincount(truth[part]).argmax())
+    part &= truth == kind
+    depth = ndimage.distance_transform_edt(np.pad(part, 1))[1:-1, 1:-1]
+    if depth.max() < 1.5:
+        return None
+    middle = np.array(np.unravel_index(int(np.argmax(depth)), part.shape))
+    radius = float(min(max(0.6 * depth.max(), 1.0), WIDEST_BRUSH))
+    turns = np.linspace(0, math.pi, 8, endpoint=False)
+    ways = [_way(part, middle, np.array([math.sin(turn), math.cos(turn)])) for turn in turns]
+    line = np.zeros(part.shape, bool)
+    line[tuple(max(ways, key=len).T)] = True
+    trusted = (ndimage.distance_transform_edt(~line) <= radius) & (truth == kind)
+    box = Box.of_mask(trusted)
+    if box is None:
+        return None
+    after = np.where(trusted, kind, shown).astype(np.int32)
+    right = class_agreement(shown[box.slices], after[box.slices], trusted[box.slices])
+    edit = Edit(picture, box, after[box.slices].copy(), trusted[box.slices].copy(), right=right)
+    return Act("stroke", edit, after, BETWEEN_SECONDS + (STROKE_SECONDS if kind else ERASE_SECONDS))
+
+
+def _way(part: Mask, middle: npt.NDArray[np.intp], along: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
+    """The pixels (N, 2) on a straight line through a pixel, as far as they are in a part."""
+    steps = np.arange(-LONGEST_STROKE // 2, LONGEST_STROKE // 2 + 1)
+    pixels = np.rint(middle + steps[:, None] * along).astype(int)
+    pixels = pixels[((pixels >= 0) & (pixels < part.shape)).all(1)]
+    runs, _ = ndimage.label(part[tuple(pixels.T)])
+    here = int(np.argmin(np.abs(pixels - middle).sum(1)))
+    return np.asarray(pixels[runs == runs[here]])
 
 
 def cutting_line(truth: Labels, fault: Fault) -> list[tuple[float, float]]:

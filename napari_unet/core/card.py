@@ -11,6 +11,14 @@ from napari_unet.core.errors import ModelError
 
 FORMAT = 1
 KINDS = ("objects", "classes")
+SHIPPED = {
+    "default": "Generalist (shipped)",
+    "classes": "Two classes, to begin with",
+    "classes3": "Three classes, to begin with",
+    "classes4": "Four classes, to begin with",
+    "scratch": "From scratch (knows nothing)",
+}
+"""Models that come with the package, and what the user reads."""
 _TYPES: dict[str, type | tuple[type, ...]] = {
     "name": str,
     "architecture": dict,

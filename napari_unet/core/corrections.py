@@ -40,6 +40,8 @@ class Edit:
         Seconds since the epoch.
     taught : (*box) uint8 or None
         Of an 'undo' alone: what `taught` was before the edit that is undone.
+    right : float or None
+        How right the masks were there before the user touched them, 0..1; None if that is not known.
     """
 
     picture: str
@@ -50,6 +52,7 @@ class Edit:
     held_out: bool = False
     time: float = 0.0
     taught: npt.NDArray[np.uint8] | None = None
+    right: float | None = None
 
     def apply(self, labels: Labels, taught: npt.NDArray[np.uint8]) -> None:
         """Write this edit into a picture's labels and its `taught` array, in place, where it is trusted.

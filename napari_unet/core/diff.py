@@ -13,6 +13,7 @@ from skimage.draw import line as raster_line
 
 from napari_unet.core.corrections import Edit, Labels, Mask
 from napari_unet.core.geometry import Box
+from napari_unet.core.metrics import class_agreement, object_agreement
 
 Int32 = npt.NDArray[np.int32]
 
@@ -71,7 +72,9 @@ def diff(
     wide = object_box(edited, touched, tight)
     trusted = np.isin(edited[wide.slices], list(touched)) if touched else np.zeros(wide.shape, bool)
     trusted[tight.within(wide).slices] |= changed
-    return _edit(edited, wide, trusted, picture=picture, tool=tool)
+    agreement = object_agreement if whole_objects else class_agreement
+    right = agreement(baseline[wide.slices], edited[wide.slices], trusted)
+    return _edit(edited, wide, trusted, picture=picture, tool=tool, right=right)
 
 
 def accepted_object(labels: Labels, point: Sequence[int], *, picture: str = "") -> Edit | None:
@@ -249,9 +252,9 @@ def _parts(mask: Mask, path: npt.NDArray[np.float64]) -> npt.NDArray[np.intp] | 
     return filled
 
 
-def _edit(labels: Labels, box: Box, trusted: Mask, *, picture: str, tool: str) -> Edit:
+def _edit(labels: Labels, box: Box, trusted: Mask, *, picture: str, tool: str, right: float = 1.0) -> Edit:
     """The edit with a copy of `labels` in `box`; its time is set where it is kept."""
-    return Edit(picture, box, labels[box.slices].astype(np.int32), trusted, tool)
+    return Edit(picture, box, labels[box.slices].astype(np.int32), trusted, tool, right=right)
 
 
 def _ids(values: Labels) -> set[int]:

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
+from napari_unet.core.corrections import Labels, Mask
 from napari_unet.core.errors import LabelsError
 
-Labels = npt.NDArray[np.integer]
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
@@ -183,6 +183,42 @@ def mean_scores(scores: Sequence[dict[str, float]]) -> dict[str, float]:
     if not scores:
         raise LabelsError("There are no scores to average: no predicted picture has a true one of the same name.")
     return {name: float(np.mean([score[name] for score in scores])) for name in scores[0]}
+
+
+def object_agreement(predicted: Labels, labels: Labels, trusted: Mask) -> float:
+    """Agreement of predicted objects with what the user set, 0..1.
+
+    Mean over the trusted objects of their IoU with the predicted object that covers most of them,
+    and, where background is trusted too, of the share of it that was left empty.
+
+    Parameters
+    ----------
+    predicted, labels : (Y, X) int
+    trusted : (Y, X) bool
+    """
+    known = np.where(trusted, labels, 0)
+    ids, counts = np.unique(known[known > 0], return_counts=True)
+    best = dict.fromkeys(ids.tolist(), 0.0)
+    predicted_areas = np.bincount(predicted.ravel())
+    area = dict(zip(ids.tolist(), counts.tolist(), strict=True))
+    for mine, their, common in zip(*(a.tolist() for a in overlaps(known, predicted)), strict=True):
+        iou = common / (area[mine] + int(predicted_areas[their]) - common)
+        best[mine] = max(best[mine], iou)
+    parts = list(best.values())
+    empty = trusted & (labels == 0)
+    if empty.any():
+        parts.append(float((predicted[empty] == 0).mean()))
+    return float(np.mean(parts)) if parts else 1.0
+
+
+def class_agreement(predicted: Labels, labels: Labels, trusted: Mask) -> float:
+    """Mean Dice over the classes that are known in `labels`, on trusted voxels alone, 0..1."""
+    mine, truth = predicted[trusted], labels[trusted]
+    each = [
+        2 * int(((mine == c) & (truth == c)).sum()) / int((mine == c).sum() + (truth == c).sum())
+        for c in np.unique(truth)
+    ]
+    return float(np.mean(each)) if each else 1.0
 
 
 def _runs(a: Labels, b: Labels) -> tuple[Labels, Labels, Ints]:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_unet.core.corrections import Correction, Labels, Mask
+from napari_unet.core.corrections import Correction
 from napari_unet.core.instances import InstanceSettings, build_objects
-from napari_unet.core.metrics import overlaps
+from napari_unet.core.metrics import class_agreement, object_agreement
 from napari_unet.engine.network import run_network
 from napari_unet.engine.sampling import network_input
 from napari_unet.nets.model import Model
@@ -71,39 +71,3 @@ def score_on(model: Model, state: Mapping[str, Tensor], correction: Correction) 
         predicted = build_objects(outputs[0], outputs[1], InstanceSettings(), correction.scale)
         score = object_agreement(predicted, correction.labels, correction.trusted)
     return Score(score, 1, int((predicted > 0).sum()))
-
-
-def object_agreement(predicted: Labels, labels: Labels, trusted: Mask) -> float:
-    """Agreement of predicted objects with what the user set, 0..1.
-
-    Mean over the trusted objects of their IoU with the predicted object that covers most of them,
-    and, where background is trusted too, of the share of it that was left empty.
-
-    Parameters
-    ----------
-    predicted, labels : (Y, X) int
-    trusted : (Y, X) bool
-    """
-    known = np.where(trusted, labels, 0)
-    ids, areas = np.unique(known[known > 0], return_counts=True)
-    best = dict.fromkeys(ids.tolist(), 0.0)
-    predicted_areas = np.bincount(predicted.ravel())
-    area = dict(zip(ids.tolist(), areas.tolist(), strict=True))
-    for mine, their, common in zip(*(a.tolist() for a in overlaps(known, predicted)), strict=True):
-        iou = common / (area[mine] + int(predicted_areas[their]) - common)
-        best[mine] = max(best[mine], iou)
-    parts = list(best.values())
-    empty = trusted & (labels == 0)
-    if empty.any():
-        parts.append(float((predicted[empty] == 0).mean()))
-    return float(np.mean(parts)) if parts else 1.0
-
-
-def class_agreement(predicted: Labels, labels: Labels, trusted: Mask) -> float:
-    """Mean Dice over the classes that are known in `labels`, on trusted voxels alone, 0..1."""
-    mine, truth = predicted[trusted], labels[trusted]
-    each = [
-        2 * int(((mine == c) & (truth == c)).sum()) / int((mine == c).sum() + (truth == c).sum())
-        for c in np.unique(truth)
-    ]
-    return float(np.mean(each)) if each else 1.0

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors
 import safetensors.torch
 
@@ -15,6 +16,7 @@ from napari_unet.core.card import ModelCard
 from napari_unet.core.corrections import Correction
 from napari_unet.core.errors import ModelError
 from napari_unet.core.sizes import median_diameter, usual_scale
+from napari_unet.core.synthetic import SIDE, synthetic_pictures
 from napari_unet.engine.train import FROM_PICTURES, Student, train
 from napari_unet.nets.model import Model, load_model, rounded
 
@@ -50,6 +52,26 @@ def new_student(card: ModelCard, base: str, device: str, seed: int) -> tuple[Mod
     # a network that knows something already is not shaken as hard as a new one
     gentle = replace(FROM_PICTURES, learning_rate=FROM_PICTURES.learning_rate / 2)
     return model, Student(model, gentle, seed)
+
+
+def made_pictures(count: int, seed: int) -> list[Correction]:
+    """Pictures of our own making, for a model to learn from."""
+    made = synthetic_pictures(count, seed)
+    whole = np.ones((SIDE, SIDE), bool)
+    return [Correction(m.image, m.labels, whole, held_out=False, channels_first=True) for m in made]
+
+
+def balanced(sets: Sequence[Sequence[Correction]]) -> list[Correction]:
+    """One list to draw from, in which few pictures of a kind count as the square root of their number.
+
+    A kind is what a set holds with the same number of channels: else a large set would be all that is learnt.
+    """
+    kinds: dict[tuple[int, int], list[Correction]] = {}
+    for number, known in enumerate(sets):
+        for correction in known:
+            kinds.setdefault((number, len(correction.image)), []).append(correction)
+    largest = max(len(kind) for kind in kinds.values())
+    return [c for kind in kinds.values() for c in kind * round(math.sqrt(largest / len(kind)))]
 
 
 def fit(

@@ -294,6 +294,7 @@ def segment_source(
     *,
     diameter: float | None = None,
     labels: npt.NDArray[np.int32] | None = None,
+    doubt: npt.NDArray[np.floating] | None = None,
     report: Callable[[Progress], None] | None = None,
 ) -> npt.NDArray[np.int32]:
     """Labels of a lazily read picture, plane by plane; memory beside `labels` stays bounded.
@@ -304,6 +305,8 @@ def segment_source(
         As for `segment`.
     labels : (*shape) int32, optional
         Where to write them; zeros.
+    doubt : (*shape) float, optional
+        Where to write how much in doubt the model is, 0..1.
     report : callable, optional
         Called with the progress.
 
@@ -319,6 +322,8 @@ def segment_source(
         for event in _in_memory(model, source, Box(index, tuple(i + 1 for i in index)), scale):
             if isinstance(event, Prediction):
                 assembly.add(event)
+                if doubt is not None:
+                    doubt[event.core.slices] = event.doubt[event.core.within(event.window).slices]
             elif report is not None:
                 report(_of_all(event, number, math.prod(lead), start))
     if model.card.kind == "objects":

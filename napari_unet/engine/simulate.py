@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import itertools
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+import numpy.typing as npt
 
-from napari_unet.core.annotator import Act, correct, faults
+from napari_unet.core.annotator import Act, correct, faults, stroke
 from napari_unet.core.corrections import Labels
 from napari_unet.core.errors import ModelError
+from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
 from napari_unet.core.instances import lay_over
-from napari_unet.core.metrics import evaluate, mean_scores
+from napari_unet.core.metrics import class_agreement, evaluate, mean_scores
 from napari_unet.core.picture import DRAWN_ENOUGH, Picture, usual_size
 from napari_unet.core.sides import Sides
 from napari_unet.core.sizes import usual_scale
+from napari_unet.core.suggest import Suggestion, side_of_place, suggest
 from napari_unet.engine.measure import measured_by
 from napari_unet.engine.pool import Pool
 from napari_unet.engine.predict import segment_source
-from napari_unet.engine.train import fine_tune
+from napari_unet.engine.train import FINE_TUNE, Recipe, fine_tune
 from napari_unet.nets.model import Model
+
+WORST, LEFT_TO_RIGHT, SUGGESTED = ORDERS = "worst", "left-to-right", "suggested"
+LONGEST_LOOK = 2000
+"""Places that are looked at in a round, at most: where everything is right there is nothing to correct."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +79,7 @@ class CurvePoint:
     took_over: bool = False
 
 
-def simulate(
+def simulate(  # noqa: PLR0913 - each is one choice of an experiment
     model: Model,
     pictures: Sequence[Known],
     held_out: Sequence[Known],
@@ -78,26 +87,33 @@ def simulate(
     rounds: int = 10,
     corrections: int = 5,
     seconds: float | None = None,
+    steps: int | None = None,
+    order: str = WORST,
     seed: int = 0,
+    recipe: Recipe = FINE_TUNE,
 ) -> Iterator[CurvePoint]:
     """Correct, learn and score, round by round.
 
-    In each round the next picture is predicted and corrected, the largest fault first, as far as the corrections
-    reach; then the model learns from everything so far, and the held-out pictures are scored.
+    In each round the next picture is predicted and corrected, as far as the corrections reach; then the model learns
+    from everything so far, and the held-out pictures are scored.
 
     Parameters
     ----------
     model : Model
-        Of objects; changed in place.
+        Changed in place. Where it finds two classes, objects are the foreground; other classes are the labels.
     pictures : sequence of Known
         For the annotator to correct.
     held_out : sequence of Known
         Only scored: their truth is seen by nobody.
     rounds, corrections : int
         Rounds, and corrections in each.
-    seconds : float, optional
-        How long the model learns in each round; by default as long as a person takes for the corrections.
+    seconds, steps : float, int, optional
+        How long the model learns in each round, one of them; by default as long as a person takes for the corrections.
+    order : {'worst', 'left-to-right', 'suggested'}
+        Where the annotator looks: at whole pictures, the worst fault first; at one place after the other; or at the
+        places that the model suggests, in any picture. Whatever is wrong there is corrected before the next place.
     seed : int
+    recipe : Recipe
 
     Yields
     ------
@@ -107,22 +123,24 @@ def simulate(
     Raises
     ------
     ModelError
-        If the model finds classes: its masks have no objects to correct.
+        If the model is 3-D, or finds classes in an order other than the first.
     """
-    if model.card.kind != "objects" or model.net.ndim != 2:
-        raise ModelError("Only 2-D models of objects can be simulated so far. Choose one with --model.")
-    desk = _Desk(model, [pictures[i] for i in np.random.default_rng(seed).permutation(len(pictures))])
+    if model.net.ndim != 2:
+        raise ModelError("Only 2-D models can be simulated so far. Choose one with --model.")
+    if model.card.kind == "classes" and order != WORST:
+        raise ModelError("Strokes over classes are simulated in whole pictures alone. Leave out --order.")
+    desk = _Desk(model, [pictures[i] for i in np.random.default_rng(seed).permutation(len(pictures))], order)
     made, user, train = 0, 0.0, 0.0
     yield CurvePoint(0, 0.0, 0.0, desk.score(held_out))
     for number in range(rounds):
         right, acts = desk.correct(corrections)
         spent = sum(act.seconds for act in acts)
-        budget = seconds if seconds is not None else spent
-        before = model.version
+        budget = spent if seconds is None and steps is None else seconds
+        before, start = model.version, time.monotonic()
         if desk.pool.can_teach:
-            for _ in fine_tune(model, desk.pool, seconds=budget, seed=seed + number):
+            for _ in fine_tune(model, desk.pool, steps=steps, seconds=budget, seed=seed + number, recipe=recipe):
                 pass
-            train += budget
+        train += time.monotonic() - start
         made, user = made + len(acts), user + spent
         kinds = dict(Counter(act.kind for act in acts))
         yield CurvePoint(made, user, train, desk.score(held_out), right, kinds, model.version != before)
@@ -131,60 +149,141 @@ def simulate(
 class _Desk:
     """What the annotator works at: the pictures in turn, and what was said of them so far."""
 
-    def __init__(self, model: Model, known: Sequence[Known]) -> None:
-        self.model, self.known, self.pool, self.sides = model, known, Pool(), Sides()
+    def __init__(self, model: Model, known: Sequence[Known], order: str) -> None:
+        self.model, self.order, self.pool, self.sides = model, order, Pool(), Sides()
+        self.known = [self._as_told(picture) for picture in known]
         self._pictures: dict[int, Picture] = {}
         self._masks: dict[int, Labels] = {}
-        self._next = 0
+        self._doubt: dict[int, npt.NDArray[np.float16]] = {}
+        self._places = self._in_turn() if order == WORST else self._from_place_to_place()
+
+    def _as_told(self, known: Known) -> Known:
+        """A picture with its truth as the model names it."""
+        is_binary = self.model.card.kind == "classes" and len(self.model.card.classes) <= 2
+        return replace(known, truth=(known.truth > 0).astype(np.int32)) if is_binary else known
+
+    # --- correcting ----------------------------------------------------------
 
     def correct(self, count: int) -> tuple[float, list[Act]]:
-        """Correct the next pictures; the share of objects that were right before, and what was done."""
+        """Make some corrections; the share of objects that were right before in what was looked at, and the acts."""
         acts: list[Act] = []
-        right, objects = 0, 0
-        for _ in range(len(self.known)):
-            index, self._next = self._next, (self._next + 1) % len(self.known)
-            known, shown = self.known[index], self._predict(index)
-            wrong = {number for fault in faults(shown, known.truth) for number in fault.true}
-            numbers = np.unique(known.truth[known.truth > 0])
-            right, objects = right + len(numbers) - len(wrong), objects + len(numbers)
-            while len(acts) < count:
-                acts.append(self._take(index, correct(self._masks[index], known.truth, picture=known.name)))
-                if acts[-1].kind == "right":
+        right, objects = 0.0, 0
+        fresh: set[int] = set()
+        if self.order == SUGGESTED:
+            fresh = {index for index in range(len(self.known)) if self._predict(index)}
+        for _ in range(LONGEST_LOOK):
+            index, place = next(self._places)
+            if index not in fresh:
+                fresh.add(index)
+                self._predict(index)
+            share, number = self._right_in(index, place)
+            right, objects = right + share * number, objects + number
+            while len(acts) < count and (act := self._act(index, place)) is not None:
+                acts.append(self._take(index, act))
+                if act.kind == "right":
                     break
-            if len(acts) == count:
+            if len(acts) >= count:
                 break
         return right / max(1, objects), acts
 
+    def _in_turn(self) -> Iterator[tuple[int, Box | None]]:
+        """Whole pictures, one after the other."""
+        for index in itertools.cycle(range(len(self.known))):
+            yield index, None
+
+    def _from_place_to_place(self) -> Iterator[tuple[int, Box | None]]:
+        """Places, from left to right or as suggested. One place is left when all in it is right."""
+        seen: list[tuple[int, Box]] = []
+        side = side_of_place(self.model.card.diameter)
+        while True:
+            if self.order == LEFT_TO_RIGHT:
+                for index, known in enumerate(self.known):
+                    height, width = known.truth.shape
+                    for y, x in itertools.product(range(0, height, side), range(0, width, side)):
+                        yield from self._until_right(index, Box((y, x), (y + side, x + side)).clip(known.truth.shape))
+                continue
+            found = [(index, self._suggested(index, [b for i, b in seen if i == index])) for index in self._pictures]
+            offers = [(suggestion, index) for index, suggestion in found if suggestion is not None]
+            if not offers:  # all was looked at: begin again
+                seen.clear()
+                yield from self._in_turn_once()
+                continue
+            best, index = max(offers, key=lambda offer: offer[0].gain)
+            seen.append((index, best.box))
+            yield from self._until_right(index, best.box)
+
+    def _in_turn_once(self) -> Iterator[tuple[int, Box | None]]:
+        """Each picture once, as a whole."""
+        for index in range(len(self.known)):
+            yield index, None
+
+    def _until_right(self, index: int, place: Box) -> Iterator[tuple[int, Box | None]]:
+        """A place, again as long as something in it was to be mended and the corrections of a round were used up."""
+        yield index, place
+        while self._act(index, place) is not None:
+            yield index, place
+
+    def _suggested(self, index: int, seen: list[Box]) -> Suggestion | None:
+        """Where to look in a picture."""
+        picture = self._pictures[index]
+        side = side_of_place(self.model.card.diameter / picture.scale)
+        return suggest(self._doubt[index], picture.taught, side, seen=seen)
+
+    def _act(self, index: int, place: Box | None) -> Act | None:
+        """The next correction in a picture, or in a place of it; None if nothing there is wrong."""
+        known, shown = self.known[index], self._masks[index]
+        if self.model.card.kind == "classes":
+            return stroke(shown, known.truth, picture=known.name)
+        act = correct(shown, known.truth, picture=known.name, place=place)
+        return None if act.kind == "right" and place is not None else act
+
+    def _right_in(self, index: int, place: Box | None) -> tuple[float, int]:
+        """The share of true objects that are right in a place, and their number; of classes, the agreement."""
+        shown, truth = self._masks[index], self.known[index].truth
+        if self.model.card.kind == "classes":
+            return class_agreement(shown, truth, np.ones(truth.shape, bool)), 1
+        numbers = np.unique(truth if place is None else truth[place.slices])
+        numbers = numbers[numbers > 0]
+        wrong = {number for fault in faults(shown, truth) for number in fault.true}
+        return float(np.mean([n not in wrong for n in numbers.tolist()])) if numbers.size else 1.0, len(numbers)
+
+    # --- predicting ----------------------------------------------------------
+
     def score(self, held_out: Sequence[Known]) -> dict[str, float]:
         """Mean scores of the model over pictures that nobody corrects, at the size that the app would read them."""
-        return mean_scores([evaluate(self._segment(known, self._measure(known)), known.truth) for known in held_out])
+        told = [self._as_told(known) for known in held_out]
+        return mean_scores([evaluate(self._segment(known, self._measure(known)), known.truth) for known in told])
 
     def _measure(self, known: Known) -> float | None:
         """The size of the objects in a picture that was not corrected yet."""
         return measured_by(self.model, known.source, expected=usual_size(self._pictures.values()))
 
-    def _segment(self, known: Known, measured: float | None) -> Labels:
+    def _segment(self, known: Known, measured: float | None, doubt: npt.NDArray[np.float16] | None = None) -> Labels:
         """The prediction for a picture whose objects were measured."""
         diameter = self.model.card.diameter
-        return segment_source(self.model, known.source, diameter=diameter / usual_scale(measured, diameter))
+        scale = usual_scale(measured, diameter)
+        return segment_source(self.model, known.source, diameter=diameter / scale, doubt=doubt)
 
-    def _predict(self, index: int) -> Labels:
-        """The masks of a picture as the app shows them: the prediction, around what the user set."""
+    def _predict(self, index: int) -> bool:
+        """Bring the masks of a picture up to date as the app does: the prediction, around what the user set."""
         known = self.known[index]
         picture = self._pictures.get(index)
         if picture is None:
             shape = known.truth.shape
             truth, taught = np.zeros(shape, np.int32), np.zeros(shape, np.uint8)
             picture = self._pictures[index] = Picture(known.name, known.name, known.source, truth, taught)
-            self._masks[index] = np.zeros(shape, np.int32)
+            self._masks[index], self._doubt[index] = np.zeros(shape, np.int32), np.zeros(shape, np.float16)
         if len(picture.drawn) < DRAWN_ENOUGH:
             picture.measured = self._measure(known)
         picture.rescale(None, self.model.card.diameter)
-        labels = self._segment(known, picture.measured)
+        labels = self._segment(known, picture.measured, self._doubt[index])
         before, whole = self._masks[index], np.ones(labels.shape, bool)
-        laid = lay_over(before, labels, whole, int(before.max(initial=0)) + 1, protected=picture.taught != 0)
-        self._masks[index] = laid.labels
-        return self._masks[index]
+        if self.model.card.kind == "classes":
+            self._masks[index] = np.where(picture.taught != 0, before, labels)
+        else:
+            first_free = int(before.max(initial=0)) + 1
+            self._masks[index] = lay_over(before, labels, whole, first_free, protected=picture.taught != 0).labels
+        return True
 
     def _take(self, index: int, act: Act) -> Act:
         """Take a correction as the app does: divide it, keep it, learn from it."""
@@ -192,9 +291,10 @@ class _Desk:
         parts = self.sides.divide(act.edit, picture.taught)
         for part in parts:
             part.apply(picture.truth, picture.taught)
-        picture.note_sizes(act.edit)
-        if picture.rescale(None, self.model.card.diameter):
-            self.pool.rebuild({picture.key: picture})
+        if self.model.card.kind == "objects":
+            picture.note_sizes(act.edit)
+            if picture.rescale(None, self.model.card.diameter):
+                self.pool.rebuild({picture.key: picture})
         self.pool.take(picture, parts)
         self._masks[index] = act.labels
         return act

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,13 +17,15 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from napari_unet.core.card import ModelCard
+from napari_unet.core.card import SHIPPED, ModelCard
 from napari_unet.core.errors import DeviceError, ModelError
 from napari_unet.nets.unet import UNet, settings_of
 
 CARD = "card"
 DEFAULT = "default"
+SCRATCH = "scratch"
 LARGEST_HEADER = 16 << 20
+_CLASSES = re.compile(r"classes([3-9])?")
 
 
 def shipped_models() -> dict[str, Path]:
@@ -153,8 +157,8 @@ def load_model(name_or_path: str | Path = DEFAULT, *, device: str = "auto") -> M
     Parameters
     ----------
     name_or_path : str or Path
-        A shipped name (`default` is the generalist), a `.safetensors` file of ours, or a `.pth`
-        state dict of the seed's or milesial's U-Net.
+        A shipped name (`default` is the generalist), a start (`scratch`, `classes`, `classes3` to `classes9`),
+        a `.safetensors` file of ours, or a `.pth` state dict of the seed's or milesial's U-Net.
     device : {'auto', 'cpu', 'cuda', 'cuda:N', 'mps'}
 
     Raises
@@ -163,9 +167,11 @@ def load_model(name_or_path: str | Path = DEFAULT, *, device: str = "auto") -> M
         If there is no such model, or it cannot be used.
     """
     shipped = shipped_models()
+    if (start := _start(str(name_or_path), device)) is not None:
+        return start
     path = shipped.get(str(name_or_path), Path(name_or_path))
     if not path.is_file():
-        names = ", ".join(shipped) or "none"
+        names = ", ".join(SHIPPED)
         raise ModelError(f"There is no model '{name_or_path}'. Shipped are: {names}; or name a file.")
     target = pick_device(device)
     if path.suffix.lower() in (".pth", ".pt"):
@@ -173,6 +179,36 @@ def load_model(name_or_path: str | Path = DEFAULT, *, device: str = "auto") -> M
     if path.suffix.lower() != ".safetensors":
         raise ModelError(f"'{path.name}' is no model: a model is a .safetensors or a .pth file.")
     return model_from_bytes(path.read_bytes(), name=path.name, device=target)
+
+
+def _start(name: str, device: str) -> Model | None:
+    """A model to begin something of one's own from, made of the generalist; None if the name is none of these.
+
+    `scratch` is its network with random weights; `classes` and `classesN` tell N classes apart, each of which begins
+    as the generalist's foreground.
+    """
+    found = _CLASSES.fullmatch(name)
+    if name != SCRATCH and found is None:
+        return None
+    base = load_model(DEFAULT, device=device)
+    if found is None:
+        card = ModelCard(name, architecture=base.card.architecture, trained_on="nothing yet; random weights of seed 0")
+        return Model.create(card, seed=0, device=device)
+    count = int(found[1] or 2)
+    state = dict(base.net.state_dict())
+    for part in ("head.weight", "head.bias"):  # the background's logit is 0: a sigmoid as a soft-max
+        foreground = state[part][:1]
+        state[part] = torch.cat([torch.zeros_like(foreground), *[foreground] * (count - 1)])
+    state["head.bias"][1:] -= math.log(count - 1)  # together they are as likely as the foreground was
+    card = ModelCard(
+        name,
+        kind="classes",
+        classes=("background", *(f"class {n}" for n in range(1, count))),
+        diameter=base.card.diameter,
+        trained_on=f"the foreground of {base.card.name}: {base.card.trained_on}",
+        parent=base.sha256(),
+    )
+    return Model(_net_of({**base.net.settings, "out_channels": count}, state), card, device=base.device)
 
 
 def model_from_bytes(data: bytes, *, name: str = "model", device: str | torch.device = "cpu") -> Model:

@@ -241,7 +241,8 @@ class Learner:
 
         def counted(state: SessionState) -> SessionState:
             corrections, pictures, learnt = self._ledger.counts()
-            return replace(state, corrections=corrections, pictures=pictures, learnt=learnt)
+            recent = self._ledger.recent()
+            return replace(state, corrections=corrections, pictures=pictures, learnt=learnt, recent=recent)
 
         self._board.change(counted)
 

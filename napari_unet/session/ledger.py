@@ -12,6 +12,11 @@ import numpy.typing as npt
 from napari_unet.core.corrections import Edit, Mask
 from napari_unet.core.geometry import Box
 
+RECENT = 20
+"""Corrections that tell how good the model is now."""
+RIGHT = 0.75
+"""How right a mask must have been to count as right: an outline that many would have left alone."""
+
 
 @dataclass(eq=False)
 class Entry:
@@ -23,6 +28,8 @@ class Entry:
     box : Box
     stamp : (float, str)
         Time and tool; parts of one correction that are kept in several files have the same.
+    right : float or None
+        How right the masks were there before the user touched them, 0..1; None if that is not known.
     trusted : bytes or None
         Its mask, eight voxels a byte; None for one that was read back.
     is_kept : bool
@@ -36,6 +43,7 @@ class Entry:
     picture: str
     box: Box
     stamp: tuple[float, str]
+    right: float | None = None
     trusted: npt.NDArray[np.uint8] | None = None
     is_kept: bool = False
     is_studied: bool = False
@@ -63,6 +71,15 @@ class Ledger:
             entries = list(self._entries)
         return len(entries), len({entry.picture for entry in entries}), sum(entry.is_learnt for entry in entries)
 
+    def recent(self) -> tuple[int, int]:
+        """Of the last corrections of which it is known: how many were right before the user touched them; their number.
+
+        That is the prequential score: each correction tests the model before the model learns from it.
+        """
+        with self._lock:
+            known = [entry.right for entry in self._entries if entry.right is not None][-RECENT:]
+        return sum(right >= RIGHT for right in known), len(known)
+
     def count_in(self, picture: str) -> int:
         """Corrections that stand in one picture."""
         with self._lock:
@@ -73,7 +90,7 @@ class Ledger:
     def add(self, edit: Edit) -> Entry:
         """Note a correction."""
         packed = np.packbits(edit.trusted)
-        entry = Entry(edit.picture, edit.box, (edit.time, edit.tool), packed)
+        entry = Entry(edit.picture, edit.box, (edit.time, edit.tool), edit.right, packed)
         with self._lock:
             self._entries.append(entry)
         return entry
@@ -114,10 +131,10 @@ class Ledger:
         with self._lock:
             left = [entry for entry in waiting if entry in self._entries]
             self._entries.clear()
-            for picture, box, stamp in _whole(edits):
-                if stamp[1] != "undo":
-                    self._entries.append(Entry(picture, box, stamp))
-                elif (index := self._newest(picture, box)) is not None:
+            for entry in _whole(edits):
+                if entry.stamp[1] != "undo":
+                    self._entries.append(entry)
+                elif (index := self._newest(entry.picture, entry.box)) is not None:
                     del self._entries[index]
             self._entries += left
 
@@ -155,16 +172,16 @@ class Ledger:
                 entry.is_learnt = index < learnt
 
 
-def _whole(edits: Iterable[Edit]) -> Iterator[tuple[str, Box, tuple[float, str]]]:
-    """Picture, box and stamp of each edit; parts of one (of other voxels, or of a large box) as one."""
-    last: tuple[str, Box, tuple[float, str]] | None = None
+def _whole(edits: Iterable[Edit]) -> Iterator[Entry]:
+    """An entry for each edit; parts of one (of other voxels, or of a large box) as one."""
+    last: Entry | None = None
     for edit in edits:
         stamp = (edit.time, edit.tool)
-        if last is not None and (edit.picture, stamp) == (last[0], last[2]) and edit.time:
-            last = (last[0], Box.union((last[1], edit.box)), stamp)
+        if last is not None and (edit.picture, stamp) == (last.picture, last.stamp) and edit.time:
+            last.box = Box.union((last.box, edit.box))
             continue
         if last is not None:
             yield last
-        last = (edit.picture, edit.box, stamp)
+        last = Entry(edit.picture, edit.box, stamp, edit.right)
     if last is not None:
         yield last

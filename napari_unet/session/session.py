@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from psygnal import Signal
 
+from napari_unet.core.card import SHIPPED
 from napari_unet.core.corrections import Edit
 from napari_unet.core.errors import UNetLiveError
 from napari_unet.core.events import Measured, Prediction, Progress, TrainStep, WeightsChanged
@@ -242,9 +243,7 @@ class Session:
 
     def model_names(self) -> list[tuple[str, str]]:
         """The models that come with the package: (name, what the user reads)."""
-        folder = Path(__file__).parents[1] / "weights"
-        shown = {"default": "Generalist (shipped)"}
-        return [(path.stem, shown.get(path.stem, path.stem)) for path in sorted(folder.glob("*.safetensors"))]
+        return list(SHIPPED.items())
 
     def use_model(self, name_or_path: str) -> None:
         """Take another model. Corrections stay; the versions begin anew from it."""

@@ -56,6 +56,8 @@ class SessionState:
         'waiting': on, but there is nothing new to learn.
     corrections, pictures, learnt : int
         Corrections made, the pictures they are in, and how many of them the model has seen.
+    recent : (int, int)
+        Of the last corrections: how many were right before the user touched them, and their number.
     project : Path or None
         The project folder; None until the first thing was saved.
     saved : bool
@@ -80,6 +82,7 @@ class SessionState:
     corrections: int = 0
     pictures: int = 0
     learnt: int = 0
+    recent: tuple[int, int] = (0, 0)
     project: Path | None = None
     saved: bool = True
     save_problem: str = ""

@@ -77,6 +77,7 @@ def encode(edit: Edit) -> bytes:
         "tool": edit.tool,
         "held_out": bool(edit.held_out),
         "time": float(edit.time),
+        "right": None if edit.right is None else float(edit.right),
     }
     _edit_of(header, arrays)  # what cannot be read back must not be written
     if sum(array.nbytes for array in arrays.values()) > RECORD_LIMIT:
@@ -169,11 +170,13 @@ def _edit_of(header: dict[str, Any], arrays: Arrays) -> Edit:
     box = Box(_corner(header["start"]), _corner(header["stop"]))
     labels, trusted, taught = arrays["labels"], arrays["trusted"], arrays.get("taught")
     picture, tool, held_out, time = header["picture"], header["tool"], header["held_out"], header["time"]
+    right = header.get("right")  # not written before 2026-11-24
     facts = {
         "the picture's identity": is_key(picture),
         "the tool": isinstance(tool, str) and TOOL.fullmatch(tool) is not None,
         "held_out": isinstance(held_out, bool),
         "the time": type(time) in (int, float) and math.isfinite(time),
+        "how right it was": right is None or (type(right) in (int, float) and 0 <= right <= 1),
         "the format": header["format"] == FORMAT,
         "the box": len(box.start) == len(box.stop) <= MAX_AXES
         and all(a <= b for a, b in zip(box.start, box.stop, strict=True)),
@@ -187,7 +190,7 @@ def _edit_of(header: dict[str, Any], arrays: Arrays) -> Edit:
         wrong = ["the shapes"]
     if wrong:
         raise ProjectError(f"A correction contradicts itself: see {', '.join(wrong)}.")
-    return Edit(picture, box, labels, trusted, tool, held_out, float(time), taught)
+    return Edit(picture, box, labels, trusted, tool, held_out, float(time), taught, right)
 
 
 def _corner(values: Any) -> tuple[int, ...]:

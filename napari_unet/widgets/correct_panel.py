@@ -11,6 +11,7 @@ from napari_unet.widgets.desk import desk_of
 from napari_unet.widgets.forms import GAP, button, column, line, named, row, small_button
 from napari_unet.widgets.forms import tool as paint_tool
 from napari_unet.widgets.gestures import gestures_of
+from napari_unet.widgets.guide import guide_of
 from napari_unet.widgets.icons import give_icon
 from napari_unet.widgets.shortcuts import register, tip
 from napari_unet.widgets.viewer_session import close_with_window
@@ -39,6 +40,7 @@ class CorrectPanel(QWidget):
         self.tools = {tool: self._tool_button(tool) for tool in _BUTTONS}
         self.accept = button("Accept", "accept", "Teach what you painted now, without the short wait after a stroke")
         self.view_right = button("View is right", "view_right", "Everything in view is right: teach all of it", "view")
+        self.suggest = button("Where to look next", "suggest", "", "suggest")
         self.taught = QCheckBox("Show taught")
         self.doubt = QCheckBox("Show doubt")
         self.new_objects = QCheckBox("New stroke, new object")
@@ -72,6 +74,7 @@ class CorrectPanel(QWidget):
         )
         self.taught.setObjectName("taught")
         self.doubt.setObjectName("doubt")
+        tip(self.suggest, "suggest", "Fly to the place where a correction helps most")
         tip(self.taught, "taught", "A rim round everything that you have taught: the model never overwrites it")
         tip(self.doubt, "doubt", "A soft heat where the model is in doubt")
         self.new_objects.setChecked(True)
@@ -85,6 +88,7 @@ class CorrectPanel(QWidget):
         layout = column(self)
         layout.addLayout(grid)
         layout.addWidget(row(self.accept, self.view_right, stretch=-1))
+        layout.addWidget(self.suggest)
         layout.addWidget(row(self.taught, self.doubt, stretch=-1))
         layout.addWidget(self.new_objects)
         layout.addWidget(row(self.last, self.undo, stretch=0))
@@ -95,6 +99,7 @@ class CorrectPanel(QWidget):
             made.clicked.connect(lambda _=False, tool=tool: self.gestures.start(tool))
         self.accept.clicked.connect(self.desk.settle)
         self.view_right.clicked.connect(self.gestures.accept_view)
+        self.suggest.clicked.connect(guide_of(self.desk.viewer).go)
         self.undo.clicked.connect(self._undo)
         self.taught.toggled.connect(lambda on: self.desk.show("taught", on))
         self.doubt.toggled.connect(lambda on: self.desk.show("doubt", on))
@@ -123,7 +128,7 @@ class CorrectPanel(QWidget):
 
     def _show_picture(self) -> None:
         masks = self.desk.masks
-        for control in (*self.tools.values(), self.accept, self.view_right, self.undo):
+        for control in (*self.tools.values(), self.accept, self.view_right, self.suggest, self.undo):
             control.setEnabled(masks is not None)
         if masks is not None:
             masks.is_numbering = self.new_objects.isChecked()

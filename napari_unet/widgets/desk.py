@@ -141,6 +141,11 @@ class Desk(QObject):
         return self._masks.get(self.image) if self.image is not None else None
 
     @property
+    def all_masks(self) -> dict[Image, MaskLayer]:
+        """The label layers of all pictures that have one."""
+        return dict(self._masks)
+
+    @property
     def picture(self) -> Picture | None:
         """The picture in hand, as the session knows it."""
         return self._pictures.get(self.image) if self.image is not None else None

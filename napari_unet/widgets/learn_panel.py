@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
     from napari_unet.session.session import SessionState, Version
 
+FEW, ENOUGH = 5, 20
+"""Corrections from which on they say something of the model, and from which on they may say that it is good."""
+GOOD_ENOUGH = 0.9
+
 
 class LearnPanel(QWidget):
     """Shows the learning in the background, and steers it."""
@@ -33,6 +37,7 @@ class LearnPanel(QWidget):
         named(self.learn, "learn", "Learn in the background from every correction")
         self.counts = line("counts", "What has been corrected and learnt", faint=False)
         self.news = line("news", "What the last round of learning brought")
+        self.enough = line("enough", "How many of your last corrections the model had right by itself")
         self.now = button("Now", "learn_now", "Let what is being learnt take over now, or start a round", "now")
         self.pause = button("Pause", "pause", "Hold the learning where it is", "pause")
         on_theme(self, self._paint_switch)
@@ -47,6 +52,7 @@ class LearnPanel(QWidget):
             row(self.learn, self.now, self.pause, stretch=0),
             self.counts,
             self.news,
+            self.enough,
             self.plot,
             row(self.version, self.revert, stretch=0),
         ):
@@ -117,6 +123,8 @@ class LearnPanel(QWidget):
         give_icon(self.pause, "resume" if paused else "pause")
         self.news.setVisible(bool(self.news.text()))
         self._show_counts(state)
+        self.enough.setText(is_it_enough(*state.recent))
+        self.enough.setVisible(bool(self.enough.text()))
         self._fill_versions(state)
 
     def _show_counts(self, state: SessionState) -> None:
@@ -142,6 +150,14 @@ class LearnPanel(QWidget):
                 self.version.addItem(_label(version, best), version.number)
         self.version.setCurrentIndex(self.version.findData(state.version))
         self._may_revert()
+
+
+def is_it_enough(right: int, known: int) -> str:
+    """What the last corrections say of the model: each tested it before it was learnt. '' while they are few."""
+    if known < FEW:
+        return ""
+    sentence = f"Last {known} corrections: {right} were already right before you touched them."
+    return f"{sentence} Good enough for counting?" if right >= GOOD_ENOUGH * known and known >= ENOUGH else sentence
 
 
 def _label(version: Version, best: float | None) -> str:

@@ -22,6 +22,7 @@ TOOLS: dict[str, tuple[str, str]] = {
     "accept": ("Yes, right: the object under the cursor is right", "Y"),
     "region": ("Everything in a rectangle is right", "R"),
     "nothing": ("There is nothing in a rectangle", "Shift-R"),
+    "suggest": ("Fly to the place where a correction helps most", "N"),
     "taught": ("Show what has been taught", "T"),
     "doubt": ("Show where the model is in doubt", "U"),
 }
@@ -92,12 +93,15 @@ def _act(tool: str, layer: Labels) -> None:
     # not at the top of the file: napari calls on_activate before anything is open
     from napari_unet.widgets.desk import desk_of_layer
     from napari_unet.widgets.gestures import gestures_of
+    from napari_unet.widgets.guide import guide_of
 
     desk = desk_of_layer(layer)
     if desk is None:
         napari.utils.notifications.show_info("This key acts on the masks of a picture that is open in U-Net Live.")
     elif tool == "taught":
         desk.show("taught", not desk.shows_taught)
+    elif tool == "suggest":
+        guide_of(desk.viewer).go()
     elif tool == "doubt":
         desk.show("doubt", not desk.shows_doubt)
     elif tool in ("delete", "join", "accept"):

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from napari_unet.core.annotator import correct, faults
+from napari_unet.core.annotator import correct, faults, stroke
+from napari_unet.core.geometry import Box
 from napari_unet.core.metrics import evaluate
 
 SHAPE = (80, 80)
@@ -104,3 +105,52 @@ def test_clutter_goes_with_one_drag_before_anything_else():
     assert act.edit.trusted.sum() > 1000
     assert len(np.unique(act.labels)) < len(np.unique(shown)) - 2
     assert not truth[act.edit.box.slices].any()
+
+
+def test_only_what_lies_in_the_place_is_mended():
+    """A fault elsewhere is left alone: there the place is right, and the place alone is said to be so."""
+    shown, truth = draw(), draw(A, (60, 60, 10))
+    place = Box((40, 40), (80, 80))
+    act = correct(shown, truth, place=place)
+    assert act.labels[60, 60] > 0
+    assert not act.labels[25, 25]
+    act = correct(act.labels, truth, place=place)
+    assert act.kind == "right"
+    assert act.edit.box == place
+
+
+def test_an_edit_tells_how_right_the_masks_were():
+    """What was missing was not right; what is said to be right was."""
+    assert correct(draw(), draw(A)).edit.right == 0
+    assert correct(draw(A), draw(A)).edit.right == 1
+    assert 0.5 < correct(draw((25, 25, 9)), draw(A)).edit.right < 0.75
+
+
+def test_strokes_are_drawn_where_the_class_is_wrong():
+    """A stroke teaches the class of the largest wrong part, inside it, and is no wider than a brush."""
+    truth = np.zeros(SHAPE, np.int32)
+    truth[20:60, 10:70] = 1
+    act = stroke(np.zeros(SHAPE, np.int32), truth, picture="p")
+    told = np.zeros(SHAPE, bool)
+    told[act.edit.box.slices] = act.edit.trusted
+    assert (truth[told] == 1).all()
+    assert (act.edit.labels[act.edit.trusted] == 1).all()
+    assert np.ptp(np.nonzero(told)[1]) > 30
+    assert told.sum() <= (80 + 16) * (2 * 8 + 1)
+    assert act.edit.right == 0
+    back = stroke(np.ones(SHAPE, np.int32), truth)
+    assert (back.edit.labels[back.edit.trusted] == 0).all()
+    assert back.seconds < act.seconds
+
+
+def test_strokes_end_when_all_is_right():
+    """Stroke after stroke the classes become right, up to lines one pixel wide."""
+    truth = (draw(A, (60, 60, 14)) > 0).astype(np.int32)
+    shown = np.zeros(SHAPE, np.int32)
+    for _ in range(60):
+        act = stroke(shown, truth)
+        if act is None:
+            break
+        shown = act.labels
+    assert act is None
+    assert (shown != truth).mean() < 0.02

@@ -156,3 +156,16 @@ def test_the_first_free_number_is_above_all_others():
     """One more than the largest; 1 for an empty picture."""
     assert diff.free_id(picture(CELLS)) == 4
     assert diff.free_id(np.zeros((0, 3), np.int32)) == 1
+
+
+def test_an_edit_knows_how_right_the_masks_were_before():
+    """A new object was missing, one grown a little was nearly right, and a class is compared by itself."""
+    before = np.zeros((30, 40), np.int32)
+    before[5:15, 5:15] = 1
+    new, grown = before.copy(), before.copy()
+    new[20:26, 20:30] = 2
+    grown[5:15, 15:16] = 1
+    assert diff.diff(before, new, Box.whole(new.shape)).right == 0
+    assert diff.diff(before, grown, Box.whole(new.shape)).right == pytest.approx(100 / 110)
+    assert diff.diff(before, grown, Box.whole(new.shape), whole_objects=False).right == 0
+    assert diff.accepted_object(before, (6, 6)).right == 1

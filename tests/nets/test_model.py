@@ -8,7 +8,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from napari_unet.core.card import ModelCard
+from napari_unet.core.card import SHIPPED, ModelCard
 from napari_unet.core.errors import DeviceError, ModelError
 from napari_unet.nets.model import Model, load_model, model_from_bytes, pick_device, rounded, shipped_models
 from napari_unet.nets.unet import UNet
@@ -265,6 +265,34 @@ def test_shipped_models_load_by_name(name):
     model = load_model(name, device="cpu")
     assert model.card.trained_on
     assert shipped_models()[name].stat().st_size < 16e6
+
+
+@pytest.mark.parametrize(("name", "count"), [("classes", 2), ("classes3", 3), ("classes9", 9)])
+def test_classes_begin_as_the_foreground_of_the_generalist(name, count):
+    """Before anything is learnt, the background is as likely as it was, and all other classes are alike."""
+    generalist, model = load_model(device="cpu"), load_model(name, device="cpu")
+    assert (model.card.kind, len(model.card.classes), model.card.name) == ("classes", count, name)
+    x = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        foreground = torch.sigmoid(generalist.net(x)[:, 0])
+        classes = torch.softmax(model.net(x), 1)
+    assert torch.allclose(1 - classes[:, 0], foreground, atol=1e-4)
+    assert torch.allclose(classes[:, 1], classes[:, -1], atol=1e-5)
+    assert model_from_bytes(model.to_bytes()).card == model.card
+
+
+def test_from_scratch_knows_nothing():
+    """The generalist's network with other weights, the same each time."""
+    generalist, scratch, again = (load_model(n, device="cpu") for n in ("default", "scratch", "scratch"))
+    assert scratch.card.architecture == generalist.card.architecture
+    states = [model.net.state_dict() for model in (generalist, scratch, again)]
+    assert not torch.equal(states[0]["head.weight"], states[1]["head.weight"])
+    assert all(torch.equal(states[1][k], states[2][k]) for k in states[1])
+
+
+def test_every_name_that_is_shown_can_be_loaded():
+    """The list that the dock shows holds no dead name."""
+    assert all(load_model(name, device="cpu") for name in SHIPPED)
 
 
 @pytest.mark.parametrize("name", ["", "gpu", "cuda:", "cuda:x", "cuda:-1", "cuda:²", "cpu:1", "cuda:999", "meta"])

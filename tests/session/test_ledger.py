@@ -128,3 +128,22 @@ def test_going_back_to_a_version_shows_what_it_had_seen():
     ledger.go_back(2)
     assert ledger.counts() == (5, 1, 2)
     assert ledger.take_over() == 5
+
+
+def test_the_last_corrections_tell_how_good_the_model_is():
+    """Of the last twenty of which it is known: how many were right by themselves; undone ones do not count."""
+    ledger = Ledger()
+    assert ledger.recent() == (0, 0)
+    for number in range(30):
+        right = None if number == 29 else 1.0 if number >= 20 else 0.2
+        ledger.add(replace(edit_at(0, 5 * number, time=number + 1.0), right=right))
+    assert ledger.recent() == (9, 20)
+    ledger.withdraw("p", edit_at(0, 5 * 28).box)
+    assert ledger.recent() == (8, 20)
+
+
+def test_how_right_it_was_is_read_back():
+    """A project that is opened again knows it from its files."""
+    ledger = Ledger()
+    ledger.read_back([replace(edit_at(0, 0, time=1.0), right=0.9), replace(edit_at(0, 9, time=2.0), right=0.1)])
+    assert ledger.recent() == (1, 2)

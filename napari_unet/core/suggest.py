@@ -1,0 +1,89 @@
+"""Where to look next: the places where the model is in doubt about more than an outline."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from napari_unet.core.corrections import Labels
+from napari_unet.core.geometry import Box
+
+OBJECTS_ACROSS, SMALLEST, LARGEST = 5, 64, 512
+"""Side of a place, in diameters of its objects, and its limits in pixels."""
+LOOKED_AT = 1 << 20
+"""Pixels that are compared, at most; larger pictures are looked at in steps."""
+OUTLINE = 5
+"""Doubt narrower than this is the outline of an object, in pixels."""
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A place where a correction helps.
+
+    Attributes
+    ----------
+    box : Box
+        In voxels of the picture; one plane of a stack.
+    gain : float
+        How much of it is in doubt, 0..1.
+    """
+
+    box: Box
+    gain: float
+
+
+def side_of_place(diameter: float) -> int:
+    """Side of a place for objects of a diameter, in pixels."""
+    return int(min(max(OBJECTS_ACROSS * diameter, SMALLEST), LARGEST))
+
+
+def suggest(
+    doubt: npt.NDArray[np.generic], taught: Labels, side: int, *, seen: Iterable[Box] = ()
+) -> Suggestion | None:
+    """The place with most doubt that nobody has looked at yet.
+
+    Every outline is a little doubtful, so doubt counts only where it is wider than a line. What the user has set is
+    in doubt no more.
+
+    Parameters
+    ----------
+    doubt : ([T, Z,] Y, X)
+        0 where the model is sure; uint8 up to 255, or a float up to 1.
+    taught : (same shape) int
+        0 where the user has said nothing.
+    side : int
+        Of the place, in pixels.
+    seen : iterable of Box
+        Places to leave out.
+
+    Returns
+    -------
+    Suggestion or None
+        None if there is no doubt anywhere else.
+    """
+    step = max(1, math.ceil(math.sqrt(doubt.size / LOOKED_AT)))
+    coarse = (..., slice(None, None, step), slice(None, None, step))
+    top = 255.0 if doubt.dtype == np.uint8 else 1.0
+    wide = np.where(taught[coarse] == 0, doubt[coarse], 0).astype(np.float32) / np.float32(top)
+    lead = (1,) * (wide.ndim - 2)
+    wide = ndimage.minimum_filter(wide, (*lead, *(max(1, OUTLINE // step),) * 2))
+    for box in seen:
+        *planes, rows, columns = box.slices
+        near = [slice(part.start // step, -(-part.stop // step)) for part in (rows, columns)]
+        wide[(*planes, *near)] = 0
+    window = max(1, side // step)
+    mean = ndimage.uniform_filter(wide, (*lead, window, window), mode="constant")
+    best = np.unravel_index(int(np.argmax(mean)), mean.shape)
+    if mean[best] <= 0:
+        return None
+    middle = [int(c) for c in best[:-2]] + [int(c) * step for c in best[-2:]]
+    start, stop = list(middle), [c + 1 for c in middle]
+    for axis in (-2, -1):
+        start[axis] = min(max(0, middle[axis] - side // 2), max(0, doubt.shape[axis] - side))
+        stop[axis] = min(start[axis] + side, doubt.shape[axis])
+    return Suggestion(Box(tuple(start), tuple(stop)), float(mean[best]))

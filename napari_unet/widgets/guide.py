@@ -1,0 +1,95 @@
+"""Guide: flies to the place where the next correction helps most."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from napari_unet.core.geometry import Box
+from napari_unet.core.suggest import side_of_place, suggest
+from napari_unet.widgets.desk import Desk, desk_of
+from napari_unet.widgets.viewer_session import real
+
+if TYPE_CHECKING:
+    from napari.layers import Image
+
+    from napari_unet.widgets.mask_layer import MaskLayer
+
+_FILLS = 0.7  # of the view, by the place that is looked at
+_NOWHERE = "Nothing more is in doubt. Predict again, or open another picture."
+_NOT_YET = "Predict first: then the places in doubt are known."
+
+_guides: weakref.WeakKeyDictionary[Any, Guide] = weakref.WeakKeyDictionary()
+
+
+def guide_of(viewer: Any) -> Guide:
+    """The guide of a viewer; made at the first call."""
+    viewer = real(viewer)
+    if viewer not in _guides:
+        _guides[viewer] = Guide(desk_of(viewer))
+    return _guides[viewer]
+
+
+class Guide:
+    """Goes from one place in doubt to the next, through all pictures that are open.
+
+    Places that were shown are not shown again before all others were.
+    """
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self._seen: weakref.WeakKeyDictionary[Image, list[Box]] = weakref.WeakKeyDictionary()
+
+    def go(self) -> bool:
+        """Fly to the next place; False, and a sentence, if there is none."""
+        self.desk.settle()
+        known = {image: masks for image, masks in self.desk.all_masks.items() if masks.doubt.any()}
+        if not known:
+            self.desk.acted.emit(_NOT_YET)
+            return False
+        found = self._best(known)
+        if found is None and self._seen:
+            self._seen.clear()
+            found = self._best(known)
+        if found is None:
+            self.desk.acted.emit(_NOWHERE)
+            return False
+        image, box = found
+        self._seen.setdefault(image, []).append(box)
+        self._show(image, known[image])
+        self._fly(known[image], box)
+        self.desk.acted.emit("In doubt here. Mend it; or, if all is right, press View is right.")
+        return True
+
+    def _best(self, known: dict[Image, MaskLayer]) -> tuple[Image, Box] | None:
+        """The place with most to gain."""
+        best, gain = None, 0.0
+        for image, masks in known.items():
+            diameter = masks.picture.measured or self.desk.session.state.diameter
+            seen = self._seen.get(image, [])
+            offer = suggest(masks.doubt, masks.picture.taught, side_of_place(diameter), seen=seen)
+            if offer is not None and offer.gain > gain:
+                best, gain = (image, offer.box), offer.gain
+        return best
+
+    def _show(self, image: Image, masks: MaskLayer) -> None:
+        """Bring a picture to the front: others that are open may lie over it."""
+        if image is not self.desk.image:
+            for other, layer in self.desk.all_masks.items():
+                other.visible = layer.layer.visible = other is image
+        self.desk.viewer.layers.selection.active = masks.layer
+
+    def _fly(self, masks: MaskLayer, box: Box) -> None:
+        """Put a place into the middle of the view."""
+        viewer, layer = self.desk.viewer, masks.layer
+        middle = layer.data_to_world([c - 0.5 for c in box.center])
+        missing = viewer.dims.ndim - len(middle)
+        shown = viewer.dims.displayed
+        for axis, value in enumerate(middle, start=missing):
+            if axis not in shown:
+                viewer.dims.set_point(axis, value)
+        view = self.desk.view()
+        room = [view.shape[axis - missing] / box.shape[axis - missing] for axis in shown[-2:]]
+        viewer.camera.zoom *= _FILLS * min(room)
+        center = [middle[axis - missing] if axis >= missing else 0.0 for axis in shown]
+        viewer.camera.center = (0.0, *center)[-3:]
