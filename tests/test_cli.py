@@ -1,6 +1,7 @@
 """The headless commands: what they write, what they leave alone, and the one sentence of every failure."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -201,6 +202,18 @@ def test_train_goes_on_from_a_model(unet_live, folders, model, tmp_path):
     assert load_model(tmp_path / "m.safetensors", device="cpu").card.parent == load_model(model, device="cpu").sha256()
 
 
+def test_train_takes_more_sets_and_makes_pictures(unet_live, folders, tmp_path):
+    """Sets with --also, made pictures with --synthetic; what --leave-out names is not read."""
+    other = tmp_path / "other"
+    shutil.copytree(folders[0], other / "images")
+    shutil.copytree(folders[1], other / "labels")
+    options = ("--also", other, "--synthetic", "3", "--leave-out", "b*")
+    code, _, err = train(unet_live, folders, tmp_path / "m.safetensors", *options)
+    assert code == 0, err
+    assert load_model(tmp_path / "m.safetensors", device="cpu").card.trained_on.startswith("5 pictures")
+    assert_refused(train(unet_live, folders, tmp_path / "n.safetensors", "--leave-out", "*"), "name")
+
+
 def test_train_learns_classes_and_ignores_a_label(unet_live, folders, tmp_path):
     """One output a class; the label of pixels of which nothing is known is no class."""
     truth = discs()[1] % 3
@@ -345,6 +358,21 @@ def test_the_process_itself_ends_with_two_after_a_users_mistake(tmp_path):
     arguments = [sys.executable, "-c", code, "predict", "lost.tif", "-o", str(tmp_path)]
     result = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert_refused((result.returncode, result.stdout, result.stderr), "lost.tif")
+
+
+def test_simulate_refuses_what_it_cannot_do(unet_live, folders, model):
+    """An order that is none, and two budgets at once."""
+    assert_refused(unet_live("simulate", *folders, "--model", model, "--order", "random"), "left-to-right")
+    assert_refused(unet_live("simulate", *folders, "--model", model, "--seconds", "1", "--steps", "1"), "--steps")
+
+
+def test_simulate_tells_dice_of_classes(unet_live, folders):
+    """A model of classes is scored by Dice, not by objects."""
+    size = ("--rounds", "1", "--corrections", "2", "--steps", "1")
+    code, out, err = unet_live("simulate", *folders, "--model", "classes", "--device", "cpu", *size)
+    assert code == 0, err
+    assert "dice" in out
+    assert "ap50" not in out
 
 
 def test_simulate_gives_a_learning_curve(unet_live, folders, model, tmp_path):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from skimage.segmentation import clear_border
 
 from napari_unet.core.events import Progress
@@ -12,13 +14,15 @@ from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
 from napari_unet.core.instances import InstanceSettings, build_objects
 from napari_unet.core.intensity import fit_channels, normalize
-from napari_unet.core.sizes import diameters, usual_scale
+from napari_unet.core.sizes import LIKE, diameters, usual_scale
+from napari_unet.core.targets import rim_distance
 from napari_unet.engine.network import run_network
 from napari_unet.nets.model import Model
 
 SIDE = 512
 """Side of the part that is looked at, in pixels of the network."""
-FIRST_SCALES = (1.0, 0.5)
+AS_IT_IS, FROM_AFAR = 1.0, 0.5
+"""Scales at which a picture is looked at first."""
 SPECK = 5.0
 """Whatever is smaller is no object, in pixels of the picture."""
 BELIEVED = 2.0
@@ -32,8 +36,9 @@ def measure(
 ) -> Generator[Progress, None, float | None]:
     """Find the diameter that most of a picture's foreground has; one `next()` looks at one part of it.
 
-    The picture is looked at as it is (or, where that shows nothing, from farther away), then once more at the
-    scale at which objects of the size found are as large as those the model was trained on. Where a size is
+    The picture is looked at as it is and from farther away, each time once more at the scale at which objects of the
+    size found are as large as those the model was trained on. Larger objects, seen from afar, are believed where the
+    network contradicts itself less there. Where a size is
     expected, it is looked at as that asks for: a model that has just learnt a kind of object knows it at that scale
     alone, and takes much else for objects, so that a quite other size is not believed.
 
@@ -55,18 +60,18 @@ def measure(
     if model.card.kind != "objects" or model.net.ndim != 2:
         return None
     view = view or Box((0,) * len(source.shape), (*(1 for _ in source.shape[:-2]), *source.shape[-2:]))
-    scale, found, known = 1.0, None, model.card.diameter
+    known = model.card.diameter
     if expected is not None:
-        found = yield from _diameter_at(model, source, view, usual_scale(expected, known))
-        return found if found is not None and 1 / BELIEVED < found / expected < BELIEVED else expected
-    for scale in FIRST_SCALES:
-        found = yield from _diameter_at(model, source, view, scale)
-        if found is not None:
-            break
-    better = usual_scale(found, known)
-    if found is not None and better != scale:
-        found = (yield from _diameter_at(model, source, view, better)) or found
-    return found
+        look = yield from _look(model, source, view, usual_scale(expected, known))
+        is_like = look is not None and 1 / BELIEVED < look.diameter / expected < BELIEVED
+        return look.diameter if look is not None and is_like else expected
+    near = yield from _look_twice(model, source, view, AS_IT_IS)
+    far = yield from _look_twice(model, source, view, FROM_AFAR)
+    if near is None or far is None:
+        found = near or far
+        return found.diameter if found is not None else None
+    is_better = far.diameter > LIKE * near.diameter and far.strife < near.strife
+    return far.diameter if is_better else near.diameter
 
 
 def measured_by(model: Model, source: ImageSource, *, expected: float | None = None) -> float | None:
@@ -80,15 +85,48 @@ def measured_by(model: Model, source: ImageSource, *, expected: float | None = N
             return found
 
 
-def _diameter_at(model: Model, source: ImageSource, view: Box, scale: float) -> Generator[Progress, None, float | None]:
-    """The diameter as it shows at one scale, from as many parts of the plane as are needed."""
+@dataclass(frozen=True)
+class _Look:
+    """What shows at one scale.
+
+    Attributes
+    ----------
+    diameter : float
+        In pixels of the picture.
+    strife : float
+        How much the two outputs of the network contradict each other, 0 and more: how far the distances to the rim
+        are from those in the objects that are made of them. Large objects that are seen from too near fall into
+        pieces whose middles are none.
+    """
+
+    diameter: float
+    strife: float
+
+
+def _look_twice(model: Model, source: ImageSource, view: Box, scale: float) -> Generator[Progress, None, _Look | None]:
+    """Look at one scale, then at the one at which objects of the size found are as large as the model knows them."""
+    first = yield from _look(model, source, view, scale)
+    better = usual_scale(first.diameter, model.card.diameter) if first is not None else scale
+    if better == scale:
+        return first
+    return (yield from _look(model, source, view, better)) or first
+
+
+def _look(model: Model, source: ImageSource, view: Box, scale: float) -> Generator[Progress, None, _Look | None]:
+    """What shows at one scale, in as many parts of the plane as are needed; None if nothing does."""
     found: list[float] = []
+    strife, area = 0.0, 0
     for part in _parts(source.shape, view, round(SIDE / scale)):
-        found += _diameters_in(model, source, part, scale)
+        labels, distance = _outputs_in(model, source, part, scale)
+        inside = labels > 0
+        strife += float(np.abs(distance - rim_distance(labels))[inside].sum())
+        area += int(inside.sum())
+        own = diameters(clear_border(labels)) / scale
+        found += [float(d) for d in own if d > SPECK]
         yield Progress("predict", "Measuring the objects", 0, 1)
         if len(found) >= ENOUGH:
             break
-    return _usual(found)
+    return _Look(_usual(found), strife / area) if found else None
 
 
 def _parts(shape: tuple[int, ...], view: Box, side: int) -> list[Box]:
@@ -103,20 +141,18 @@ def _parts(shape: tuple[int, ...], view: Box, side: int) -> list[Box]:
     return list(parts)
 
 
-def _diameters_in(model: Model, source: ImageSource, part: Box, scale: float) -> list[float]:
-    """Diameters of the objects in one part of a picture, in its pixels; those that its edge cuts left out."""
+def _outputs_in(
+    model: Model, source: ImageSource, part: Box, scale: float
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+    """The objects in one part of a picture, and the distances to their rims, in pixels of the network."""
     raw = source.read(part)
     x = fit_channels(normalize(raw, source.limits()), model.card.in_channels)
     outputs = run_network(model, x.reshape(len(x), *part.shape[-2:]), scale, at_network_size=True).astype(np.float32)
-    labels = build_objects(outputs[0], outputs[1], InstanceSettings())
-    found = diameters(clear_border(labels)) / scale
-    return [float(d) for d in found if d > SPECK]
+    return build_objects(outputs[0], outputs[1], InstanceSettings()), outputs[1]
 
 
-def _usual(found: list[float]) -> float | None:
+def _usual(found: list[float]) -> float:
     """The median diameter of all but fragments: those below a third of the one that most of the foreground has."""
-    if not found:
-        return None
     ordered = np.sort(found)
     weight = np.cumsum(ordered**2)
     typical = ordered[np.searchsorted(weight, weight[-1] / 2)]

@@ -149,7 +149,7 @@ def simulate(  # noqa: PLR0913 - each is one choice of an experiment
 class _Desk:
     """What the annotator works at: the pictures in turn, and what was said of them so far."""
 
-    def __init__(self, model: Model, known: Sequence[Known], order: str) -> None:
+    def __init__(self, model: Model, known: Sequence[Known], order: str = WORST) -> None:
         self.model, self.order, self.pool, self.sides = model, order, Pool(), Sides()
         self.known = [self._as_told(picture) for picture in known]
         self._pictures: dict[int, Picture] = {}
@@ -171,7 +171,7 @@ class _Desk:
         fresh: set[int] = set()
         if self.order == SUGGESTED:
             fresh = {index for index in range(len(self.known)) if self._predict(index)}
-        for _ in range(LONGEST_LOOK):
+        for _ in range(len(self.known) if self.order == WORST else LONGEST_LOOK):
             index, place = next(self._places)
             if index not in fresh:
                 fresh.add(index)

@@ -182,20 +182,29 @@ def load_model(name_or_path: str | Path = DEFAULT, *, device: str = "auto") -> M
 
 
 def _start(name: str, device: str) -> Model | None:
-    """A model to begin something of one's own from, made of the generalist; None if the name is none of these.
-
-    `scratch` is its network with random weights; `classes` and `classesN` tell N classes apart, each of which begins
-    as the generalist's foreground.
-    """
+    """A model to begin something of one's own from, made of the generalist; None if the name is none of these."""
     found = _CLASSES.fullmatch(name)
-    if name != SCRATCH and found is None:
+    if found is not None:
+        return classes_of(load_model(DEFAULT, device=device), int(found[1] or 2), name)
+    if name != SCRATCH:
         return None
-    base = load_model(DEFAULT, device=device)
-    if found is None:
-        card = ModelCard(name, architecture=base.card.architecture, trained_on="nothing yet; random weights of seed 0")
-        return Model.create(card, seed=0, device=device)
-    count = int(found[1] or 2)
-    state = dict(base.net.state_dict())
+    network = load_model(DEFAULT, device=device).card.architecture
+    card = ModelCard(name, architecture=network, trained_on="nothing yet; random weights of seed 0")
+    return Model.create(card, seed=0, device=device)
+
+
+def classes_of(model: Model, count: int, name: str = "classes") -> Model:
+    """A model that tells classes apart, each of which begins as the foreground of a model of objects.
+
+    Parameters
+    ----------
+    model : Model
+        Of objects; stays as it is.
+    count : int
+        Classes, the background included.
+    name : str
+    """
+    state = dict(model.net.state_dict())
     for part in ("head.weight", "head.bias"):  # the background's logit is 0: a sigmoid as a soft-max
         foreground = state[part][:1]
         state[part] = torch.cat([torch.zeros_like(foreground), *[foreground] * (count - 1)])
@@ -204,11 +213,11 @@ def _start(name: str, device: str) -> Model | None:
         name,
         kind="classes",
         classes=("background", *(f"class {n}" for n in range(1, count))),
-        diameter=base.card.diameter,
-        trained_on=f"the foreground of {base.card.name}: {base.card.trained_on}",
-        parent=base.sha256(),
+        diameter=model.card.diameter,
+        trained_on=f"the foreground of {model.card.name}: {model.card.trained_on}",
+        parent=model.sha256(),
     )
-    return Model(_net_of({**base.net.settings, "out_channels": count}, state), card, device=base.device)
+    return Model(_net_of({**model.net.settings, "out_channels": count}, state), card, device=model.device)
 
 
 def model_from_bytes(data: bytes, *, name: str = "model", device: str | torch.device = "cpu") -> Model:

@@ -77,6 +77,7 @@ class Guide:
         if image is not self.desk.image:
             for other, layer in self.desk.all_masks.items():
                 other.visible = layer.layer.visible = other is image
+            self.desk.take(image)
         self.desk.viewer.layers.selection.active = masks.layer
 
     def _fly(self, masks: MaskLayer, box: Box) -> None:
@@ -90,6 +91,6 @@ class Guide:
                 viewer.dims.set_point(axis, value)
         view = self.desk.view()
         room = [view.shape[axis - missing] / box.shape[axis - missing] for axis in shown[-2:]]
-        viewer.camera.zoom *= _FILLS * min(room)
+        viewer.scene.camera.zoom *= _FILLS * min(room)
         center = [middle[axis - missing] if axis >= missing else 0.0 for axis in shown]
-        viewer.camera.center = (0.0, *center)[-3:]
+        viewer.scene.camera.center = (0.0, *center)[-3:]

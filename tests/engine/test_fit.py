@@ -3,6 +3,7 @@
 import itertools
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -10,7 +11,7 @@ import torch
 from napari_unet.core.card import ModelCard
 from napari_unet.core.errors import ModelError
 from napari_unet.engine import fit as engine
-from napari_unet.engine.fit import fit, new_student
+from napari_unet.engine.fit import balanced, fit, made_pictures, new_student
 from napari_unet.engine.train import Student
 from napari_unet.nets.model import load_model, rounded
 
@@ -128,3 +129,24 @@ def test_a_base_of_another_kind_is_a_sentence(student, tmp_path, make_model):
     make_model("classes").save(tmp_path / "base.safetensors")
     with pytest.raises(ModelError, match="finds classes, not objects"):
         student(base=str(tmp_path / "base.safetensors"))
+
+
+def test_a_small_set_counts_as_the_square_root_of_its_number(correct):
+    """Four pictures beside sixteen are repeated twice; those with other channels are a kind of their own."""
+    many, few = [correct(n) for n in range(16)], [correct(n) for n in range(4)]
+    listed = balanced([many, few])
+    assert len(listed) == 16 + 2 * 4
+    assert all(any(a is b for b in listed) for a in many + few)
+    assert len(balanced([many])) == 16
+    assert len(balanced([many, []])) == 16
+    one = [replace(c, image=c.image[None], channels_first=True) for c in many]
+    three = [replace(c, image=np.repeat(c.image[None], 3, 0), channels_first=True) for c in few]
+    assert len(balanced([[*one, *three]])) == 16 + 2 * 4
+
+
+def test_made_pictures_are_wholly_trusted():
+    """What we made is known in every pixel; the seed decides."""
+    made = made_pictures(3, 4)
+    assert all(c.trusted.all() and c.held_out is False for c in made)
+    assert all(np.array_equal(a.labels, b.labels) for a, b in zip(made, made_pictures(3, 4), strict=True))
+    assert made_pictures(0, 4) == []

@@ -7,6 +7,7 @@ from napari_unet.core.events import Progress
 from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
 from napari_unet.core.sizes import median_diameter
+from napari_unet.core.targets import rim_distance
 from napari_unet.engine import measure as engine
 from napari_unet.engine.measure import measure
 
@@ -66,4 +67,33 @@ def test_other_parts_are_looked_at_when_the_view_shows_little(disc_model, draw, 
 def test_specks_and_fragments_do_not_count(disc_model, monkeypatch):
     """What is far smaller than most of the foreground is debris."""
     assert engine._usual([1.0, 2.0, 20.0, 21.0, 22.0]) == 21
-    assert engine._usual([]) is None
+
+
+@pytest.mark.parametrize(("strife", "size"), [((0.1, 0.2), 20), ((0.2, 0.1), 60)])
+def test_larger_objects_are_believed_where_the_network_contradicts_itself_less(disc_model, monkeypatch, strife, size):
+    """Seen from near everything is small, from afar large: the outputs that fit each other decide."""
+
+    def look(model, source, view, scale):
+        yield Progress("predict", "", 0, 1)
+        return engine._Look(20.0, strife[0]) if scale == 1 else engine._Look(60.0, strife[1])
+
+    monkeypatch.setattr(engine, "_look_twice", look)
+    assert measured(disc_model, np.zeros((64, 64), np.float32))[0] == size
+
+
+def test_outputs_that_fit_each_other_are_at_peace(disc_model, draw, monkeypatch):
+    """Distances that are those in the objects give no strife; distances that deny the middles give much."""
+    image, labels = draw(1, shape=(160, 160), count=14)
+    source, view = ImageSource.of_array(image), Box((0, 0), (160, 160))
+
+    def strife(distance):
+        monkeypatch.setattr(engine, "_outputs_in", lambda *_: (labels, distance))
+        looking = engine._look(disc_model, source, view, 1.0)
+        try:
+            while True:
+                next(looking)
+        except StopIteration as end:
+            return end.value.strife
+
+    assert strife(rim_distance(labels)) == 0
+    assert strife(np.zeros(labels.shape, np.float32)) > 0.3

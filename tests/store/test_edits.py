@@ -36,6 +36,7 @@ def any_edit(draw):
         held_out=draw(st.booleans()),
         time=draw(st.floats(allow_nan=False, allow_infinity=False)),
         taught=draw(hnp.arrays(np.uint8, shape, elements=st.integers(0, 2))) if tool == "undo" else None,
+        right=draw(st.none() | st.floats(0, 1)),
     )
 
 
@@ -46,13 +47,8 @@ def test_any_edit_comes_back_equal(edit):
     data = encode(edit)
     found = decode(data)
     assert data == encode(found)
-    assert (found.picture, found.box, found.tool, found.held_out, found.time) == (
-        edit.picture,
-        edit.box,
-        edit.tool,
-        edit.held_out,
-        edit.time,
-    )
+    for name in ("picture", "box", "tool", "held_out", "time", "right"):
+        assert getattr(found, name) == getattr(edit, name)
     for name in ("labels", "trusted", "taught"):
         mine, theirs = getattr(found, name), getattr(edit, name)
         assert (mine is None) == (theirs is None)
@@ -91,6 +87,8 @@ def test_other_whole_numbers_become_int32(make_edit):
         {"tool": "undo"},
         {"time": float("nan")},
         {"time": float("inf")},
+        {"right": 1.5},
+        {"right": float("nan")},
         {"box": Box((0, 0), (1, 1))},
         {"box": Box((5, 5), (1, 1))},
         {"box": Box((0,), (400,))},

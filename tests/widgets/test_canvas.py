@@ -77,6 +77,16 @@ def hand(make_napari_viewer, session, qtbot):
     return Hand(viewer)
 
 
+def test_key_n_flies_to_the_next_place(hand):
+    """N on the masks: what is in doubt comes into the middle of the canvas."""
+    desk_of(hand.viewer).masks.doubt[...] = 0
+    desk_of(hand.viewer).masks.doubt[30:50, 40:60] = 255
+    hand.viewer.scene.camera.center = (0, 0, 0)
+    hand.point_at((0, 0))
+    hand.press(Qt.Key.Key_N)
+    assert np.allclose(hand.viewer.scene.camera.center[-2:], (30, 40), atol=12)
+
+
 def test_a_painted_stroke_becomes_a_correction_and_undo_takes_it_back(hand, session, qtbot):
     """Brush, drag, wait: one edit with a number of its own; Ctrl+Z: nothing is taught."""
     masks = desk_of(hand.viewer).masks

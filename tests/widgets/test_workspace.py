@@ -1,5 +1,6 @@
 """Learn, Project and the one dock: what is shown, what is kept, and what happens when the window closes."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,22 @@ def test_counts_and_the_round_are_told(learn_panel, session, qtbot):
     session.progressed.emit(Progress("learn", "Learning", 4, 10, 8.0))
     wanted = "27 corrections in 3 pictures · learnt 25 · round 6, 8 s left"
     tell(qtbot, session, "state_changed", LEARNING, lambda: text_of(learn_panel, "counts") == wanted)
+
+
+@pytest.mark.parametrize(
+    ("recent", "sentence"),
+    [
+        ((4, 4), ""),
+        ((3, 5), "Last 5 corrections: 3 were already right before you touched them."),
+        ((17, 20), "Last 20 corrections: 17 were already right before you touched them."),
+        ((19, 20), "Last 20 corrections: 19 were already right before you touched them. Good enough for counting?"),
+    ],
+)
+def test_a_plain_sentence_says_whether_it_is_good_enough(learn_panel, session, qtbot, recent, sentence):
+    """Each correction tested the model before it was learnt; few of them say nothing."""
+    state = replace(LEARNING, recent=recent)
+    tell(qtbot, session, "state_changed", state, lambda: text_of(learn_panel, "enough") == sentence)
+    assert learn_panel.enough.isVisibleTo(learn_panel) == bool(sentence)
 
 
 def test_a_take_over_is_told_with_both_scores(learn_panel, session, qtbot):
