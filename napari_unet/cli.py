@@ -279,7 +279,7 @@ def simulate(  # noqa: PLR0913 - each option of the command is one
     as_json: JsonOption = False,
 ) -> None:
     """A simulated annotator corrects, the model learns: quality on held-out pictures against the user's effort."""
-    from napari_unet.engine.simulate import ORDERS, CurvePoint, Known
+    from napari_unet.engine.simulate import ORDERS, CurvePoint, Known, divided
     from napari_unet.engine.simulate import simulate as run_simulation
     from napari_unet.nets.model import load_model
 
@@ -291,9 +291,7 @@ def simulate(  # noqa: PLR0913 - each option of the command is one
     if len(pairs) < 2:
         raise LabelsError("One picture cannot be corrected and held out at once. Give two or more.")
     known = [Known(_name_of(a), read_picture(a), read_labels(b)) for a, b in tqdm(pairs, desc="Reading", disable=None)]
-    count = min(len(known) - 1, max(1, round(held_out * len(known))))
-    scored = {round(i * len(known) / count) for i in range(count)}  # spread over the names, the same for every seed
-    parts = [k for i, k in enumerate(known) if i not in scored], [k for i, k in enumerate(known) if i in scored]
+    parts = divided(known, held_out)
     runs: dict[int, list[CurvePoint]] = {}
     for seed in range(seeds):
         runs[seed] = []

@@ -17,7 +17,8 @@ from napari_unet.core.corrections import Correction
 from napari_unet.core.errors import ModelError
 from napari_unet.core.sizes import median_diameter, usual_scale
 from napari_unet.core.synthetic import SIDE, synthetic_pictures
-from napari_unet.engine.train import FROM_PICTURES, Student, train
+from napari_unet.engine.student import FROM_PICTURES, Student
+from napari_unet.engine.train import train
 from napari_unet.nets.model import Model, load_model, rounded
 
 CHECKPOINT_EVERY = 250

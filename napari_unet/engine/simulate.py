@@ -25,7 +25,8 @@ from napari_unet.core.suggest import Suggestion, side_of_place, suggest
 from napari_unet.engine.measure import measured_by
 from napari_unet.engine.pool import Pool
 from napari_unet.engine.predict import segment_source
-from napari_unet.engine.train import FINE_TUNE, Recipe, fine_tune
+from napari_unet.engine.student import FINE_TUNE, Recipe
+from napari_unet.engine.train import fine_tune
 from napari_unet.nets.model import Model
 
 WORST, LEFT_TO_RIGHT, SUGGESTED = ORDERS = "worst", "left-to-right", "suggested"
@@ -77,6 +78,21 @@ class CurvePoint:
     right: float = 0.0
     acts: dict[str, int] = field(default_factory=dict)
     took_over: bool = False
+
+
+def divided(known: Sequence[Known], share: float) -> tuple[list[Known], list[Known]]:
+    """Pictures to correct, and pictures to score: spread over the list, the same for every seed.
+
+    Parameters
+    ----------
+    known : sequence of Known
+        Two or more.
+    share : float
+        Of those to score, 0..1; at least one is left for each part.
+    """
+    count = min(len(known) - 1, max(1, round(share * len(known))))
+    scored = {round(i * len(known) / count) for i in range(count)}
+    return [k for i, k in enumerate(known) if i not in scored], [k for i, k in enumerate(known) if i in scored]
 
 
 def simulate(  # noqa: PLR0913 - each is one choice of an experiment

@@ -11,7 +11,8 @@ from napari_unet.core.corrections import Correction
 from napari_unet.core.intensity import Limits
 from napari_unet.engine import device
 from napari_unet.engine.augment import Augmentation
-from napari_unet.engine.train import Recipe, Student, train
+from napari_unet.engine.student import Recipe, Student
+from napari_unet.engine.train import train
 from napari_unet.nets.model import Model
 
 TINY = {"in_channels": 1, "out_channels": 2, "base_channels": 6, "depth": 2, "norm": "group"}

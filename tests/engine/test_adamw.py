@@ -61,7 +61,7 @@ def test_training_does_not_load_torchs_compiler():
     code = (
         "import sys, torch\n"
         "from napari_unet.core.card import ModelCard\n"
-        "from napari_unet.engine.train import FINE_TUNE, Student\n"
+        "from napari_unet.engine.student import FINE_TUNE, Student\n"
         "from napari_unet.nets.model import Model\n"
         "architecture = dict(in_channels=1, out_channels=2, base_channels=4, depth=1)\n"
         "Student(Model.create(ModelCard(architecture=architecture), device='cpu'), FINE_TUNE, 0)\n"

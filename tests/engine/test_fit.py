@@ -12,7 +12,7 @@ from napari_unet.core.card import ModelCard
 from napari_unet.core.errors import ModelError
 from napari_unet.engine import fit as engine
 from napari_unet.engine.fit import balanced, fit, made_pictures, new_student
-from napari_unet.engine.train import Student
+from napari_unet.engine.student import Student
 from napari_unet.nets.model import load_model, rounded
 
 SMALL = {"in_channels": 1, "out_channels": 2, "base_channels": 4, "depth": 1}

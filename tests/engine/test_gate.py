@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from napari_unet.core.events import TrainStep, WeightsChanged
+from napari_unet.engine import student as learning
 from napari_unet.engine import train as engine
 from napari_unet.engine.evaluate import Score, score_on
-from napari_unet.engine.train import Student, fine_tune
+from napari_unet.engine.student import Student
+from napari_unet.engine.train import fine_tune
 
 
 def weights(model):
@@ -154,7 +156,7 @@ def test_a_poisoned_gradient_is_not_stepped_on(disc_model, taught, quick):
 
 def test_a_round_of_skipped_steps_does_not_take_over(disc_model, taught, quick, monkeypatch):
     """A round in which more than a quarter of the steps was skipped is not kept, however short it was."""
-    monkeypatch.setattr(engine, "loss_for", lambda kind, logits, *_: logits.sum() * torch.nan)
+    monkeypatch.setattr(learning, "loss_for", lambda kind, logits, *_: logits.sum() * torch.nan)
     before = weights(disc_model)
     events = list(fine_tune(disc_model, taught, steps=2, recipe=quick))
     assert [event.skipped for event in events if event.loss != event.loss][:2] == [True, True]

@@ -14,7 +14,9 @@ from napari_unet.core.events import TrainStep, WeightsChanged
 from napari_unet.core.intensity import Limits
 from napari_unet.engine import train as engine
 from napari_unet.engine.evaluate import Score, score_on
-from napari_unet.engine.train import FINE_TUNE, Control, Student, fine_tune, train
+from napari_unet.engine.sampling import ExampleCache
+from napari_unet.engine.student import FINE_TUNE, Student
+from napari_unet.engine.train import Control, fine_tune, train
 from napari_unet.nets.model import model_from_bytes
 
 
@@ -199,7 +201,7 @@ def test_a_replaced_correction_is_news(disc_model, taught, quick):
 def test_a_withdrawn_correction_takes_no_memory(disc_model, taught, quick, monkeypatch):
     """At the end of a round only the corrections that are still there are kept as examples."""
     kept = []
-    monkeypatch.setattr(engine.ExampleCache, "keep_only", lambda self, corrections: kept.append(len(corrections)))
+    monkeypatch.setattr(ExampleCache, "keep_only", lambda self, corrections: kept.append(len(corrections)))
     cases = list(taught)
     for number, _ in enumerate(fine_tune(disc_model, cases, steps=4, recipe=replace(quick, round_steps=2))):
         if number == 0:
@@ -323,16 +325,11 @@ def test_the_recipe_of_the_window_is_short_pieces():
 
 def test_the_learning_rate_warms_up_and_falls(make_model, correct, quick, monkeypatch):
     """From whole pictures the rate rises over 100 steps and falls to 0 along a cosine."""
-    student = Student(make_model(), replace(quick, micro=1, crop=16), 0)
+    student = Student(make_model(), replace(quick, micro=1, crop=16, warmup=100), 0)
     rates = []
-    monkeypatch.setattr(student, "study", lambda corrections: None)
-
-    def advance(rate):
-        rates.append(rate)
-        student.step += 1
-        return 0.5
-
-    monkeypatch.setattr(student, "advance", advance)
+    monkeypatch.setattr(student, "study", lambda corrections: student._losses.append(torch.ones(())))
+    monkeypatch.setattr(student, "_follow", lambda: None)
+    monkeypatch.setattr(student.optimizer, "step", rates.append)
     events = list(train(student, [correct(0)], steps=400))
     assert np.argmax(rates) in range(90, 110)
     assert rates[0] < 0.02 * quick.learning_rate

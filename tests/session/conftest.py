@@ -12,7 +12,8 @@ from napari_unet.core.card import ModelCard
 from napari_unet.core.corrections import Correction, Edit
 from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
-from napari_unet.engine.train import FROM_PICTURES, Recipe, Student, train
+from napari_unet.engine.student import FROM_PICTURES, Recipe, Student
+from napari_unet.engine.train import train
 from napari_unet.nets.model import Model
 from napari_unet.session import jobs
 from napari_unet.session.session import Session

@@ -54,7 +54,7 @@ import torch._dynamo  # the first training would import it, each time anew
 from napari_unet.core.corrections import Edit
 from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
-from napari_unet.engine.train import Recipe
+from napari_unet.engine.student import Recipe
 from napari_unet.session import jobs
 from napari_unet.session.session import Session
 

@@ -8,7 +8,7 @@ import pytest
 from napari_unet.core.corrections import TAUGHT
 from napari_unet.core.errors import ModelError
 from napari_unet.core.events import TrainStep
-from napari_unet.engine.train import Recipe
+from napari_unet.engine.student import Recipe
 from napari_unet.session import jobs
 from tests.session.conftest import predicted, start
 

@@ -1,0 +1,170 @@
+"""Student: a copy of a model that learns, and the recipe by which it does."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from napari_unet.core.corrections import Correction
+from napari_unet.engine.adamw import AdamW
+from napari_unet.engine.augment import Augmentation, Example
+from napari_unet.engine.device import Backend, backend_for
+from napari_unet.engine.sampling import ExampleCache, collate, draw_crop
+from napari_unet.nets.losses import loss_for
+from napari_unet.nets.model import Model
+
+LARGEST_GRADIENT = 1.0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a student learns.
+
+    Attributes
+    ----------
+    crop : int
+        Side of the crops, in pixels.
+    micro, batch : int
+        Crops a piece of work, and pieces a step of the optimiser.
+    learning_rate, weight_decay : float
+        Of AdamW.
+    warmup : int
+        Steps in which the rate rises: the first ones know little of how steep the way is.
+    averaging : float
+        Share of the old averaged weights that each step keeps.
+    round_steps, round_seconds : int, float
+        Steps of the optimiser between two take-overs, and how long they may last.
+    patience : int
+        Rounds without anything new or better before the training rests.
+    endurance : int
+        Rounds in a row that may be refused before the student begins again from the model in use: what is quite
+        new gets worse before it gets better.
+    tolerance : float
+        How much lower than the old score still counts as "not worse".
+    train_norm : bool
+        Let BatchNorm learn its statistics: only for large mixed sets.
+    border_weight : float
+        The paper's w0, for the background between close objects.
+    augmentation : Augmentation
+    """
+
+    crop: int = 192
+    micro: int = 1
+    batch: int = 4
+    learning_rate: float = 5e-4
+    weight_decay: float = 1e-4
+    warmup: int = 20
+    averaging: float = 0.9
+    round_steps: int = 24
+    round_seconds: float = 12.0
+    patience: int = 6
+    endurance: int = 4
+    tolerance: float = 0.005
+    train_norm: bool = False
+    border_weight: float = 0.0
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+
+FINE_TUNE = Recipe()
+FROM_PICTURES = Recipe(
+    micro=8,
+    batch=1,
+    learning_rate=1e-3,
+    warmup=100,
+    averaging=0.998,
+    train_norm=True,
+    border_weight=2.0,
+    augmentation=Augmentation(scale=1.5, elastic=4.0, grey=1.0, recolor=0.6),
+)
+
+
+class Student:
+    """A copy of a model that learns, and the running average of its weights."""
+
+    def __init__(self, model: Model, recipe: Recipe, seed: int) -> None:
+        self.recipe, self.kind = recipe, model.card.kind
+        self.backend: Backend = backend_for(model.device)
+        self.net = model.copy().net
+        self.average = {name: value.detach().clone() for name, value in self.net.state_dict().items()}
+        self.optimizer = AdamW(self.net.parameters(), recipe.weight_decay)
+        self.random = torch.Generator().manual_seed(seed)
+        self.examples = ExampleCache(model.card, recipe.border_weight)
+        self.step, self.skipped = 0, 0
+        self._begun = 0  # steps when this student began
+        self._losses: list[Tensor] = []
+
+    def study(self, corrections: Sequence[Correction]) -> None:
+        """One piece of work: gradients of a few crops."""
+        recipe = self.recipe
+        self.net.train()
+        if not recipe.train_norm:
+            self.net.freeze_norm()
+        batch = collate([self._crop(corrections) for _ in range(recipe.micro)]).to(self.backend.device)
+        with self.backend.autocast():
+            logits = self.net(batch.images)
+        loss = loss_for(self.kind, logits, batch.targets, batch.weight) / recipe.batch
+        loss.backward()
+        self._losses.append(loss.detach())
+
+    def _crop(self, corrections: Sequence[Correction]) -> Example:
+        """A crop around an object or around background, with the same chance; of any correction that has it.
+
+        Else a few regions said to be empty would outweigh all objects, or the other way round.
+        """
+        on_object = bool(torch.rand((), generator=self.random) < 0.5)
+        fitting = [c for c in corrections if self.examples.has(c, on_object=on_object)] or corrections
+        index = int(torch.randint(len(fitting), (), generator=self.random))
+        example = self.examples[fitting[index]]
+        return draw_crop(example, self.recipe.crop, self.recipe.augmentation, self.random, on_object=on_object)
+
+    def advance(self, learning_rate: float) -> float:
+        """One step of the optimiser with the gradients so far; the loss, or NaN if it was skipped."""
+        norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), LARGEST_GRADIENT)
+        loss = float(torch.stack(self._losses).sum())
+        self._losses.clear()
+        self.step += 1
+        # one value that is no number would poison every parameter, and clipping does not help
+        healthy = math.isfinite(loss) and math.isfinite(float(norm))
+        if healthy:
+            self.optimizer.step(learning_rate * min(1.0, (self.step - self._begun) / self.recipe.warmup))
+            self._follow()
+        else:
+            self.skipped += 1
+        self.optimizer.forget_gradients()
+        return loss if healthy else math.nan
+
+    def _follow(self) -> None:
+        """Move the average towards the weights; quickly at first."""
+        keep = min(self.recipe.averaging, (1 + self.step) / (10 + self.step))
+        for name, value in self.net.state_dict().items():
+            if value.is_floating_point():
+                self.average[name].lerp_(value, 1 - keep)
+            else:
+                self.average[name].copy_(value)
+
+    def go_on_from(self, other: Student) -> None:
+        """Count on from another student, and take over the examples that it has built."""
+        self.examples, self.step, self._begun = other.examples, other.step, other.step
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything needed to go on later, as tensors."""
+        tensors = {f"net.{k}": v for k, v in self.net.state_dict().items()}
+        tensors |= {f"average.{k}": v for k, v in self.average.items()}
+        tensors |= {f"optimizer.{k}": v for k, v in self.optimizer.state().items()}
+        return {**tensors, "step": torch.tensor(self.step), "random": self.random.get_state()}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Go on from `state()`."""
+
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+        self.net.load_state_dict(part("net."))
+        self.average = {k: v.to(self.backend.device) for k, v in part("average.").items()}
+        self.optimizer.restore(part("optimizer."))
+        self.step = int(tensors["step"])
+        self.random.set_state(tensors["random"].cpu())
