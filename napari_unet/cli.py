@@ -179,9 +179,13 @@ def train(  # noqa: PLR0913 - each option of the command is one
     also: Annotated[list[Path] | None, typer.Option(help="Another set: a folder with images and labels in it.")] = None,
     leave_out: Annotated[list[str] | None, typer.Option(help="Names to leave out, like 'field7_*'.")] = None,
     synthetic: Annotated[int, typer.Option(help="Pictures to make and learn from, too.", min=0)] = 0,
+    rehearsal: Annotated[int, typer.Option(help="Pictures to keep beside the model, for later learning.", min=0)] = 0,
 ) -> None:
     """Train a model from folders of pictures and labels. Stopped, the same command goes on."""
-    from napari_unet.engine.fit import balanced, fit, made_pictures, new_student  # torch: only when it is needed
+    # torch: only when it is needed
+    from napari_unet.engine.fit import at_known_size, balanced, fit, kinds_of, made_pictures, new_student
+    from napari_unet.engine.rehearsal import chosen
+    from napari_unet.engine.rehearsal import write as write_rehearsal
 
     _check_training(output, minutes, steps, kind, diameter)
     if minutes is None and steps is None:
@@ -209,6 +213,9 @@ def train(  # noqa: PLR0913 - each option of the command is one
         bar.set_postfix(step=row["step"], loss=row["loss"])
         bar.update(round(1000 * row["progress"]) - bar.n)
     bar.close()
+    if rehearsal:
+        kept = at_known_size(chosen(kinds_of(sets[:-1]), rehearsal, seed), model.card)
+        write_rehearsal(output.with_suffix(".rehearsal.npz"), kept, seed)
     typer.echo(f"Wrote {output} ({output.stat().st_size / 1e6:.1f} MB).")
 
 
@@ -274,6 +281,7 @@ def simulate(  # noqa: PLR0913 - each option of the command is one
     order: Annotated[str, typer.Option(help="Where to correct: worst, left-to-right or suggested.")] = "worst",
     held_out: Annotated[float, typer.Option(help="Share of the pictures that only score.", min=0.05, max=0.95)] = 0.5,
     seeds: Annotated[int, typer.Option(help="How often, with other orders of pictures.", min=1)] = 1,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Keep what the last seed has learnt.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the curves into this SVG file.")] = None,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
@@ -309,6 +317,8 @@ def simulate(  # noqa: PLR0913 - each option of the command is one
                     + "; "
                     f"{point.right:.0%} were right; {done}"
                 )
+    if output is not None:
+        loaded.save(output)
     if plot is not None:
         curves = {f"seed {s}": [(float(p.corrections), p.scores[shown[0]]) for p in run] for s, run in runs.items()}
         plot.write_text(curves_svg(curves, x="corrections", y=f"{shown[0]} of held-out pictures"), encoding="utf-8")

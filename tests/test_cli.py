@@ -14,6 +14,7 @@ from PIL import Image
 
 from napari_unet import cli
 from napari_unet.core.card import ModelCard
+from napari_unet.engine.rehearsal import read as read_rehearsal
 from napari_unet.nets.model import Model, load_model
 from napari_unet.store.pictures import read_labels
 
@@ -207,10 +208,11 @@ def test_train_takes_more_sets_and_makes_pictures(unet_live, folders, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(folders[0], other / "images")
     shutil.copytree(folders[1], other / "labels")
-    options = ("--also", other, "--synthetic", "3", "--leave-out", "b*")
+    options = ("--also", other, "--synthetic", "3", "--leave-out", "b*", "--rehearsal", "5")
     code, _, err = train(unet_live, folders, tmp_path / "m.safetensors", *options)
     assert code == 0, err
     assert load_model(tmp_path / "m.safetensors", device="cpu").card.trained_on.startswith("5 pictures")
+    assert len(read_rehearsal(tmp_path / "m.rehearsal.npz")) == 2  # of pictures, not of what was made
     assert_refused(train(unet_live, folders, tmp_path / "n.safetensors", "--leave-out", "*"), "name")
 
 
@@ -377,7 +379,8 @@ def test_simulate_tells_dice_of_classes(unet_live, folders):
 
 def test_simulate_gives_a_learning_curve(unet_live, folders, model, tmp_path):
     """One point before and one after each round, for each seed, as JSON and as a picture."""
-    size = ("--rounds", "1", "--corrections", "2", "--seconds", "0", "--seeds", "2", "--plot", tmp_path / "curve.svg")
+    size = ("--rounds", "1", "--corrections", "2", "--steps", "1", "--seeds", "2", "--plot", tmp_path / "curve.svg")
+    size += ("-o", tmp_path / "learnt.safetensors")
     code, out, err = unet_live("simulate", *folders, "--model", model, "--device", "cpu", *size, "--json")
     assert code == 0, err
     runs = json.loads(out)
@@ -385,3 +388,4 @@ def test_simulate_gives_a_learning_curve(unet_live, folders, model, tmp_path):
     assert [[point["corrections"] for point in run] for run in runs.values()] == [[0, 2], [0, 2]]
     assert all(0 <= point["scores"]["ap50"] <= 1 for run in runs.values() for point in run)
     assert (tmp_path / "curve.svg").read_text().count("<polyline") == 2
+    assert load_model(tmp_path / "learnt.safetensors", device="cpu").card == load_model(model, device="cpu").card

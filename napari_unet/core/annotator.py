@@ -89,11 +89,11 @@ def correct(shown: Labels, truth: Labels, *, picture: str = "", place: Box | Non
     for fault in faults(shown, truth):
         if place is not None and not _lies_in(fault, shown, truth, place):
             continue
-        after, seconds = _mend(shown, truth, fault)
+        after, seconds, tool = _mend(shown, truth, fault)
         if fault.box is not None:  # what was empty there already is right, too
             edit = accepted_region(after, fault.box, picture=picture)
         else:
-            edit = diff(shown, after, Box.whole(shown.shape), picture=picture, tool=_TOOLS[fault.kind])
+            edit = diff(shown, after, Box.whole(shown.shape), picture=picture, tool=tool)
         if edit is not None:
             return Act(fault.kind, edit, after, BETWEEN_SECONDS + seconds)
     right = accepted_region(shown, place or Box.whole(shown.shape), picture=picture)
@@ -177,11 +177,11 @@ def _several(table: OverlapTable, kind: str) -> list[Fault]:
     return found
 
 
-_TOOLS = {"missed": "paint", "outline": "paint", "false": "delete", "merged": "cut", "split": "join"}
+_TOOLS = {"false": "delete", "merged": "cut", "split": "join", "clutter": "nothing"}
 
 
-def _mend(shown: Labels, truth: Labels, fault: Fault) -> tuple[Labels, float]:
-    """The masks after one fault was mended as far as one action of the hand does, and the seconds it took."""
+def _mend(shown: Labels, truth: Labels, fault: Fault) -> tuple[Labels, float, str]:
+    """The masks after one fault was mended as far as one action of the hand does, the seconds it took, and the tool."""
     after = shown.copy()
     change = None
     if fault.box is not None:
@@ -194,27 +194,41 @@ def _mend(shown: Labels, truth: Labels, fault: Fault) -> tuple[Labels, float]:
         )
     elif fault.kind == "merged":
         change = cut_object(np.where(shown == fault.shown[0], shown, 0), cutting_line(truth, fault), free_id(shown))
-    if change is None:
-        return _paint(shown, truth, fault.true[-1])
-    # the plane that was cut held the one object alone
-    written = change.labels > 0 if fault.kind == "merged" else np.ones(change.labels.shape, bool)
-    after[change.box.slices][written] = change.labels[written]
-    return after, CLICK_SECONDS * (len(fault.shown) if fault.kind == "split" else 1)
+    if change is not None:
+        # the plane that was cut held the one object alone
+        written = change.labels > 0 if fault.kind == "merged" else np.ones(change.labels.shape, bool)
+        after[change.box.slices][written] = change.labels[written]
+    if change is None or not all(_is_good(after, truth == number) for number in fault.true):
+        return *_paint(shown, truth, fault.true[-1]), "paint"  # what a cut or a join would leave is wrong, too
+    return after, CLICK_SECONDS * (len(fault.shown) if fault.kind == "split" else 1), _TOOLS[fault.kind]
+
+
+def _is_good(shown: Labels, mask: Mask) -> bool:
+    """Whether a true object has a mask whose outline a person would leave alone."""
+    number = int(np.bincount(shown[mask]).argmax())
+    both = int((shown[mask] == number).sum())
+    return number != 0 and both >= GOOD * (int((shown == number).sum()) + int(mask.sum()) - both)
 
 
 def _paint(shown: Labels, truth: Labels, number: int) -> tuple[Labels, float]:
-    """Paint one true object: over the mask that matches it, after masks in its place were rubbed out."""
+    """Paint one true object: more of the mask that matches it, or a new one.
+
+    Masks that lie mostly in it are rubbed out, unless they reach into other objects: those are another matter.
+    """
     after, mask = shown.copy(), truth == number
+    empty = truth == 0
     numbers, common = np.unique(shown[mask & (shown > 0)], return_counts=True)
     match = 0
     for other, area in zip(numbers.tolist(), common.tolist(), strict=True):
         size = int((shown == other).sum())
-        if area >= MATCH * (size + int(mask.sum()) - area):
-            match = other
-        if other == match or area > 0.5 * size:
+        if ((shown == other) & ~mask & ~empty).any():
+            continue  # rubbed out in part, its rest would be taken for right
+        is_match = area >= MATCH * (size + int(mask.sum()) - area)
+        if is_match or area > 0.5 * size:
             after[after == other] = 0
+        match = other if is_match else match
     painted = mask & (shown != match) if match else mask
-    erased = (shown > 0) & (after == 0) & ~mask
+    erased = (shown > 0) & (after == 0)
     after[mask] = match or free_id(shown)
     brush = max(3.0, math.sqrt(mask.sum() / math.pi))
     strokes = math.ceil(painted.sum() / (2 * brush**2))

@@ -41,7 +41,8 @@ def diff(
     """What changed inside `box` from `baseline` to `edited`, as an edit.
 
     A mended object is the user's as a whole: every voxel of the objects that the change touched and that
-    still exist is trusted with the changed voxels, also outside `box`.
+    still exist is trusted with the changed voxels, also outside `box`. What is left of an object that was painted over
+    is not: it may be as wrong as it was.
 
     Parameters
     ----------
@@ -68,7 +69,10 @@ def diff(
     tight = tight.shift(box.start)
     touched: set[int] = set()
     if whole_objects:
-        touched = _ids(edited[tight.slices][changed]) | _ids(baseline[tight.slices][changed])
+        before, after = baseline[tight.slices][changed], edited[tight.slices][changed]
+        # whoever paints over a part of an object says nothing of the rest of it; whoever rubs out a part does
+        mended = before[after == 0] if tool == "paint" else before
+        touched = _ids(after) | _ids(mended)
     wide = object_box(edited, touched, tight)
     trusted = np.isin(edited[wide.slices], list(touched)) if touched else np.zeros(wide.shape, bool)
     trusted[tight.within(wide).slices] |= changed

@@ -62,17 +62,30 @@ def made_pictures(count: int, seed: int) -> list[Correction]:
     return [Correction(m.image, m.labels, whole, held_out=False, channels_first=True) for m in made]
 
 
-def balanced(sets: Sequence[Sequence[Correction]]) -> list[Correction]:
-    """One list to draw from, in which few pictures of a kind count as the square root of their number.
+def at_known_size(corrections: Sequence[Correction], card: ModelCard) -> list[Correction]:
+    """Whole pictures, read at the scale at which their objects are as large as a model of objects knows them."""
+    if card.kind != "objects":
+        return list(corrections)
+    return [replace(c, scale=usual_scale(median_diameter(c.labels), card.diameter)) for c in corrections]
 
-    A kind is what a set holds with the same number of channels: else a large set would be all that is learnt.
-    """
+
+def kinds_of(sets: Sequence[Sequence[Correction]]) -> list[list[Correction]]:
+    """Pictures by kind: what a set holds with the same number of channels."""
     kinds: dict[tuple[int, int], list[Correction]] = {}
     for number, known in enumerate(sets):
         for correction in known:
             kinds.setdefault((number, len(correction.image)), []).append(correction)
-    largest = max(len(kind) for kind in kinds.values())
-    return [c for kind in kinds.values() for c in kind * round(math.sqrt(largest / len(kind)))]
+    return list(kinds.values())
+
+
+def balanced(sets: Sequence[Sequence[Correction]]) -> list[Correction]:
+    """One list to draw from, in which few pictures of a kind count as the cube root of their number.
+
+    Else a large set would be all that is learnt.
+    """
+    kinds = kinds_of(sets)
+    largest = max(map(len, kinds))
+    return [c for kind in kinds for c in kind * round((largest / len(kind)) ** (2 / 3))]
 
 
 def fit(
@@ -107,9 +120,7 @@ def fit(
     """
     checkpoint = output.with_suffix(".checkpoint.safetensors")
     used = _resume(student, checkpoint)
-    if model.card.kind == "objects":
-        known = model.card.diameter
-        corrections = [replace(c, scale=usual_scale(median_diameter(c.labels), known)) for c in corrections]
+    corrections = at_known_size(corrections, model.card)
     losses: list[float] = []
     for event in train(student, corrections, steps=steps, seconds=seconds, used=used):
         if math.isfinite(event.loss):

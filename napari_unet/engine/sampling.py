@@ -94,6 +94,13 @@ def example_of(correction: Correction, card: ModelCard, border_weight: float = 0
     return as_example(image, targets)
 
 
+def resampled(correction: Correction) -> tuple[FloatArray, Labels]:
+    """Picture and labels at the size at which the network sees them: normalised (C, Y, X), and (Y, X)."""
+    image, labels = network_input(correction, len(correction.image)), np.asarray(correction.labels)
+    shape = scaled(labels.shape, correction.scale)
+    return resize(torch.from_numpy(image)[None], shape)[0].numpy(), _resample(labels, labels >= 0, shape)[0]
+
+
 def _resample(labels: Labels, trusted: Mask, shape: tuple[int, ...]) -> tuple[Labels, Mask]:
     """Labels and the trusted mask at another size; no trusted voxel is lost, however small it gets."""
     ratios = list(zip(shape, labels.shape, strict=True))

@@ -14,7 +14,7 @@ from napari_unet.engine.adamw import AdamW
 from napari_unet.engine.augment import Augmentation, Example
 from napari_unet.engine.device import Backend, backend_for
 from napari_unet.engine.sampling import ExampleCache, collate, draw_crop
-from napari_unet.nets.losses import loss_for
+from napari_unet.nets.losses import loss_for, teacher_loss
 from napari_unet.nets.model import Model
 
 LARGEST_GRADIENT = 1.0
@@ -45,6 +45,11 @@ class Recipe:
         new gets worse before it gets better.
     tolerance : float
         How much lower than the old score still counts as "not worse".
+    rehearse_every : int
+        Every so many pieces are of what the model knew before, so that it does not forget that.
+    teacher : float
+        How much voxels of which the user said nothing should stay as the model in use has them, beside what the
+        user said.
     train_norm : bool
         Let BatchNorm learn its statistics: only for large mixed sets.
     border_weight : float
@@ -64,12 +69,14 @@ class Recipe:
     patience: int = 6
     endurance: int = 4
     tolerance: float = 0.005
+    rehearse_every: int = 4
+    teacher: float = 0.0
     train_norm: bool = False
     border_weight: float = 0.0
     augmentation: Augmentation = field(default_factory=Augmentation)
 
 
-FINE_TUNE = Recipe()
+FINE_TUNE = Recipe(teacher=0.25)
 FROM_PICTURES = Recipe(
     micro=8,
     batch=1,
@@ -83,32 +90,49 @@ FROM_PICTURES = Recipe(
 
 
 class Student:
-    """A copy of a model that learns, and the running average of its weights."""
+    """A copy of a model that learns, and the running average of its weights.
 
-    def __init__(self, model: Model, recipe: Recipe, seed: int) -> None:
-        self.recipe, self.kind = recipe, model.card.kind
+    Parameters
+    ----------
+    model : Model
+    recipe : Recipe
+    seed : int
+    rehearsal : sequence of Correction
+        What the model knew before, to be learnt again in between.
+    """
+
+    def __init__(self, model: Model, recipe: Recipe, seed: int, rehearsal: Sequence[Correction] = ()) -> None:
+        self.recipe, self.kind, self.rehearsal = recipe, model.card.kind, rehearsal
         self.backend: Backend = backend_for(model.device)
-        self.net = model.copy().net
+        self.net, self.teacher = model.copy().net, model.net
         self.average = {name: value.detach().clone() for name, value in self.net.state_dict().items()}
         self.optimizer = AdamW(self.net.parameters(), recipe.weight_decay)
         self.random = torch.Generator().manual_seed(seed)
         self.examples = ExampleCache(model.card, recipe.border_weight)
         self.step, self.skipped = 0, 0
+        self._pieces = 0
         self._begun = 0  # steps when this student began
         self._losses: list[Tensor] = []
 
     def study(self, corrections: Sequence[Correction]) -> None:
-        """One piece of work: gradients of a few crops."""
+        """One piece of work: gradients of a few crops, now and then of what was known before."""
         recipe = self.recipe
+        self._pieces += 1
+        if self.rehearsal and self._pieces % recipe.rehearse_every == 0:
+            corrections = self.rehearsal
         self.net.train()
         if not recipe.train_norm:
             self.net.freeze_norm()
         batch = collate([self._crop(corrections) for _ in range(recipe.micro)]).to(self.backend.device)
         with self.backend.autocast():
             logits = self.net(batch.images)
-        loss = loss_for(self.kind, logits, batch.targets, batch.weight) / recipe.batch
-        loss.backward()
-        self._losses.append(loss.detach())
+        loss = loss_for(self.kind, logits, batch.targets, batch.weight)
+        if recipe.teacher and corrections is not self.rehearsal:
+            with torch.no_grad(), self.backend.autocast():
+                said = self.teacher(batch.images)
+            loss = loss + recipe.teacher * teacher_loss(self.kind, logits, said, batch.weight == 0)
+        (loss / recipe.batch).backward()
+        self._losses.append(loss.detach() / recipe.batch)
 
     def _crop(self, corrections: Sequence[Correction]) -> Example:
         """A crop around an object or around background, with the same chance; of any correction that has it.

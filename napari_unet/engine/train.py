@@ -17,6 +17,7 @@ from napari_unet.core.corrections import Correction
 from napari_unet.core.errors import ModelError
 from napari_unet.core.events import TrainStep, WeightsChanged
 from napari_unet.engine.evaluate import Score, score_on
+from napari_unet.engine.rehearsal import rehearsal_of
 from napari_unet.engine.sampling import split
 from napari_unet.engine.student import FINE_TUNE, Recipe, Student
 from napari_unet.nets.model import Model, all_finite, rounded
@@ -101,19 +102,19 @@ def fine_tune(
         raise ModelError("Only 2-D models learn from corrections so far. Choose a 2-D model.")
     if not split(list(corrections))[0]:
         raise ModelError("There is no correction to learn from yet. Correct an object, then train.")
-    return _rounds(model, corrections, _Budget(steps, seconds), seed, recipe, control or Control())
+    student = Student(model, recipe, seed, rehearsal_of(model))
+    return _rounds(model, corrections, _Budget(steps, seconds), student, control or Control())
 
 
 def _rounds(
     model: Model,
     corrections: Sequence[Correction],
     budget: _Budget,
-    seed: int,
-    recipe: Recipe,
+    student: Student,
     control: Control,
 ) -> Iterator[TrainStep | WeightsChanged]:
     """The training behind `fine_tune`, as one text from top to bottom."""
-    student = Student(model, recipe, seed)
+    recipe = student.recipe
     in_use = _InUse(model)
     patience, known, lost, refused = recipe.patience, list(corrections), 0.0, 0
     for number in count(1):
@@ -128,7 +129,7 @@ def _rounds(
         taught, held_out = split(now)
         if not taught:  # all of it was undone
             return
-        student.examples.keep_only(now)
+        student.examples.keep_only([*now, *student.rehearsal])
         candidate = rounded(student.average)
         scored = (held_out or taught)[-SCORED_AT_MOST:]
         scores: list[Score] = []
@@ -238,7 +239,7 @@ def _why_not(before: Score, after: Score, *, is_broken: bool, is_lower: bool) ->
 def _start_again(model: Model, failed: Student) -> Student:
     """A fresh student after a round that was not kept, with other crops and smaller steps."""
     recipe = replace(failed.recipe, learning_rate=failed.recipe.learning_rate / 2)
-    student = Student(model, recipe, failed.step + 1)
+    student = Student(model, recipe, failed.step + 1, failed.rehearsal)
     student.go_on_from(failed)
     return student
 

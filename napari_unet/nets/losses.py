@@ -92,3 +92,29 @@ def loss_for(kind: str, logits: Tensor, targets: Tensor, weight: Tensor) -> Tens
     """The loss of a model of `objects` or of `classes`, in float32."""
     compute = object_loss if kind == "objects" else class_loss
     return compute(logits.float(), targets, weight)
+
+
+def teacher_loss(kind: str, logits: Tensor, said: Tensor, untouched: Tensor) -> Tensor:
+    """How far a network has moved from what another one said, where nothing else is known.
+
+    What the other one is sure of counts most. A user corrects few objects and says next to nothing of the ground
+    between the others; without this the foreground floods it.
+
+    Parameters
+    ----------
+    kind : {'objects', 'classes'}
+    logits, said : (B, K, ...)
+        Of the network that learns, and of its teacher.
+    untouched : (B, 1, ...) bool
+    """
+    logits, said = logits.float(), said.float()
+    if kind == "classes":
+        logits, said = against_background(logits), against_background(said)
+        wanted = torch.softmax(said, 1)
+        entropy = -(wanted * torch.log_softmax(logits, 1)).sum(1, keepdim=True)
+        return weighted_mean(entropy, untouched * wanted.amax(1, keepdim=True))
+    wanted = torch.sigmoid(said[:, :1])
+    weight = untouched * (2 * wanted - 1).abs()
+    entropy = F.binary_cross_entropy_with_logits(logits[:, :1], wanted, reduction="none")
+    error = F.smooth_l1_loss(logits[:, 1:], said[:, 1:], beta=0.1, reduction="none")
+    return weighted_mean(entropy, weight) + DISTANCE_WEIGHT * weighted_mean(error, weight)

@@ -60,12 +60,17 @@ def test_an_erased_object_is_trusted_background():
     assert not edit.labels[edit.trusted].any()
 
 
-def test_an_object_that_was_painted_over_in_part_is_the_users_too():
-    """A new object over a part of an old one teaches both."""
+def test_what_is_left_of_an_object_that_was_painted_over_is_not_the_users():
+    """A new object over a part of an old one teaches the new one alone; one that was cut or rubbed out teaches both."""
     before, after = picture(CELLS), picture(CELLS)
     after[:3, 3] = 9
     edit = diff.diff(before, after, Box.whole(after.shape))
+    assert np.array_equal(trusted(edit, after.shape), after == 9)
+    edit = diff.diff(before, after, Box.whole(after.shape), tool="cut")
     assert np.array_equal(trusted(edit, after.shape), (after == 1) | (after == 9))
+    after[:3, 3] = 0
+    edit = diff.diff(before, after, Box.whole(after.shape))
+    assert np.array_equal(trusted(edit, after.shape), before == 1)
 
 
 def test_only_changed_voxels_are_trusted_for_classes():

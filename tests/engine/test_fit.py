@@ -131,17 +131,17 @@ def test_a_base_of_another_kind_is_a_sentence(student, tmp_path, make_model):
         student(base=str(tmp_path / "base.safetensors"))
 
 
-def test_a_small_set_counts_as_the_square_root_of_its_number(correct):
-    """Four pictures beside sixteen are repeated twice; those with other channels are a kind of their own."""
-    many, few = [correct(n) for n in range(16)], [correct(n) for n in range(4)]
+def test_a_small_set_counts_as_the_cube_root_of_its_number(correct):
+    """Two pictures beside sixteen are repeated four times; those with other channels are a kind of their own."""
+    many, few = [correct(n) for n in range(16)], [correct(n) for n in range(2)]
     listed = balanced([many, few])
-    assert len(listed) == 16 + 2 * 4
+    assert len(listed) == 16 + 4 * 2
     assert all(any(a is b for b in listed) for a in many + few)
     assert len(balanced([many])) == 16
     assert len(balanced([many, []])) == 16
     one = [replace(c, image=c.image[None], channels_first=True) for c in many]
     three = [replace(c, image=np.repeat(c.image[None], 3, 0), channels_first=True) for c in few]
-    assert len(balanced([[*one, *three]])) == 16 + 2 * 4
+    assert len(balanced([[*one, *three]])) == 16 + 4 * 2
 
 
 def test_made_pictures_are_wholly_trusted():

@@ -1,0 +1,74 @@
+"""Rehearsal: a few pictures of what the shipped model knows, so that it does not forget them while it learns others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_unet.core.corrections import Correction, Labels
+from napari_unet.core.errors import ModelError
+from napari_unet.core.intensity import Limits
+from napari_unet.engine.sampling import resampled
+from napari_unet.nets.model import DEFAULT, Model
+
+FILE = "rehearsal.npz"
+SIDE = 256
+"""Largest side of a picture, in pixels of the network."""
+ONE = 200.0
+"""The byte for a normalised intensity of 1."""
+
+
+def rehearsal_of(model: Model) -> Sequence[Correction]:
+    """What a model must not forget: the shipped generalist, and versions of it, have something; others nothing."""
+    path = Path(str(resources.files("napari_unet"))) / "weights" / FILE
+    is_ours = model.card.name == DEFAULT and model.card.kind == "objects"
+    return read(path) if is_ours and path.is_file() else ()
+
+
+@cache
+def read(path: Path) -> tuple[Correction, ...]:
+    """The pictures of a file, wholly trusted.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be read.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            count = len(file.files) // 2
+            pairs = [(file[f"image{n}"], file[f"labels{n}"].astype(np.int32)) for n in range(count)]
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"'{path.name}' is damaged. Install the package again.") from error
+    return tuple(_wholly_trusted(image, labels) for image, labels in pairs)
+
+
+def _wholly_trusted(image: npt.NDArray[np.uint8], labels: Labels) -> Correction:
+    """A picture of the file as the training takes it."""
+    limits = Limits((0.0,) * len(image), (ONE,) * len(image))
+    return Correction(image, labels, np.ones(labels.shape, bool), limits, held_out=False, channels_first=True)
+
+
+def write(path: Path, corrections: Sequence[Correction], seed: int = 0) -> None:
+    """Write a part of each picture, at the size at which the network sees it and with 8 bits a channel."""
+    random, arrays = np.random.default_rng(seed), {}
+    for number, known in enumerate(corrections):
+        image, labels = resampled(known)
+        start = [int(random.integers(0, max(1, size - SIDE + 1))) for size in labels.shape]
+        cut = tuple(slice(a, a + SIDE) for a in start)
+        arrays[f"image{number}"] = np.clip(np.rint(ONE * image[:, *cut]), 0, 255).astype(np.uint8)
+        arrays[f"labels{number}"] = labels[cut].astype(np.uint16)
+    np.savez_compressed(path, **arrays)
+
+
+def chosen(kinds: Sequence[Sequence[Correction]], count: int, seed: int = 0) -> list[Correction]:
+    """Some pictures of each kind, drawn by lot and from the kinds in turn."""
+    random = np.random.default_rng(seed)
+    heaps = [[kind[i] for i in random.permutation(len(kind))] for kind in kinds if kind]
+    turns = [heap[n] for n in range(max(map(len, heaps), default=0)) for heap in heaps if n < len(heap)]
+    return turns[:count]

@@ -1,0 +1,78 @@
+"""What a model must not forget while it learns something else."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from napari_unet.core.errors import ModelError
+from napari_unet.engine import rehearsal as engine
+from napari_unet.engine import train as training
+from napari_unet.engine.evaluate import score_on
+from napari_unet.engine.rehearsal import chosen, read, rehearsal_of, write
+from napari_unet.engine.sampling import network_input
+from napari_unet.engine.train import fine_tune
+from napari_unet.nets.model import load_model
+
+
+def test_pictures_come_back_as_the_network_saw_them(correct, tmp_path):
+    """Written with 8 bits and read again, a picture is the same to the network up to rounding; all of it is trusted."""
+    known = [correct(0), replace(correct(1), scale=0.5)]
+    known = [replace(c, image=c.image[None], channels_first=True) for c in known]
+    write(tmp_path / "r.npz", known)
+    first, second = read(tmp_path / "r.npz")
+    assert np.abs(network_input(first, 1) - np.clip(network_input(known[0], 1), 0, 255 / 200)).max() < 1 / 200
+    assert np.array_equal(first.labels, known[0].labels)
+    assert second.labels.shape == tuple(n // 2 for n in known[1].labels.shape)
+    assert first.trusted.all()
+    assert first.scale == second.scale == 1
+
+
+def test_large_pictures_are_cut(correct, tmp_path, monkeypatch):
+    """Only a part of each is kept, the same of picture and labels."""
+    monkeypatch.setattr(engine, "SIDE", 40)
+    known = correct(0)
+    write(tmp_path / "r.npz", [replace(known, image=known.image[None], channels_first=True)])
+    (part,) = read(tmp_path / "r.npz")
+    assert part.labels.shape == part.image.shape[1:] == (40, 40)
+
+
+def test_kinds_take_turns():
+    """Few pictures are of as many kinds as there are; when one kind is used up, the others go on."""
+    assert [c[0] for c in chosen([["a1", "a2", "a3"], ["b1"], []], 3)] == ["a", "b", "a"]
+    assert len(chosen([["a1", "a2", "a3"], ["b1"]], 10)) == 4
+    assert chosen([], 3) == []
+
+
+def test_a_damaged_file_is_a_sentence(tmp_path):
+    """No traceback, and what to do."""
+    (tmp_path / "r.npz").write_bytes(b"PK nothing")
+    with pytest.raises(ModelError, match="Install the package again"):
+        read(tmp_path / "r.npz")
+
+
+def test_the_shipped_model_and_its_versions_rehearse(disc_model):
+    """It has pictures with objects; a model of somebody else, and one of classes, has none."""
+    shipped = load_model(device="cpu")
+    known = rehearsal_of(shipped)
+    assert len(known) >= 16
+    assert all(c.labels.any() and len(c.image) in (1, 3) for c in known)
+    assert rehearsal_of(shipped.copy()) == known
+    assert rehearsal_of(disc_model) == ()
+    assert rehearsal_of(load_model("classes", device="cpu")) == ()
+
+
+@pytest.mark.parametrize("rehearses", [True, False])
+def test_what_is_rehearsed_is_not_forgotten(disc_model, correct, quick, monkeypatch, rehearses):
+    """Learning dark discs, a model of bright ones forgets them, unless it sees some in between."""
+    bright = [correct(seed, 1.0, look="bright") for seed in range(200, 204)]
+    monkeypatch.setattr(training, "rehearsal_of", lambda model: bright[:3] if rehearses else ())
+    dark = [correct(seed, 1.0, look="dark", held_out=seed == 5) for seed in range(6)]
+    recipe = replace(quick, rehearse_every=2, round_steps=60)
+    torch.manual_seed(0)
+    before = score_on(disc_model, disc_model.net.state_dict(), bright[3]).mean
+    for _ in fine_tune(disc_model, dark, steps=120, recipe=recipe):
+        pass
+    lost = before - score_on(disc_model, disc_model.net.state_dict(), bright[3]).mean
+    assert (lost < 0.1) == rehearses
