@@ -70,8 +70,8 @@ def diff(
     touched: set[int] = set()
     if whole_objects:
         before, after = baseline[tight.slices][changed], edited[tight.slices][changed]
-        # whoever paints over a part of an object says nothing of the rest of it; whoever rubs out a part does
-        mended = before[after == 0] if tool == "paint" else before
+        # who rubs out a part of an object mends it; who paints over a part, or clears a place, says nothing of the rest
+        mended = before if tool in ("cut", "join") else before[(after == 0) & (tool == "paint")]
         touched = _ids(after) | _ids(mended)
     wide = object_box(edited, touched, tight)
     trusted = np.isin(edited[wide.slices], list(touched)) if touched else np.zeros(wide.shape, bool)

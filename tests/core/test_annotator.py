@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from skimage.measure import label
 
 from napari_unet.core.annotator import correct, faults, stroke
 from napari_unet.core.geometry import Box
@@ -154,3 +155,24 @@ def test_strokes_end_when_all_is_right():
         shown = act.labels
     assert act is None
     assert (shown != truth).mean() < 0.02
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_annotator_says_nothing_false(seed):
+    """Whatever masks it is given: each object that it tells is a true one as a whole, and background is background."""
+    random = np.random.default_rng(seed)
+    truth = draw(A, B, (60, 20, 10), (60, 45, 9), (62, 68, 7))
+    shown = label(np.kron(random.integers(0, 9, (10, 10)), np.ones((8, 8), int)), connectivity=1).astype(np.int32)
+    for _ in range(80):
+        act = correct(shown, truth)
+        if act.kind == "right":
+            break
+        there, edit = truth[act.edit.box.slices], act.edit
+        for number in np.unique(edit.labels[edit.trusted & (edit.labels > 0)]):
+            told = edit.trusted & (edit.labels == number)
+            same = there == np.bincount(there[told]).argmax()
+            assert (told & same).sum() >= 0.75 * (told | same).sum()
+        empty = edit.trusted & (edit.labels == 0)
+        assert not empty.any() or (there[empty] == 0).mean() >= 0.8
+        shown = act.labels
+    assert act.kind == "right"

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from napari_unet.nets.losses import class_loss, dice_loss, loss_for, weighted_mean
+from napari_unet.nets.losses import class_loss, dice_loss, loss_for, teacher_loss, weighted_mean
 
 KINDS = ["objects", "classes"]
 
@@ -141,3 +141,31 @@ def test_half_precision_logits_are_summed_in_full():
     rough = loss_for("objects", logits.bfloat16(), targets, weight)
     assert rough.dtype == torch.float32
     assert rough == loss_for("objects", logits.bfloat16().float(), targets, weight)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_teacher_is_followed_only_where_nothing_is_known(kind):
+    """What it says of touched voxels counts nothing; to say the same as it costs no gradient."""
+    said, _ = example(kind)
+    untouched = torch.zeros(2, 1, 32, 32, dtype=torch.bool)
+    untouched[..., :16] = True
+    logits = said.clone().requires_grad_()
+    teacher_loss(kind, logits, said, untouched).backward()
+    assert logits.grad.abs().max() < 1e-6
+    moved = torch.where(untouched, said, said + 3)
+    assert teacher_loss(kind, moved, said, untouched) == teacher_loss(kind, said, said, untouched)
+    assert teacher_loss(kind, said + torch.randn(said.shape), said, untouched) > teacher_loss(
+        kind, said, said, untouched
+    )
+    assert teacher_loss(kind, said, said, torch.zeros_like(untouched)) == 0
+
+
+def test_a_teacher_in_doubt_hardly_counts():
+    """Where it might be either, nobody is held to it."""
+    everywhere = torch.ones(1, 1, 8, 8, dtype=torch.bool)
+    said = torch.zeros(1, 2, 8, 8)
+    said[..., :4] = 6
+    logits = torch.zeros(1, 2, 8, 8, requires_grad=True)
+    teacher_loss("objects", logits, said, everywhere).backward()
+    slopes = logits.grad[:, 0].abs()
+    assert slopes[..., :4].min() > 1000 * slopes[..., 4:].max()
