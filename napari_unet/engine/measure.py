@@ -38,9 +38,9 @@ def measure(
 
     The picture is looked at as it is and from farther away, each time once more at the scale at which objects of the
     size found are as large as those the model was trained on. Larger objects, seen from afar, are believed where the
-    network contradicts itself less there. Where a size is
-    expected, it is looked at as that asks for: a model that has just learnt a kind of object knows it at that scale
-    alone, and takes much else for objects, so that a quite other size is not believed.
+    network contradicts itself less there. Where a size is expected, it is looked at as that asks for: a model that has
+    just learnt a kind of object knows it at that scale alone, and takes much else for objects, so that a quite other
+    size is not believed.
 
     Parameters
     ----------

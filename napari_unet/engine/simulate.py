@@ -186,7 +186,9 @@ class _Desk:
         right, objects = 0.0, 0
         fresh: set[int] = set()
         if self.order == SUGGESTED:
-            fresh = {index for index in range(len(self.known)) if self._predict(index)}
+            fresh = set(range(len(self.known)))
+            for index in fresh:
+                self._predict(index)
         for _ in range(len(self.known) if self.order == WORST else LONGEST_LOOK):
             index, place = next(self._places)
             if index not in fresh:
@@ -280,7 +282,7 @@ class _Desk:
         scale = usual_scale(measured, diameter)
         return segment_source(self.model, known.source, diameter=diameter / scale, doubt=doubt)
 
-    def _predict(self, index: int) -> bool:
+    def _predict(self, index: int) -> None:
         """Bring the masks of a picture up to date as the app does: the prediction, around what the user set."""
         known = self.known[index]
         picture = self._pictures.get(index)
@@ -299,7 +301,6 @@ class _Desk:
         else:
             first_free = int(before.max(initial=0)) + 1
             self._masks[index] = lay_over(before, labels, whole, first_free, protected=picture.taught != 0).labels
-        return True
 
     def _take(self, index: int, act: Act) -> Act:
         """Take a correction as the app does: divide it, keep it, learn from it."""
