@@ -12,7 +12,7 @@ from scipy import ndimage
 from napari_unet.core.corrections import Edit, Labels, Mask
 from napari_unet.core.diff import accepted_region, clear_region, cut_object, delete_object, diff, free_id, join_objects
 from napari_unet.core.geometry import Box
-from napari_unet.core.metrics import OverlapTable, areas, class_agreement, match_objects
+from napari_unet.core.metrics import OverlapTable, areas, class_agreement, match_objects, mean_agreement
 
 STROKE_SECONDS, ERASE_SECONDS, BETWEEN_SECONDS, CLICK_SECONDS = 1.4, 0.75, 1.5, 2.0
 """What a stroke of the brush and of the eraser, the pause before each correction, and a click take.
@@ -268,7 +268,7 @@ def stroke(shown: Labels, truth: Labels, *, picture: str = "") -> Act | None:
     if box is None:
         return None
     after = np.where(trusted, kind, shown).astype(np.int32)
-    right = class_agreement(shown[box.slices], after[box.slices], trusted[box.slices])
+    right = mean_agreement(class_agreement(shown[box.slices], after[box.slices], trusted[box.slices]))
     edit = Edit(picture, box, after[box.slices].copy(), trusted[box.slices].copy(), right=right)
     return Act("stroke", edit, after, BETWEEN_SECONDS + (STROKE_SECONDS if kind else ERASE_SECONDS))
 

@@ -13,7 +13,7 @@ from skimage.draw import line as raster_line
 
 from napari_unet.core.corrections import Edit, Labels, Mask
 from napari_unet.core.geometry import Box
-from napari_unet.core.metrics import class_agreement, object_agreement
+from napari_unet.core.metrics import class_agreement, mean_agreement, object_agreement
 
 Int32 = npt.NDArray[np.int32]
 
@@ -77,7 +77,7 @@ def diff(
     trusted = np.isin(edited[wide.slices], list(touched)) if touched else np.zeros(wide.shape, bool)
     trusted[tight.within(wide).slices] |= changed
     agreement = object_agreement if whole_objects else class_agreement
-    right = agreement(baseline[wide.slices], edited[wide.slices], trusted)
+    right = mean_agreement(agreement(baseline[wide.slices], edited[wide.slices], trusted))
     return _edit(edited, wide, trusted, picture=picture, tool=tool, right=right)
 
 

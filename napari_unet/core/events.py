@@ -66,7 +66,7 @@ class TrainStep:
     kept : bool or None
         None inside a round. At a round's end: whether its weights took over.
     score : float or None
-        At a round's end: the candidate's score on the held-out corrections (0 to 1).
+        At a round's end: the candidate's score, as in `WeightsChanged` (0 to 1).
     reason : str
         At the end of a round that did not take over: why, in words.
     """
@@ -90,10 +90,10 @@ class WeightsChanged:
     version : int
         The new version of the model.
     score_before, score_after : float
-        Score on the held-out corrections with the old and the new weights (0 to 1); on the taught
-        ones while nothing is held out.
+        Score with the old and the new weights (0 to 1), on the held-out corrections and, while those are few, on
+        some of the taught ones.
     held_out : int
-        Number of held-out corrections behind the scores; 0 if there were none.
+        Number of held-out corrections; 0 if there were none.
     learnt : int
         Number of corrections that the new weights have seen.
     """

@@ -185,16 +185,19 @@ def mean_scores(scores: Sequence[dict[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([score[name] for score in scores])) for name in scores[0]}
 
 
-def object_agreement(predicted: Labels, labels: Labels, trusted: Mask) -> float:
-    """Agreement of predicted objects with what the user set, 0..1.
-
-    Mean over the trusted objects of their IoU with the predicted object that covers most of them,
-    and, where background is trusted too, of the share of it that was left empty.
+def object_agreement(predicted: Labels, labels: Labels, trusted: Mask) -> dict[int, list[float]]:
+    """Agreement of predicted objects with what the user set, each 0..1.
 
     Parameters
     ----------
     predicted, labels : (Y, X) int
     trusted : (Y, X) bool
+
+    Returns
+    -------
+    dict
+        1: for each trusted object its IoU with the predicted object that covers most of it. 0: where background is
+        trusted, the share of it that was left empty.
     """
     known = np.where(trusted, labels, 0)
     ids, counts = np.unique(known[known > 0], return_counts=True)
@@ -204,21 +207,23 @@ def object_agreement(predicted: Labels, labels: Labels, trusted: Mask) -> float:
     for mine, their, common in zip(*(a.tolist() for a in overlaps(known, predicted)), strict=True):
         iou = common / (area[mine] + int(predicted_areas[their]) - common)
         best[mine] = max(best[mine], iou)
-    parts = list(best.values())
+    parts = {1: list(best.values())} if best else {}
     empty = trusted & (labels == 0)
-    if empty.any():
-        parts.append(float((predicted[empty] == 0).mean()))
-    return float(np.mean(parts)) if parts else 1.0
+    return parts | {0: [float((predicted[empty] == 0).mean())]} if empty.any() else parts
 
 
-def class_agreement(predicted: Labels, labels: Labels, trusted: Mask) -> float:
-    """Mean Dice over the classes that are known in `labels`, on trusted voxels alone, 0..1."""
+def class_agreement(predicted: Labels, labels: Labels, trusted: Mask) -> dict[int, list[float]]:
+    """Dice of each class that is known in `labels`, on trusted voxels alone, 0..1; by class."""
     mine, truth = predicted[trusted], labels[trusted]
-    each = [
-        2 * int(((mine == c) & (truth == c)).sum()) / int((mine == c).sum() + (truth == c).sum())
-        for c in np.unique(truth)
-    ]
-    return float(np.mean(each)) if each else 1.0
+    return {
+        c: [2 * int(((mine == c) & (truth == c)).sum()) / int((mine == c).sum() + (truth == c).sum())]
+        for c in np.unique(truth).tolist()
+    }
+
+
+def mean_agreement(parts: dict[int, list[float]]) -> float:
+    """All parts of an agreement alike, 0..1; 1 where nothing was said."""
+    return float(np.mean(np.concatenate(list(parts.values())))) if parts else 1.0
 
 
 def _runs(a: Labels, b: Labels) -> tuple[Labels, Labels, Ints]:

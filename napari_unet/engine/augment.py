@@ -28,12 +28,23 @@ class Augmentation:
     recolor : float
         Probability that polarity is inverted, or that channels are mixed or made equal: for models
         that shall be at home on any stain.
+    varied: bool
+        Draw a strength for each crop: most are changed little, a few as strongly as all this says. Else a network
+        sees hardly a picture as it will meet it.
     """
 
     scale: float = 1.25
     elastic: float = 3.0
     grey: float = 0.5
     recolor: float = 0.0
+    varied: bool = False
+
+    def drawn(self, random: torch.Generator) -> Augmentation:
+        """What is done to one crop."""
+        if not self.varied:
+            return self
+        share = float(torch.rand((), generator=random)) ** 2
+        return Augmentation(self.scale**share, self.elastic * share, self.grey * share, self.recolor * share)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,34 +21,41 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Score:
-    """Sums over corrections; `mean` is what counts.
+    """Scores over corrections; `mean` is what counts.
 
     Attributes
     ----------
-    total : float
-        Sum of the scores, each 0..1.
-    count : int
+    parts : dict of int to list of float
+        Scores 0..1 by class: of the background (0) and of objects (1), or of each class.
     found : int
         Foreground voxels that were found, in all.
     """
 
-    total: float = 0.0
-    count: int = 0
+    parts: dict[int, list[float]] = field(default_factory=dict)
     found: int = 0
 
     def __add__(self, other: Score) -> Score:
         """Both together."""
-        return Score(self.total + other.total, self.count + other.count, self.found + other.found)
+        known = self.parts.keys() | other.parts.keys()
+        parts = {c: [*self.parts.get(c, ()), *other.parts.get(c, ())] for c in known}
+        return Score(parts, self.found + other.found)
 
     @property
     def mean(self) -> float:
-        """Mean score, 0..1; 0 without any."""
-        return self.total / self.count if self.count else 0.0
+        """Mean of all, 0..1; 0 without any. Background counts at most as much as everything else together.
+
+        Who corrects ten places that are empty and draws two objects has not said that nothing is there.
+        """
+        things = [score for c, scores in self.parts.items() if c for score in scores]
+        empty = self.parts.get(0, [])
+        if not things or not empty:
+            return float(np.mean(things or empty)) if things or empty else 0.0
+        return float(np.average([np.mean(things), np.mean(empty)], weights=[len(things), min(len(things), len(empty))]))
 
     @property
     def is_blank(self) -> bool:
-        """Whether nothing at all was found."""
-        return self.count > 0 and self.found == 0
+        """Whether nothing at all was found though something is there."""
+        return self.found == 0 and any(self.parts)
 
 
 def score_on(model: Model, state: Mapping[str, Tensor], correction: Correction) -> Score:
@@ -66,8 +73,8 @@ def score_on(model: Model, state: Mapping[str, Tensor], correction: Correction) 
     outputs = run_network(model, x, correction.scale, state=state).astype(np.float32)
     if model.card.kind == "classes":
         predicted = outputs.argmax(0).astype(np.int32)
-        score = class_agreement(predicted, correction.labels, correction.trusted)
+        parts = class_agreement(predicted, correction.labels, correction.trusted)
     else:
         predicted = build_objects(outputs[0], outputs[1], InstanceSettings(), correction.scale)
-        score = object_agreement(predicted, correction.labels, correction.trusted)
-    return Score(score, 1, int((predicted > 0).sum()))
+        parts = object_agreement(predicted, correction.labels, correction.trusted)
+    return Score(parts, int((predicted > 0).sum()))

@@ -23,6 +23,8 @@ from napari_unet.nets.model import Model, load_model, rounded
 
 CHECKPOINT_EVERY = 250
 ROW_EVERY = 25
+OFTEN = 8
+"""How often a picture of a rare kind is drawn for each one of the largest kind, at most."""
 
 
 def new_student(card: ModelCard, base: str, device: str, seed: int) -> tuple[Model, Student]:
@@ -70,22 +72,22 @@ def at_known_size(corrections: Sequence[Correction], card: ModelCard) -> list[Co
 
 
 def kinds_of(sets: Sequence[Sequence[Correction]]) -> list[list[Correction]]:
-    """Pictures by kind: what a set holds with the same number of channels."""
-    kinds: dict[tuple[int, int], list[Correction]] = {}
+    """Pictures by kind: what a set holds of the same size, as pictures of one microscope are."""
+    kinds: dict[tuple[int, ...], list[Correction]] = {}
     for number, known in enumerate(sets):
         for correction in known:
-            kinds.setdefault((number, len(correction.image)), []).append(correction)
+            kinds.setdefault((number, *correction.labels.shape), []).append(correction)
     return list(kinds.values())
 
 
 def balanced(sets: Sequence[Sequence[Correction]]) -> list[Correction]:
-    """One list to draw from, in which few pictures of a kind count as the cube root of their number.
+    """One list to draw from, in which each kind counts alike; but no picture more than `OFTEN` times.
 
     Else a large set would be all that is learnt.
     """
     kinds = kinds_of(sets)
     largest = max(map(len, kinds))
-    return [c for kind in kinds for c in kind * round((largest / len(kind)) ** (2 / 3))]
+    return [c for kind in kinds for c in kind * min(OFTEN, round(largest / len(kind)))]
 
 
 def fit(

@@ -67,8 +67,10 @@ def write(path: Path, corrections: Sequence[Correction], seed: int = 0) -> None:
 
 
 def chosen(kinds: Sequence[Sequence[Correction]], count: int, seed: int = 0) -> list[Correction]:
-    """Some pictures of each kind, drawn by lot and from the kinds in turn."""
+    """Some pictures of each kind, drawn by lot: of four times as many pictures, twice as many."""
     random = np.random.default_rng(seed)
-    heaps = [[kind[i] for i in random.permutation(len(kind))] for kind in kinds if kind]
-    turns = [heap[n] for n in range(max(map(len, heaps), default=0)) for heap in heaps if n < len(heap)]
-    return turns[:count]
+    ranked: list[tuple[float, Correction]] = []
+    for kind in kinds:
+        order = random.permutation(len(kind))
+        ranked += [((rank + 0.5) / len(kind) ** 0.5, kind[index]) for rank, index in enumerate(order)]
+    return [correction for _, correction in sorted(ranked, key=lambda pair: pair[0])[:count]]

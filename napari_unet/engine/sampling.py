@@ -160,6 +160,7 @@ def draw_crop(
     example: Example, size: int, options: Augmentation, random: torch.Generator, *, on_object: bool
 ) -> Example:
     """One augmented crop around a random trusted voxel: one of an object, or of background, if there is any."""
+    options = options.drawn(random)
     weight, truth = example.weight[0], example.targets[0]
     wanted = (weight > 0) & ((truth > 0) == on_object)
     where = torch.nonzero(wanted if bool(wanted.any()) else weight > 0)

@@ -17,7 +17,7 @@ from napari_unet.core.errors import ModelError
 from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
 from napari_unet.core.instances import lay_over
-from napari_unet.core.metrics import class_agreement, evaluate, mean_scores
+from napari_unet.core.metrics import class_agreement, evaluate, mean_agreement, mean_scores
 from napari_unet.core.picture import DRAWN_ENOUGH, Picture, usual_size
 from napari_unet.core.sides import Sides
 from napari_unet.core.sizes import usual_scale
@@ -25,7 +25,7 @@ from napari_unet.core.suggest import Suggestion, side_of_place, suggest
 from napari_unet.engine.measure import measured_by
 from napari_unet.engine.pool import Pool
 from napari_unet.engine.predict import segment_source
-from napari_unet.engine.student import FINE_TUNE, Recipe
+from napari_unet.engine.student import Recipe
 from napari_unet.engine.train import fine_tune
 from napari_unet.nets.model import Model
 
@@ -106,7 +106,7 @@ def simulate(  # noqa: PLR0913 - each is one choice of an experiment
     steps: int | None = None,
     order: str = WORST,
     seed: int = 0,
-    recipe: Recipe = FINE_TUNE,
+    recipe: Recipe | None = None,
 ) -> Iterator[CurvePoint]:
     """Correct, learn and score, round by round.
 
@@ -129,7 +129,8 @@ def simulate(  # noqa: PLR0913 - each is one choice of an experiment
         Where the annotator looks: at whole pictures, the worst fault first; at one place after the other; or at the
         places that the model suggests, in any picture. Whatever is wrong there is corrected before the next place.
     seed : int
-    recipe : Recipe
+    recipe : Recipe, optional
+        By default the one for the model's kind.
 
     Yields
     ------
@@ -259,7 +260,7 @@ class _Desk:
         """The share of true objects that are right in a place, and their number; of classes, the agreement."""
         shown, truth = self._masks[index], self.known[index].truth
         if self.model.card.kind == "classes":
-            return class_agreement(shown, truth, np.ones(truth.shape, bool)), 1
+            return mean_agreement(class_agreement(shown, truth, np.ones(truth.shape, bool))), 1
         numbers = np.unique(truth if place is None else truth[place.slices])
         numbers = numbers[numbers > 0]
         wrong = {number for fault in faults(shown, truth) for number in fault.true}

@@ -48,8 +48,8 @@ class Recipe:
     rehearse_every : int
         Every so many pieces are of what the model knew before, so that it does not forget that.
     teacher : float
-        How much voxels of which the user said nothing should stay as the model in use has them, beside what the
-        user said.
+        How much voxels of which the user said nothing should stay as the model had them when the training began,
+        beside what the user said.
     train_norm : bool
         Let BatchNorm learn its statistics: only for large mixed sets.
     border_weight : float
@@ -77,6 +77,8 @@ class Recipe:
 
 
 FINE_TUNE = Recipe(teacher=0.25)
+FROM_STROKES = Recipe(teacher=4.0)
+"""For classes: strokes lie in the middle of things and say nothing of where they end; that stays as it was."""
 FROM_PICTURES = Recipe(
     micro=8,
     batch=1,
@@ -85,7 +87,7 @@ FROM_PICTURES = Recipe(
     averaging=0.998,
     train_norm=True,
     border_weight=2.0,
-    augmentation=Augmentation(scale=1.5, elastic=4.0, grey=1.0, recolor=0.6),
+    augmentation=Augmentation(scale=1.5, elastic=4.0, grey=1.0, recolor=0.6, varied=True),
 )
 
 
@@ -104,7 +106,7 @@ class Student:
     def __init__(self, model: Model, recipe: Recipe, seed: int, rehearsal: Sequence[Correction] = ()) -> None:
         self.recipe, self.kind, self.rehearsal = recipe, model.card.kind, rehearsal
         self.backend: Backend = backend_for(model.device)
-        self.net, self.teacher = model.copy().net, model.net
+        self.net, self.teacher = model.copy().net, model.copy().net
         self.average = {name: value.detach().clone() for name, value in self.net.state_dict().items()}
         self.optimizer = AdamW(self.net.parameters(), recipe.weight_decay)
         self.random = torch.Generator().manual_seed(seed)
@@ -172,7 +174,8 @@ class Student:
 
     def go_on_from(self, other: Student) -> None:
         """Count on from another student, and take over the examples that it has built."""
-        self.examples, self.step, self._begun = other.examples, other.step, other.step
+        self.examples, self.teacher = other.examples, other.teacher
+        self.step, self._begun = other.step, other.step
 
     def state(self) -> dict[str, Tensor]:
         """Everything needed to go on later, as tensors."""

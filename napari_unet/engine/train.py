@@ -19,10 +19,13 @@ from napari_unet.core.events import TrainStep, WeightsChanged
 from napari_unet.engine.evaluate import Score, score_on
 from napari_unet.engine.rehearsal import rehearsal_of
 from napari_unet.engine.sampling import split
-from napari_unet.engine.student import FINE_TUNE, Recipe, Student
+from napari_unet.engine.student import FINE_TUNE, FROM_STROKES, Recipe, Student
 from napari_unet.nets.model import Model, all_finite, rounded
 
 SCORED_AT_MOST = 24
+JURY = 8
+"""Corrections that decide about new weights; where fewer are held out, some that were learnt decide with them: one
+held-out place without objects would welcome weights that find none anywhere."""
 
 
 @dataclass
@@ -69,7 +72,7 @@ def fine_tune(
     steps: int | None = None,
     seconds: float | None = None,
     seed: int = 0,
-    recipe: Recipe = FINE_TUNE,
+    recipe: Recipe | None = None,
     control: Control | None = None,
 ) -> Iterator[TrainStep | WeightsChanged]:
     """Learn from corrections, round by round; the model is updated only if that makes it not worse.
@@ -83,7 +86,8 @@ def fine_tune(
     steps, seconds : int, float, optional
         When to end. With neither, it ends after some rounds without anything new or better.
     seed : int
-    recipe : Recipe
+    recipe : Recipe, optional
+        By default the one for the model's kind.
     control : Control, optional
 
     Yields
@@ -102,6 +106,7 @@ def fine_tune(
         raise ModelError("Only 2-D models learn from corrections so far. Choose a 2-D model.")
     if not split(list(corrections))[0]:
         raise ModelError("There is no correction to learn from yet. Correct an object, then train.")
+    recipe = recipe or (FROM_STROKES if model.card.kind == "classes" else FINE_TUNE)
     student = Student(model, recipe, seed, rehearsal_of(model))
     return _rounds(model, corrections, _Budget(steps, seconds), student, control or Control())
 
@@ -131,7 +136,7 @@ def _rounds(
             return
         student.examples.keep_only([*now, *student.rehearsal])
         candidate = rounded(student.average)
-        scored = (held_out or taught)[-SCORED_AT_MOST:]
+        scored = _jury(taught, held_out)
         scores: list[Score] = []
         for correction in scored:
             if not in_use.knows(correction):
@@ -164,6 +169,12 @@ def _rounds(
         bounded = budget.steps is not None or budget.seconds is not None
         if budget.used(student.step) >= 1 or (not bounded and patience <= 0):
             return
+
+
+def _jury(taught: Sequence[Correction], held_out: Sequence[Correction]) -> list[Correction]:
+    """On what old and new weights are compared: the newest that were held out, and taught ones if those are few."""
+    missing = min(max(0, JURY - len(held_out)), len(taught))
+    return [*taught[len(taught) - missing :], *held_out[-SCORED_AT_MOST:]]
 
 
 class _InUse:

@@ -102,9 +102,8 @@ class LearnPanel(QWidget):
             self._show_counts(self.session.state)
             return
         corrections = _several(event.learnt, "correction")
-        basis = "held-out score" if event.held_out else "score on what was taught"
         self.news.setText(
-            f"Learnt from {corrections} · {basis} {_score(event.score_before)} → {_score(event.score_after)}"
+            f"Learnt from {corrections} · score {_score(event.score_before)} → {_score(event.score_after)}"
         )
         self.news.setVisible(True)
 

@@ -25,7 +25,6 @@ class _Dot:
     version: int
     score: float
     learnt: int
-    held_out: int
 
 
 class ScorePlot(QWidget):
@@ -50,7 +49,7 @@ class ScorePlot(QWidget):
         """Take one event of the learning in."""
         end = self._first + len(self._losses)
         if isinstance(event, WeightsChanged):
-            self._dots.append(_Dot(end, event.version, event.score_after, event.learnt, event.held_out))
+            self._dots.append(_Dot(end, event.version, event.score_after, event.learnt))
         elif event.kept is False:
             self._refused.append(end)
         elif math.isfinite(event.loss):
@@ -146,8 +145,7 @@ class ScorePlot(QWidget):
         near = [dot for dot in self._shown() if (self._point(dot) - point).manhattanLength() < 12]
         if near:
             dot = near[-1]
-            basis = "held-out score" if dot.held_out else "score on what was taught"
-            return f"Version {dot.version}: {basis} {dot.score:.2f}, learnt from {dot.learnt} corrections"
+            return f"Version {dot.version}: score {dot.score:.2f}, learnt from {dot.learnt} corrections"
         if len(self._losses) < 2:
             return ""
         share = (point.x() - _PAD) / max(1, self.width() - 2 * _PAD)

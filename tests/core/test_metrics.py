@@ -15,6 +15,7 @@ from napari_unet.core.metrics import (
     class_agreement,
     evaluate,
     match_objects,
+    mean_agreement,
     mean_scores,
     object_agreement,
     overlaps,
@@ -229,11 +230,29 @@ def test_no_scores_have_no_mean():
         mean_scores([])
 
 
+def of_objects(*args):
+    """The mean agreement of objects."""
+    return mean_agreement(object_agreement(*args))
+
+
+def of_classes(*args):
+    """The mean agreement of classes."""
+    return mean_agreement(class_agreement(*args))
+
+
+def test_agreement_is_told_by_class():
+    """Objects and empty background apart; classes by their number."""
+    empty = (LABELS == 0).mean()
+    assert object_agreement(LABELS * 0, LABELS, ALL) == {1: [0.0, 0.0], 0: [1.0]}
+    assert object_agreement(LABELS, LABELS, LABELS == 1) == {1: [1.0]}
+    assert class_agreement(LABELS * 0, LABELS, ALL) == {0: [pytest.approx(2 * empty / (1 + empty))], 1: [0.0], 2: [0.0]}
+
+
 def test_the_truth_scores_1_and_nothing_scores_little():
     """Right objects score 1 under any numbers; an empty prediction has the background alone."""
-    assert object_agreement(LABELS, LABELS, ALL) == 1
-    assert object_agreement(LABELS * 7, LABELS, ALL) == 1
-    assert object_agreement(np.zeros_like(LABELS), LABELS, ALL) == pytest.approx(1 / 3)
+    assert of_objects(LABELS, LABELS, ALL) == 1
+    assert of_objects(LABELS * 7, LABELS, ALL) == 1
+    assert of_objects(np.zeros_like(LABELS), LABELS, ALL) == pytest.approx(1 / 3)
 
 
 def test_each_object_counts_the_same():
@@ -241,35 +260,35 @@ def test_each_object_counts_the_same():
     predicted = np.where(LABELS == 1, 5, 0)
     predicted[0, 0] = 9
     expected = np.mean([1, 0, 1 - 1 / (LABELS == 0).sum()])
-    assert object_agreement(predicted, LABELS, ALL) == pytest.approx(expected)
+    assert of_objects(predicted, LABELS, ALL) == pytest.approx(expected)
 
 
 def test_joined_objects_score_less():
     """Two objects predicted as one have an IoU of their share of it each."""
     joined = (LABELS > 0).astype(int)
     share = [np.mean(LABELS[LABELS > 0] == n) for n in (1, 2)]
-    assert object_agreement(joined, LABELS, ALL) == pytest.approx(np.mean([*share, 1]))
+    assert of_objects(joined, LABELS, ALL) == pytest.approx(np.mean([*share, 1]))
 
 
 def test_what_is_not_trusted_does_not_count():
     """Other labels and other predictions of untrusted background change no score."""
     trusted = LABELS == 1
     predicted = np.where(LABELS == 1, 1, 0)
-    score = object_agreement(predicted, LABELS, trusted)
+    score = of_objects(predicted, LABELS, trusted)
     other = np.where(trusted, LABELS, 2)
     noisy = predicted.copy()
     noisy[9:, :] = 4
-    assert score == object_agreement(predicted, other, trusted) == object_agreement(noisy, LABELS, trusted) == 1
+    assert score == of_objects(predicted, other, trusted) == of_objects(noisy, LABELS, trusted) == 1
 
 
 def test_nothing_to_compare_is_no_error():
     """Where nothing is trusted every prediction agrees."""
-    assert object_agreement(LABELS, LABELS, ~ALL) == class_agreement(LABELS, LABELS, ~ALL) == 1
+    assert of_objects(LABELS, LABELS, ~ALL) == of_classes(LABELS, LABELS, ~ALL) == 1
 
 
 def test_classes_are_scored_by_their_mean_dice():
     """Each class that the user named counts the same, on trusted voxels."""
     predicted = np.where(LABELS == 2, 1, LABELS)
     dice = [1, 2 * 36 / (36 + 36 + 42), 0]
-    assert class_agreement(predicted, LABELS, ALL) == pytest.approx(np.mean(dice))
-    assert class_agreement(predicted, LABELS, LABELS == 1) == 1
+    assert of_classes(predicted, LABELS, ALL) == pytest.approx(np.mean(dice))
+    assert of_classes(predicted, LABELS, LABELS == 1) == 1

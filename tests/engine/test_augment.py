@@ -121,3 +121,16 @@ def test_colours_are_inverted_mixed_and_made_equal():
     assert (0.9, 0.8, 0.6) in seen
     assert any(sorted(values) == [0.1, 0.2, 0.4] and values != (0.1, 0.2, 0.4) for values in seen)
     assert any(len(set(values)) == 1 for values in seen)
+
+
+def test_varied_strengths_are_mostly_small():
+    """Each crop has its own strength between nothing and all; half of them a quarter of it or less."""
+    full = Augmentation(scale=2.0, elastic=4.0, grey=1.0, recolor=0.6, varied=True)
+    random = torch.Generator().manual_seed(0)
+    drawn = [full.drawn(random) for _ in range(400)]
+    shares = np.array([d.grey for d in drawn])
+    assert 0 <= shares.min() < 0.02
+    assert 0.95 < shares.max() <= 1
+    assert 0.2 < np.median(shares) < 0.3
+    assert all(d.scale == pytest.approx(2.0**d.grey) and d.recolor == pytest.approx(0.6 * d.grey) for d in drawn)
+    assert Augmentation().drawn(random) == Augmentation()

@@ -1,6 +1,7 @@
 """Scores where the user's word is known."""
 
 import numpy as np
+import pytest
 import torch
 
 from napari_unet.core.corrections import Correction
@@ -12,12 +13,21 @@ ALL = np.ones(LABELS.shape, bool)
 
 
 def test_sums_of_scores():
-    """Scores of several corrections add up to their mean; only 'nothing found anywhere' is blank."""
-    total = Score(0.5, 1, 0) + Score(1.0, 1, 0)
-    assert (total.mean, total.count, total.is_blank) == (0.75, 2, True)
-    assert not (total + Score(0.0, 1, 3)).is_blank
-    assert not Score().is_blank
+    """Scores add up: ten empty places do not outweigh two objects, and one does not weigh as much as they."""
+    total = Score({1: [0.2, 0.4]}, 5) + sum((Score({0: [1.0]}, 0) for _ in range(10)), Score())
+    assert total.mean == pytest.approx((0.3 + 1.0) / 2)
+    assert len(total.parts[0]) == 10
+    assert (Score({1: [0.2, 0.4]}, 5) + Score({0: [1.0]}, 0)).mean == pytest.approx((0.2 + 0.4 + 1.0) / 3)
+    assert Score({0: [0.2, 0.4]}, 5).mean == pytest.approx(0.3)
     assert Score().mean == 0
+
+
+def test_only_nothing_found_where_something_is_counts_as_blank():
+    """An empty place in which nothing is found is right."""
+    assert Score({1: [0.0], 0: [1.0]}, 0).is_blank
+    assert not (Score({1: [0.0]}, 0) + Score({1: [0.0]}, 3)).is_blank
+    assert not Score({0: [1.0]}, 0).is_blank
+    assert not Score().is_blank
 
 
 def test_a_trained_model_scores_more_than_a_blank_one(disc_model, make_model, correct):

@@ -11,7 +11,7 @@ import torch
 from napari_unet.core.card import ModelCard
 from napari_unet.core.errors import ModelError
 from napari_unet.engine import fit as engine
-from napari_unet.engine.fit import balanced, fit, made_pictures, new_student
+from napari_unet.engine.fit import OFTEN, balanced, fit, made_pictures, new_student
 from napari_unet.engine.student import Student
 from napari_unet.nets.model import load_model, rounded
 
@@ -131,17 +131,16 @@ def test_a_base_of_another_kind_is_a_sentence(student, tmp_path, make_model):
         student(base=str(tmp_path / "base.safetensors"))
 
 
-def test_a_small_set_counts_as_the_cube_root_of_its_number(correct):
-    """Two pictures beside sixteen are repeated four times; those with other channels are a kind of their own."""
-    many, few = [correct(n) for n in range(16)], [correct(n) for n in range(2)]
+def test_each_kind_counts_alike_but_none_too_often(correct):
+    """Four pictures beside sixteen are repeated four times, a single one eight times; another size is another kind."""
+    many, few = [correct(n) for n in range(16)], [correct(n) for n in range(4)]
     listed = balanced([many, few])
-    assert len(listed) == 16 + 4 * 2
+    assert len(listed) == 16 + 4 * 4
     assert all(any(a is b for b in listed) for a in many + few)
     assert len(balanced([many])) == 16
-    assert len(balanced([many, []])) == 16
-    one = [replace(c, image=c.image[None], channels_first=True) for c in many]
-    three = [replace(c, image=np.repeat(c.image[None], 3, 0), channels_first=True) for c in few]
-    assert len(balanced([[*one, *three]])) == 16 + 4 * 2
+    assert len(balanced([many, [], few[:1]])) == 16 + OFTEN
+    smaller = [replace(c, image=c.image[:64], labels=c.labels[:64], trusted=c.trusted[:64]) for c in few]
+    assert len(balanced([[*many, *smaller]])) == 16 + 4 * 4
 
 
 def test_made_pictures_are_wholly_trusted():

@@ -82,7 +82,7 @@ def test_rounds_do_not_get_worse_little_by_little(disc_model, taught, quick, mon
         new = state is not model.net.state_dict and any(state[k] is not v for k, v in model.net.state_dict().items())
         falling.value = next(worse) / 1000 if new and falling.old else falling.value
         falling.old = not falling.old
-        return Score(falling.value, 1, 1)
+        return Score({1: [falling.value]}, 1)
 
     falling.value, falling.old = 1.0, False
     monkeypatch.setattr(engine, "score_on", falling)
@@ -93,7 +93,7 @@ def test_rounds_do_not_get_worse_little_by_little(disc_model, taught, quick, mon
 
 def test_weights_that_find_nothing_do_not_take_over(disc_model, taught, quick, monkeypatch):
     """A collapse to background is refused even where the score would allow it."""
-    scores = itertools.cycle([Score(0.5, 1, 10), Score(0.9, 1, 0)])
+    scores = itertools.cycle([Score({1: [0.5]}, 10), Score({1: [0.9]}, 0)])
     monkeypatch.setattr(engine, "score_on", lambda *_: next(scores))
     before = weights(disc_model)
     events = list(fine_tune(disc_model, taught, steps=2, recipe=replace(quick, round_steps=2)))
@@ -118,6 +118,17 @@ def test_refused_rounds_start_again_from_the_model(disc_model, taught, quick, mo
     assert [s[0] for s in students] == [rate, rate / 2, rate / 4]
     assert len({s[1] for s in students}) == 3
     assert all(s[2] for s in students)
+
+
+def test_few_held_out_corrections_do_not_decide_alone(disc_model, correct, quick):
+    """One empty place held out would welcome weights that find nothing; what was taught decides with it."""
+    nothing = correct(7, held_out=True)
+    nothing = replace(nothing, labels=nothing.labels * 0, trusted=nothing.labels == 0)
+    cases, recipe = [correct(seed) for seed in range(4)], replace(quick, round_steps=4, learning_rate=1e3)
+    before = score(disc_model, cases)
+    events = list(fine_tune(disc_model, [*cases, nothing], steps=4, recipe=recipe))
+    assert [event.kept for event in ends(events)] == [False]
+    assert score(disc_model, cases) == before
 
 
 # --- numbers that are none --------------------------------------------------------------------

