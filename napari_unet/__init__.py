@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from napari_unet.core.events import Prediction, TrainStep, WeightsChanged
     from napari_unet.core.geometry import Box
     from napari_unet.core.metrics import evaluate
+    from napari_unet.engine.click import ClickSegmenter
     from napari_unet.engine.predict import segment
     from napari_unet.engine.train import fine_tune
     from napari_unet.nets.model import Model, load_model
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Box",
+    "ClickSegmenter",
     "Correction",
     "Model",
     "Prediction",
@@ -39,6 +41,7 @@ __all__ = [
 
 _HOME = {
     "Box": "core.geometry",
+    "ClickSegmenter": "engine.click",
     "Correction": "core.corrections",
     "Model": "nets.model",
     "Prediction": "core.events",

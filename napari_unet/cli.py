@@ -180,6 +180,7 @@ def train(  # noqa: PLR0913 - each option of the command is one
     leave_out: Annotated[list[str] | None, typer.Option(help="Names to leave out, like 'field7_*'.")] = None,
     synthetic: Annotated[int, typer.Option(help="Pictures to make and learn from, too.", min=0)] = 0,
     rehearsal: Annotated[int, typer.Option(help="Pictures to keep beside the model, for later learning.", min=0)] = 0,
+    clicks: Annotated[int, typer.Option(help="Steps in which its click head learns after that.", min=0)] = 0,
 ) -> None:
     """Train a model from folders of pictures and labels. Stopped, the same command goes on."""
     # torch: only when it is needed
@@ -187,7 +188,7 @@ def train(  # noqa: PLR0913 - each option of the command is one
     from napari_unet.engine.rehearsal import chosen
     from napari_unet.engine.rehearsal import write as write_rehearsal
 
-    _check_training(output, minutes, steps, kind, diameter)
+    _check_training(output, minutes, steps, kind, diameter, clicks)
     if minutes is None and steps is None:
         minutes = 60.0
     folders = [(images, labels), *((folder / "images", folder / "labels") for folder in also or ())]
@@ -206,11 +207,11 @@ def train(  # noqa: PLR0913 - each option of the command is one
     if model.net.settings["out_channels"] < card.architecture["out_channels"]:
         known, wanted = model.net.settings["out_channels"], card.architecture["out_channels"]
         raise ModelError(f"'{base}' knows {known} classes and the labels hold {wanted}. Start from another model.")
-    for row in fit(model, student, balanced(sets), output, steps=steps, seconds=seconds):
+    for row in fit(model, student, balanced(sets), output, steps=steps, seconds=seconds, clicks=clicks):
         row["seconds"] = round(time.monotonic() - start, 1)
         with log.open("a") as file:
             file.write(json.dumps(row) + "\n")
-        bar.set_postfix(step=row["step"], loss=row["loss"])
+        bar.set_postfix(step=row.get("step", row.get("click_step")), loss=row["loss"])
         bar.update(round(1000 * row["progress"]) - bar.n)
     bar.close()
     if rehearsal:
@@ -219,7 +220,9 @@ def train(  # noqa: PLR0913 - each option of the command is one
     typer.echo(f"Wrote {output} ({output.stat().st_size / 1e6:.1f} MB).")
 
 
-def _check_training(output: Path, minutes: float | None, steps: int | None, kind: str, diameter: float | None) -> None:
+def _check_training(
+    output: Path, minutes: float | None, steps: int | None, kind: str, diameter: float | None, clicks: int
+) -> None:
     """Refuse options that make no training, before anything is read."""
     if output.suffix.lower() != ".safetensors":
         raise ModelError(f"A model is a .safetensors file, and '{output}' is none. Name one with -o.")
@@ -227,9 +230,11 @@ def _check_training(output: Path, minutes: float | None, steps: int | None, kind
         raise ModelError(f"There is no kind '{kind}'. Choose objects or classes with --kind.")
     if diameter is not None and not 1 <= diameter < math.inf:
         raise ModelError(f"Objects cannot be brought to a diameter of {diameter:g} pixels. Give 1 or more.")
+    if clicks and kind != "objects":
+        raise ModelError("Clicks show objects, and this would be a model of classes. Leave out --clicks.")
     if minutes is not None and steps is not None:
         raise ModelError("The training ends after --minutes or after --steps. Give one of them.")
-    if (minutes is not None and not 0 < minutes < math.inf) or (steps is not None and steps < 1):
+    if (minutes is not None and not 0 < minutes < math.inf) or (steps is not None and steps < (0 if clicks else 1)):
         raise ModelError("A training of no length teaches nothing. Give --minutes or --steps above 0.")
 
 

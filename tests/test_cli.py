@@ -251,12 +251,24 @@ def test_train_says_what_is_wrong_with_the_labels(unet_live, folders, tmp_path):
         ("m.safetensors", ("--minutes", "1"), "--minutes"),
         ("m.safetensors", ("--steps", "0"), "--steps"),
         ("m.safetensors", ("--from", "nothing"), "nothing"),
+        ("m.safetensors", ("--kind", "classes", "--clicks", "5"), "--clicks"),
     ],
 )
 def test_train_says_what_is_wrong_with_an_option(unet_live, folders, tmp_path, name, options, word):
     """Options that make no training are refused before a step is made."""
     assert_refused(train(unet_live, folders, tmp_path / name, *options), word)
     assert not (tmp_path / name).exists()
+
+
+def test_train_teaches_clicks_alone(unet_live, folders, model, tmp_path):
+    """No step of the network, some of its click head: the masks are those of the model begun from."""
+    output = tmp_path / "m.safetensors"
+    code, _, err = train(unet_live, folders, output, "--from", model, "--steps", "0", "--clicks", "2")
+    assert code == 0, err
+    before, after = load_model(model, device="cpu"), load_model(output, device="cpu")
+    assert before.click is None
+    assert after.click is not None
+    assert all(torch.equal(value, after.net.state_dict()[name]) for name, value in before.net.state_dict().items())
 
 
 # --- evaluate, info ---

@@ -292,9 +292,11 @@ def cutting_line(truth: Labels, fault: Fault) -> list[tuple[float, float]]:
 
 
 def point_inside(mask: Mask) -> tuple[int, ...]:
-    """The pixel of a mask that is farthest from its rim."""
-    depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
-    return tuple(int(i) for i in np.unravel_index(int(np.argmax(depth)), mask.shape))
+    """The pixel of a mask that is farthest from its rim; of an empty one the first."""
+    box = Box.of_mask(mask) or Box.whole(mask.shape)
+    depth = ndimage.distance_transform_edt(np.pad(mask[box.slices], 1))[1:-1, 1:-1]
+    middle = np.unravel_index(int(np.argmax(depth)), depth.shape)
+    return tuple(int(i) + a for i, a in zip(middle, box.start, strict=True))
 
 
 def _sizes(labels: Labels) -> dict[int, int]:

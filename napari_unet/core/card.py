@@ -22,6 +22,7 @@ SHIPPED = {
 _TYPES: dict[str, type | tuple[type, ...]] = {
     "name": str,
     "architecture": dict,
+    "click": dict,
     "classes": list,
     "diameter": (int, float),
     "trained_on": str,
@@ -43,6 +44,8 @@ class ModelCard:
         middle, 0 at its rim). `classes`: one logit a class, background first.
     architecture : dict
         The keyword arguments of `UNet`.
+    click : dict
+        Those of the click head; empty if there is none.
     classes : tuple of str
         Names of the classes, background first (`classes` only).
     diameter : float
@@ -58,6 +61,7 @@ class ModelCard:
     name: str = "untitled"
     kind: str = "objects"
     architecture: dict[str, Any] = field(default_factory=dict)
+    click: dict[str, Any] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     diameter: float = 24.0
     trained_on: str = ""

@@ -39,7 +39,7 @@ class InstanceSettings:
 
     foreground: float = 0.5
     separation: float = 0.5
-    min_area: int = 32
+    min_area: int = 40
     fill_holes: bool = True
 
 

@@ -17,6 +17,7 @@ from napari_unet.core.corrections import Correction
 from napari_unet.core.errors import ModelError
 from napari_unet.core.sizes import median_diameter, usual_scale
 from napari_unet.core.synthetic import SIDE, synthetic_pictures
+from napari_unet.engine.click_student import ClickStudent, train_clicks
 from napari_unet.engine.student import FROM_PICTURES, Student
 from napari_unet.engine.train import train
 from napari_unet.nets.model import Model, load_model, rounded
@@ -50,7 +51,7 @@ def new_student(card: ModelCard, base: str, device: str, seed: int) -> tuple[Mod
     if old.kind != card.kind:
         raise ModelError(f"'{base}' finds {old.kind}, not {card.kind}. Start from another model.")
     story = f"{old.trained_on}; then {card.trained_on}"
-    card = replace(card, architecture=old.architecture, classes=old.classes, diameter=old.diameter)
+    card = replace(card, architecture=old.architecture, classes=old.classes, diameter=old.diameter, click=old.click)
     model.card = replace(card, trained_on=story, parent=model.sha256())
     # a network that knows something already is not shaken as hard as a new one
     gentle = replace(FROM_PICTURES, learning_rate=FROM_PICTURES.learning_rate / 2)
@@ -98,6 +99,7 @@ def fit(
     *,
     steps: int | None = None,
     seconds: float | None = None,
+    clicks: int = 0,
 ) -> Iterator[dict[str, Any]]:
     """Train and write `output`; rows of the log on the way.
 
@@ -114,11 +116,13 @@ def fit(
         The `.safetensors` file.
     steps, seconds : int, float
         The budget, one of them.
+    clicks : int
+        Steps in which the click head learns after that; the network stays as it is then.
 
     Yields
     ------
     dict
-        step, progress, loss.
+        step, progress, loss; of the click head: click_step, progress, loss.
     """
     checkpoint = output.with_suffix(".checkpoint.safetensors")
     used = _resume(student, checkpoint)
@@ -132,10 +136,27 @@ def fit(
         if event.step % ROW_EVERY == 0 and losses:
             yield {"step": event.step, "progress": round(event.progress, 4), "loss": _mean(losses)}
             losses.clear()
+    _save(student, checkpoint, 1.0)
     model.replace_weights(rounded(student.average))
     model.save(output)
-    checkpoint.unlink(missing_ok=True)
     yield {"step": student.step, "progress": 1.0, "loss": _mean(losses)}
+    if clicks:
+        yield from _fit_clicks(model, corrections, clicks, student.random.initial_seed())
+        model.save(output)
+    checkpoint.unlink(missing_ok=True)
+
+
+def _fit_clicks(model: Model, corrections: Sequence[Correction], steps: int, seed: int) -> Iterator[dict[str, Any]]:
+    """Train the click head of a model."""
+    student, losses = ClickStudent(model, seed), list[float]()
+    for step, loss in enumerate(train_clicks(student, corrections, steps=steps), start=1):
+        if math.isfinite(loss):
+            losses.append(loss)
+        if (step % ROW_EVERY == 0 or step == steps) and losses:
+            yield {"click_step": step, "progress": round(step / steps, 4), "loss": _mean(losses)}
+            losses.clear()
+    student.head.load_state_dict(rounded(student.average))
+    model.replace_click(student.head)
 
 
 def _mean(losses: list[float]) -> float | None:

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from skimage.segmentation import relabel_sequential
 from torch import Tensor
 
 from napari_unet.core.card import ModelCard
 from napari_unet.core.corrections import Correction, Labels, Mask
 from napari_unet.core.errors import ModelError
 from napari_unet.core.intensity import FloatArray, estimate_limits, fit_channels, normalize
-from napari_unet.core.targets import class_targets, object_targets
+from napari_unet.core.targets import Targets, class_targets, object_targets
 from napari_unet.engine.augment import Augmentation, Example, as_example, change_greys, recolor, sample, warp_grid
 from napari_unet.engine.network import resize, scaled
 
@@ -74,11 +75,7 @@ def network_input(correction: Correction, channels: int) -> FloatArray:
 
 def example_of(correction: Correction, card: ModelCard, border_weight: float = 0.0) -> Example:
     """Picture and targets of a correction as a network with this card sees them: at its scale."""
-    labels, trusted = np.asarray(correction.labels), np.asarray(correction.trusted)
-    image = torch.from_numpy(network_input(correction, card.in_channels))
-    if correction.scale != 1:
-        shape = scaled(labels.shape, correction.scale)
-        (labels, trusted), image = _resample(labels, trusted, shape), resize(image[None], shape)[0]
+    image, labels, trusted = _as_seen(correction, card)
     if card.kind == "objects":
         targets = object_targets(labels, trusted, border_weight=border_weight)
     else:
@@ -92,6 +89,24 @@ def example_of(correction: Correction, card: ModelCard, border_weight: float = 0
             )
         targets = class_targets(np.where(trusted, labels, 0), trusted)
     return as_example(image, targets)
+
+
+def shapes_of(correction: Correction, card: ModelCard) -> Example:
+    """Picture and objects of a correction as a click head sees them; the target is the objects' numbers."""
+    image, labels, trusted = _as_seen(correction, card)
+    numbers = relabel_sequential(np.where(trusted, labels, 0))[0]
+    weight = object_targets(labels, trusted).weight
+    return as_example(image, Targets(numbers[None].astype(np.float32), weight))
+
+
+def _as_seen(correction: Correction, card: ModelCard) -> tuple[Tensor, Labels, Mask]:
+    """Picture, labels and trusted mask of a correction at the scale at which a network sees them."""
+    labels, trusted = np.asarray(correction.labels), np.asarray(correction.trusted)
+    image = torch.from_numpy(network_input(correction, card.in_channels))
+    if correction.scale == 1:
+        return image, labels, trusted
+    shape = scaled(labels.shape, correction.scale)
+    return resize(image[None], shape)[0], *_resample(labels, trusted, shape)
 
 
 def resampled(correction: Correction) -> tuple[FloatArray, Labels]:

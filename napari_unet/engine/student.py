@@ -16,6 +16,7 @@ from napari_unet.engine.device import Backend, backend_for
 from napari_unet.engine.sampling import ExampleCache, collate, draw_crop
 from napari_unet.nets.losses import loss_for, teacher_loss
 from napari_unet.nets.model import Model
+from napari_unet.nets.unet import UNet
 
 LARGEST_GRADIENT = 1.0
 
@@ -79,6 +80,8 @@ class Recipe:
 FINE_TUNE = Recipe(teacher=0.25)
 FROM_STROKES = Recipe(teacher=4.0)
 """For classes: strokes lie in the middle of things and say nothing of where they end; that stays as it was."""
+RECIPES = {"objects": FINE_TUNE, "classes": FROM_STROKES}
+"""How a model learns from corrections, by its kind."""
 FROM_PICTURES = Recipe(
     micro=8,
     batch=1,
@@ -157,20 +160,11 @@ class Student:
         healthy = math.isfinite(loss) and math.isfinite(float(norm))
         if healthy:
             self.optimizer.step(learning_rate * min(1.0, (self.step - self._begun) / self.recipe.warmup))
-            self._follow()
+            follow(self.average, self.net, self.recipe.averaging, self.step)
         else:
             self.skipped += 1
         self.optimizer.forget_gradients()
         return loss if healthy else math.nan
-
-    def _follow(self) -> None:
-        """Move the average towards the weights; quickly at first."""
-        keep = min(self.recipe.averaging, (1 + self.step) / (10 + self.step))
-        for name, value in self.net.state_dict().items():
-            if value.is_floating_point():
-                self.average[name].lerp_(value, 1 - keep)
-            else:
-                self.average[name].copy_(value)
 
     def go_on_from(self, other: Student) -> None:
         """Count on from another student, and take over the examples that it has built."""
@@ -195,3 +189,13 @@ class Student:
         self.optimizer.restore(part("optimizer."))
         self.step = int(tensors["step"])
         self.random.set_state(tensors["random"].cpu())
+
+
+def follow(average: dict[str, Tensor], net: UNet, averaging: float, step: int) -> None:
+    """Move the average of a network's weights towards them; quickly in the first steps."""
+    keep = min(averaging, (1 + step) / (10 + step))
+    for name, value in net.state_dict().items():
+        if value.is_floating_point():
+            average[name].lerp_(value, 1 - keep)
+        else:
+            average[name].copy_(value)

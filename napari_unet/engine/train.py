@@ -19,7 +19,7 @@ from napari_unet.core.events import TrainStep, WeightsChanged
 from napari_unet.engine.evaluate import Score, score_on
 from napari_unet.engine.rehearsal import rehearsal_of
 from napari_unet.engine.sampling import split
-from napari_unet.engine.student import FINE_TUNE, FROM_STROKES, Recipe, Student
+from napari_unet.engine.student import RECIPES, Recipe, Student
 from napari_unet.nets.model import Model, all_finite, rounded
 
 SCORED_AT_MOST = 24
@@ -106,8 +106,7 @@ def fine_tune(
         raise ModelError("Only 2-D models learn from corrections so far. Choose a 2-D model.")
     if not split(list(corrections))[0]:
         raise ModelError("There is no correction to learn from yet. Correct an object, then train.")
-    recipe = recipe or (FROM_STROKES if model.card.kind == "classes" else FINE_TUNE)
-    student = Student(model, recipe, seed, rehearsal_of(model))
+    student = Student(model, recipe or RECIPES[model.card.kind], seed, rehearsal_of(model))
     return _rounds(model, corrections, _Budget(steps, seconds), student, control or Control())
 
 

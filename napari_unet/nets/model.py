@@ -24,6 +24,8 @@ from napari_unet.nets.unet import UNet, settings_of
 CARD = "card"
 DEFAULT = "default"
 SCRATCH = "scratch"
+NET, CLICK = "", "click."
+"""What stands before the names of weights: of the network, and of its click head."""
 LARGEST_HEADER = 16 << 20
 _CLASSES = re.compile(r"classes([3-9])?")
 
@@ -61,6 +63,8 @@ class Model:
     ----------
     net : UNet
         In evaluation mode, on `device`. Changed only by `replace_weights`.
+    click : UNet or None
+        The click head (`nets/click.py`), or none.
     card : ModelCard
     version : int
         0 for what was loaded; each take-over counts one up.
@@ -71,7 +75,15 @@ class Model:
         If masks cannot be made of what the network gives.
     """
 
-    def __init__(self, net: UNet, card: ModelCard, *, device: str | torch.device = "cpu", version: int = 0) -> None:
+    def __init__(
+        self,
+        net: UNet,
+        card: ModelCard,
+        *,
+        click: UNet | None = None,
+        device: str | torch.device = "cpu",
+        version: int = 0,
+    ) -> None:
         if net.padding == "valid":
             raise ModelError("This network gives masks smaller than the picture. Put its weights into a padded one.")
         if card.kind == "objects" and net.settings["out_channels"] != 2:
@@ -79,6 +91,7 @@ class Model:
         self.device = torch.device(device)
         self.net = in_channels_last(net.to(self.device)).eval()
         self.card = replace(card, architecture=dict(net.settings))
+        self.replace_click(click)
         self.version = version
 
     @classmethod
@@ -90,12 +103,19 @@ class Model:
         return cls(net, card, device=pick_device(device))
 
     def copy(self) -> Model:
-        """The same weights in a network of its own."""
+        """The same weights in networks of their own."""
         net = _net_of(self.net.settings, self.net.state_dict())
-        return Model(net, self.card, device=self.device, version=self.version)
+        click = None if self.click is None else _net_of(self.click.settings, self.click.state_dict())
+        return Model(net, self.card, click=click, device=self.device, version=self.version)
+
+    def state(self) -> dict[str, Tensor]:
+        """All weights: those of the network, and with `click.` before their names those of the click head."""
+        return {**self.net.state_dict(), **_named(CLICK, self.click.state_dict() if self.click is not None else {})}
 
     def replace_weights(self, state: Mapping[str, Tensor], *, version: int | None = None) -> None:
-        """Take over other weights of the same network; the version counts up unless it is given.
+        """Take over other weights of the same network, and of the click head if there are any of it.
+
+        The version counts up unless it is given.
 
         Raises
         ------
@@ -104,15 +124,25 @@ class Model:
         """
         if not all_finite(state):
             raise ModelError("The new weights hold values that are not numbers. The old ones stay in use.")
-        own = self.net.state_dict()
-        if own.keys() != state.keys() or any(own[k].shape != state[k].shape for k in own):
-            raise ModelError("These weights belong to another network. The old ones stay in use.")
-        self.net.load_state_dict(dict(state))
+        parts = _parted(state)
+        targets = [(net, parts[name]) for name, net in ((NET, self.net), (CLICK, self.click)) if parts[name]]
+        for net, new in targets:
+            own = net.state_dict() if net is not None else {}
+            if own.keys() != new.keys() or any(own[k].shape != new[k].shape for k in own):
+                raise ModelError("These weights belong to another network. The old ones stay in use.")
+        for net, new in targets:
+            if net is not None:
+                net.load_state_dict(new)
         self.version = self.version + 1 if version is None else version
+
+    def replace_click(self, click: UNet | None) -> None:
+        """Take another click head, or none; the version stays, for the masks do."""
+        self.click = None if click is None else in_channels_last(click.to(self.device)).eval()
+        self.card = replace(self.card, click={} if click is None else dict(click.settings))
 
     def to_bytes(self) -> bytes:
         """The content of a `.safetensors` file: weights in float16, and the card."""
-        tensors = {name: _small(value).contiguous() for name, value in self.net.state_dict().items()}
+        tensors = {name: _small(value).contiguous() for name, value in self.state().items()}
         return safetensors.torch.save(tensors, metadata={CARD: self.card.to_json()})
 
     def save(self, path: str | Path) -> None:
@@ -124,6 +154,20 @@ class Model:
     def sha256(self) -> str:
         """Fingerprint of weights and card."""
         return hashlib.sha256(self.to_bytes()).hexdigest()
+
+
+def _named(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights with a prefix before their names."""
+    return {prefix + name: value for name, value in state.items()}
+
+
+def _parted(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Weights of the network and of the click head, each under its own names."""
+    parts: dict[str, dict[str, Tensor]] = {NET: {}, CLICK: {}}
+    for name, value in state.items():
+        part = CLICK if name.startswith(CLICK) else NET
+        parts[part][name.removeprefix(part)] = value
+    return parts
 
 
 def in_channels_last(net: UNet) -> UNet:
@@ -224,12 +268,15 @@ def model_from_bytes(data: bytes, *, name: str = "model", device: str | torch.de
     """A model from the content of a `.safetensors` file of ours."""
     card = _read_card(data, name)
     try:
-        net = _net_of(card.architecture, safetensors.torch.load(data))
+        parts = _parted(safetensors.torch.load(data))
+        net = _net_of(card.architecture, parts[NET])
+        click = _net_of(card.click, parts[CLICK]) if card.click else None
     except (safetensors.SafetensorError, RuntimeError, TypeError, KeyError, ValueError) as error:
         raise ModelError(f"'{name}' is damaged, or not a model of U-Net Live ({_first_line(error)}).") from error
-    if not all_finite(net.state_dict()):
+    model = Model(net, card, click=click, device=device)
+    if not all_finite(model.state()):
         raise ModelError(f"'{name}' holds values that are not numbers: its training went wrong. Use another model.")
-    return Model(net, card, device=device)
+    return model
 
 
 def _net_of(settings: Mapping[str, Any], state: Mapping[str, Tensor]) -> UNet:

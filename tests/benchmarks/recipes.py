@@ -16,15 +16,15 @@ from pathlib import Path
 import numpy as np
 
 from napari_unet.engine.simulate import Known, divided, simulate
-from napari_unet.engine.student import FINE_TUNE, Recipe
+from napari_unet.engine.student import RECIPES, Recipe
 from napari_unet.nets.model import load_model
 from napari_unet.store.pictures import find_pictures, read_labels, read_picture
 
 
-def changed(text: str) -> Recipe:
-    """The recipe in use with fields as in "learning_rate=1e-3,warmup=1"."""
+def changed(recipe: Recipe, text: str) -> Recipe:
+    """A recipe with fields as in "learning_rate=1e-3,warmup=1"."""
     fields = dict(part.split("=") for part in text.split(",") if part)
-    return replace(FINE_TUNE, **{name: type(getattr(FINE_TUNE, name))(float(value)) for name, value in fields.items()})
+    return replace(recipe, **{name: type(getattr(recipe, name))(float(value)) for name, value in fields.items()})
 
 
 def read(images: Path, labels: Path) -> list[Known]:
@@ -34,9 +34,10 @@ def read(images: Path, labels: Path) -> list[Known]:
     return [Known(path.stem, read_picture(path), read_labels(truth[path.stem])) for path in found]
 
 
-def curve(model: str, parts: tuple[Sequence[Known], Sequence[Known]], recipe: Recipe, **budget: int) -> list[float]:
-    """The score after each round."""
+def curve(model: str, parts: tuple[Sequence[Known], Sequence[Known]], text: str, **budget: int) -> list[float]:
+    """The score after each round, with the recipe in use and what `text` changes of it."""
     loaded = load_model(model)
+    recipe = changed(RECIPES[loaded.card.kind], text)
     name = "ap50" if loaded.card.kind == "objects" else "dice"
     return [point.scores[name] for point in simulate(loaded, *parts, recipe=recipe, **budget)]
 
@@ -55,7 +56,7 @@ def main() -> None:
     parts = divided(read(options.images, options.labels), options.held_out)
     budget = {name: getattr(options, name) for name in ("rounds", "corrections", "steps")}
     for text in ["", *options.change]:
-        runs = [curve(options.model, parts, changed(text), seed=seed, **budget) for seed in range(options.seeds)]
+        runs = [curve(options.model, parts, text, seed=seed, **budget) for seed in range(options.seeds)]
         means, spread = np.mean(runs, 0), np.std(runs, 0)
         shown = "  ".join(f"{mean:.3f} ± {s:.3f}" for mean, s in zip(means, spread, strict=True))
         print(f"{text or 'in use':<40} {shown}", flush=True)

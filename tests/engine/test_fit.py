@@ -63,6 +63,30 @@ def test_an_interrupted_training_goes_on(student, correct, tmp_path):
     assert (tmp_path / "m.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
 
 
+def test_the_click_head_learns_last(student, correct, tmp_path):
+    """It is in the same file, and the network is what it would be without; stopped there, only the clicks go on."""
+    corrections = [correct(0), correct(1)]
+    model, learner = student()
+    list(fit(model, learner, corrections, tmp_path / "alone.safetensors", steps=3))
+    model, learner = student()
+    job = fit(model, learner, corrections, tmp_path / "m.safetensors", steps=3, clicks=2)
+    rows = list(itertools.islice(job, 5))
+    assert [row.get("click_step") for row in rows] == [None] * 4 + [1]
+    job.close()
+    model, learner = student()
+    rows = list(fit(model, learner, corrections, tmp_path / "m.safetensors", steps=3, clicks=2))
+    assert [row.get("step") for row in rows] == [3, None, None]
+    assert rows[-1]["progress"] == 1
+    assert [p.name for p in tmp_path.glob("m.*")] == ["m.safetensors"]
+    alone, both = (load_model(tmp_path / f"{name}.safetensors", device="cpu") for name in ("alone", "m"))
+    assert same(both.net.state_dict(), alone.net.state_dict())
+    assert alone.click is None
+    assert both.click is not None
+    model, _ = student(base=str(tmp_path / "m.safetensors"))
+    assert model.click is not None
+    assert model.card.click == both.card.click
+
+
 def test_an_interrupted_checkpoint_leaves_the_one_before(student, correct, tmp_path, monkeypatch):
     """A checkpoint that breaks off in the middle is not taken for one: the training goes on from the last whole one."""
     model, learner = student()

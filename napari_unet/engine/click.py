@@ -1,0 +1,386 @@
+"""Click to segment: a region of a picture is read once by the network, then each click costs the click head alone."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import ndimage
+from torch import Tensor
+from torch.nn import functional as F
+
+from napari_unet.core.corrections import Mask
+from napari_unet.core.errors import ImageError, ModelError
+from napari_unet.core.geometry import Box
+from napari_unet.core.image import ImageSource
+from napari_unet.core.intensity import fit_channels, normalize
+from napari_unet.core.prompts import Point, Prompts, Window, prompt_maps
+from napari_unet.core.sizes import scale_for, usual_scale
+from napari_unet.engine.device import backend_for
+from napari_unet.engine.measure import measured_by
+from napari_unet.engine.network import resize, scaled
+from napari_unet.nets.click import SIDE, encode
+from napari_unet.nets.model import Model
+
+REGION, STEP = 320, 96
+"""Side of a region that is read at once, and distance between the middles of two, in pixels of the network."""
+KEPT = 12
+"""Regions that are remembered (6 MB each)."""
+RIM = 2
+"""A mask that comes so near to the edge of the window probably goes on behind it, in pixels of the network."""
+TINY = 9.0
+"""Diameter of a mask below which it is looked at from nearer by, in pixels of the network."""
+NOTHING = np.float32(-20.0)
+"""What is said of pixels outside the picture: the head was never told anything of them."""
+NEAREST, FARTHEST = -1, 5
+"""Times that a picture is halved for the window, at least and at most."""
+
+
+@dataclass(frozen=True)
+class _Region:
+    """A part of a picture as the click head is shown it.
+
+    Attributes
+    ----------
+    seen : (1, F, h, w) tensor
+    box : Box
+        Where it lies in the picture's plane.
+    """
+
+    seen: Tensor
+    box: Box
+
+    @property
+    def _ratios(self) -> npt.NDArray[np.float64]:
+        """Pixels of the network for each of the picture, along (y, x)."""
+        ratios: npt.NDArray[np.float64] = np.divide(self.seen.shape[-2:], self.box.shape)
+        return ratios
+
+    def _corner(self, window: Window) -> npt.NDArray[np.intp]:
+        """The pixel of the region that is nearest to a window's corner."""
+        corner: npt.NDArray[np.intp] = np.rint((np.array(window.start) - self.box.start) * self._ratios).astype(int)
+        return corner
+
+    def aligned(self, window: Window) -> Window:
+        """A window moved by a part of a pixel, so that its pixels are the network's own.
+
+        Between them features would have to be mixed, and mixed ones the click head has never seen.
+        """
+        y, x = (np.array(self.box.start) + self._corner(window) / self._ratios).tolist()
+        return replace(window, start=(y, x))
+
+    def read(self, window: Window) -> Tensor:
+        """What the region shows in an aligned window, (1, F, side, side); 0 outside of it."""
+        y, x = self._corner(window).tolist()
+        height, width = self.seen.shape[-2:]
+        pad = [max(0, -x), max(0, x + window.side - width), max(0, -y), max(0, y + window.side - height)]
+        y, x = max(0, y), max(0, x)
+        inside = self.seen[..., y : y + window.side - pad[2], x : x + window.side - pad[0]]
+        return F.pad(inside, pad)[..., : window.side, : window.side]
+
+
+@dataclass(frozen=True)
+class ClickMask:
+    """The mask of one object.
+
+    Attributes
+    ----------
+    box : Box
+        Where `mask` lies in the plane.
+    mask : (*box) bool
+    """
+
+    box: Box
+    mask: Mask
+
+    def over(self, shape: tuple[int, int]) -> Mask:
+        """The mask in a whole plane."""
+        whole = np.zeros(shape, bool)
+        whole[self.box.slices] = self.mask
+        return whole
+
+
+class ClickSegmenter:
+    """Masks of single objects from clicks, boxes and scribbles.
+
+    Parameters
+    ----------
+    model : Model
+        Of 2-D objects, with a click head. When its weights change, what was read is read anew.
+
+    Raises
+    ------
+    ModelError
+        If the model has no click head.
+
+    Examples
+    --------
+    >>> clicks = ClickSegmenter(load_model())
+    >>> clicks.set_image(picture)
+    >>> mask = clicks.segment([(120, 85)])
+    """
+
+    def __init__(self, model: Model) -> None:
+        if model.click is None:
+            raise ModelError("This model was not trained for clicks. Choose the Generalist, or a model made of it.")
+        self.model, self._click = model, model.click
+        self._regions: OrderedDict[tuple[int, ...], _Region] = OrderedDict()
+        self._source: ImageSource | None = None
+        self._lead: tuple[int, ...] = ()
+        self._scale = 1.0
+
+    # --- the picture -----------------------------------------------------------
+
+    def set_image(
+        self,
+        image: npt.NDArray[np.generic],
+        *,
+        channels: Sequence[int] | None = None,
+        diameter: float | None = None,
+    ) -> None:
+        """The picture that is clicked on.
+
+        Parameters
+        ----------
+        image : (Y, X) or (Y, X, 3 or 4)
+        channels : sequence of int, optional
+            Which channels the model reads; by default all of them.
+        diameter : float, optional
+            Diameter of its objects, in pixels. None: measured. Objects of other sizes are found all the same.
+
+        Raises
+        ------
+        ImageError
+            If the picture cannot be used as it is.
+        """
+        source = ImageSource.of_array(image)
+        source = source if channels is None else source.select(tuple(channels))
+        if len(source.shape) != 2:
+            raise ImageError(f"This picture has {len(source.shape)} axes; clicks are on one plane of (Y, X).")
+        known = self.model.card.diameter
+        measured = measured_by(self.model, source) if diameter is None else None
+        self.look_at(source, (), usual_scale(measured, known) if diameter is None else scale_for(diameter, known))
+
+    def look_at(self, source: ImageSource, lead: tuple[int, ...], scale: float) -> None:
+        """The plane that is clicked on: of a picture, at `lead` (time, z), read at `scale`."""
+        if (source, lead, scale) != (self._source, self._lead, self._scale):
+            self._regions.clear()
+        self._source, self._lead, self._scale = source, lead, scale
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of the plane."""
+        height, width = self._need_source().shape[-2:]
+        return height, width
+
+    # --- the mask --------------------------------------------------------------
+
+    def segment(
+        self,
+        positive: Sequence[Point],
+        negative: Sequence[Point] = (),
+        box: Box | Sequence[int] | None = None,
+        previous: Mask | None = None,
+    ) -> Mask:
+        """The mask of the object that some prompts show.
+
+        Parameters
+        ----------
+        positive, negative : sequence of (y, x)
+            Points on the object, and beside it, in pixels; a scribble is many points.
+        box : Box, or (y0, x0, y1, x1), optional
+            The object lies in it.
+        previous : (Y, X) bool, optional
+            The mask so far, to be mended.
+
+        Returns
+        -------
+        (Y, X) bool
+        """
+        if box is not None and not isinstance(box, Box):
+            y0, x0, y1, x1 = (int(v) for v in box)
+            box = Box((y0, x0), (y1, x1))
+        prompts = Prompts(_points(positive, self.shape), _points(negative, self.shape), box)
+        found = None
+        if previous is not None and (where := Box.of_mask(np.asarray(previous, bool))) is not None:
+            found = ClickMask(where, np.asarray(previous, bool)[where.slices])
+        return self.answer(prompts, found).over(self.shape)
+
+    def answer(self, prompts: Prompts, previous: ClickMask | None = None) -> ClickMask:
+        """The mask that some prompts show, and where it lies.
+
+        The window is as large as the object asks for: where the mask touches its edge, it is looked at once more
+        from farther away, and what is very small from nearer by.
+        """
+        if prompts.is_empty and previous is None:
+            return ClickMask(Box((0, 0), (1, 1)), np.zeros((1, 1), bool))
+        level, tried = self._level(prompts, previous), set[int]()
+        while True:
+            tried.add(level)
+            region = self._region(self._window(prompts, previous, level))
+            window = region.aligned(self._window(prompts, previous, level))
+            logits = self._logits(region, window, prompts, previous)
+            better = _better_level(_clicked(logits > 0, window.seen(_array(prompts))), window, self.shape, level)
+            if better in tried or not NEAREST <= better <= FARTHEST:
+                break
+            level = better
+        return self._in_picture(logits, window, prompts)
+
+    def _level(self, prompts: Prompts, previous: ClickMask | None) -> int:
+        """How often the picture is halved so that the object fits well into the window."""
+        low, high = _extent(prompts, previous)
+        extent = float((high - low).max()) * self._scale
+        # up to half the window an object is at home, and clicks need some of its surroundings
+        level = math.ceil(math.log2(extent / (0.6 * SIDE))) if extent else 0
+        return min(max(level, 0), FARTHEST)
+
+    def _window(self, prompts: Prompts, previous: ClickMask | None, level: int) -> Window:
+        """The window around what is known of the object."""
+        low, high = _extent(prompts, previous)
+        scale = self._scale / 2**level
+        start = (low + high + 1) / 2 - SIDE / scale / 2
+        return Window((float(start[0]), float(start[1])), scale, SIDE)
+
+    def _logits(
+        self, region: _Region, window: Window, prompts: Prompts, previous: ClickMask | None
+    ) -> npt.NDArray[np.float32]:
+        """What the click head says in a window, (side, side)."""
+        backend = backend_for(self.model.device)
+        before = None if previous is None else _seen_mask(previous, window)
+        maps = torch.from_numpy(prompt_maps(prompts, window, before)).to(backend.device)
+        with torch.inference_mode(), backend.autocast():
+            seen = region.read(window)
+            logits = self._click(torch.cat([seen, maps[None].to(seen.dtype)], dim=1))
+        values: npt.NDArray[np.float32] = torch.nan_to_num(logits[0, 0].float()).cpu().numpy()
+        return np.where(_inside(window, self.shape), values, NOTHING)
+
+    def _region(self, window: Window) -> _Region:
+        """The part of the picture around a window, as the click head is shown it; read once."""
+        step = STEP / window.scale
+        middle = [a + window.side / window.scale / 2 for a in window.start]
+        place = tuple(round(m / step) for m in middle)
+        level = round(math.log2(self._scale / window.scale))
+        key = (self.model.version, level, *place)
+        region = self._regions.get(key)
+        if region is None:
+            side = round(REGION / window.scale)
+            region = self._encode(Box.around([p * step for p in place], (side, side)).clip(self.shape), window.scale)
+            self._regions[key] = region
+        self._regions.move_to_end(key)
+        while len(self._regions) > KEPT:
+            self._regions.popitem(last=False)
+        return region
+
+    def _encode(self, box: Box, scale: float) -> _Region:
+        """Read a part of the picture with the network."""
+        source, backend = self._need_source(), backend_for(self.model.device)
+        lead = self._lead
+        raw = source.read(Box((*lead, *box.start), (*(i + 1 for i in lead), *box.stop)))
+        x = fit_channels(normalize(raw, source.limits()), self.model.card.in_channels)
+        tensor = torch.from_numpy(np.ascontiguousarray(x.reshape(len(x), *box.shape)))[None].to(backend.device)
+        shape = scaled(box.shape, scale)
+        tensor = resize(tensor, shape) if shape != box.shape else tensor
+        pad = [side for n in reversed(shape) for side in (0, -n % 2**self.model.net.depth)]
+        tensor = F.pad(tensor, pad, mode="replicate").contiguous(memory_format=torch.channels_last)
+        with torch.inference_mode(), backend.autocast():
+            seen = encode(self.model.net, tensor)
+        return _Region(seen[..., : shape[0], : shape[1]].to(backend.dtype), box)
+
+    def _in_picture(self, logits: npt.NDArray[np.float32], window: Window, prompts: Prompts) -> ClickMask:
+        """What was found in a window, in the picture's own pixels; only the parts that were clicked on."""
+        box = window.box(self.shape)
+        y, x = (np.arange(a, b) for a, b in zip(box.start, box.stop, strict=True))
+        at = [window.seen(np.stack([v, v], 1))[:, axis] for axis, v in enumerate((y, x))]
+        fine = ndimage.map_coordinates(logits, np.meshgrid(*at, indexing="ij"), order=1, mode="nearest")
+        return _tight(_clicked(fine > 0, _array(prompts) - np.array(box.start)), box)
+
+    def _need_source(self) -> ImageSource:
+        if self._source is None:
+            raise ImageError("There is no picture to click on yet. Call set_image first.")
+        return self._source
+
+
+def _extent(prompts: Prompts, previous: ClickMask | None) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """The lowest and the highest (y, x) of what shows the object."""
+    points = [_array(prompts)]
+    for box in (prompts.box, previous.box if previous is not None else None):
+        if box is not None:
+            points.append(np.array([box.start, np.array(box.stop) - 1], float))
+    known = np.concatenate(points)
+    return known.min(0), known.max(0)
+
+
+def _points(points: Sequence[Point], shape: tuple[int, int]) -> tuple[Point, ...]:
+    """Points as pairs of numbers; those outside of the picture at its edge."""
+    inside = np.clip(np.array(points, float).reshape(-1, 2), 0, np.array(shape) - 1)
+    return tuple((y, x) for y, x in inside.tolist())
+
+
+def _inside(window: Window, shape: tuple[int, int]) -> Mask:
+    """Which pixels of a window lie in the picture."""
+    line = (np.arange(window.side) + 0.5) / window.scale
+    rows, columns = ((line + a >= 0) & (line + a < n) for a, n in zip(window.start, shape, strict=True))
+    inside: Mask = rows[:, None] & columns[None]
+    return inside
+
+
+def _seen_mask(mask: ClickMask, window: Window) -> Mask:
+    """A mask of the picture as a window shows it."""
+    line = (np.arange(window.side) + 0.5) / window.scale
+    rows, columns = (
+        np.floor(line + start - low).astype(int) for start, low in zip(window.start, mask.box.start, strict=True)
+    )
+    height, width = mask.mask.shape
+    inside = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))[None]
+    seen: Mask = mask.mask[np.ix_(rows.clip(0, height - 1), columns.clip(0, width - 1))] & inside
+    return seen
+
+
+def _better_level(mask: Mask, window: Window, shape: tuple[int, int], level: int) -> int:
+    """From how far away the object should be looked at: farther if the mask goes on, nearer if it is tiny."""
+    if not mask.any():
+        return level
+    low = np.array(window.start) > 0  # the picture goes on there
+    high = np.array(window.start) + window.side / window.scale < np.array(shape)
+    touches = (
+        (low[0] and mask[:RIM].any())
+        or (low[1] and mask[:, :RIM].any())
+        or (high[0] and mask[-RIM:].any())
+        or (high[1] and mask[:, -RIM:].any())
+    )
+    if touches:
+        return level + 1
+    return level - 1 if 2 * math.sqrt(mask.sum() / math.pi) < TINY else level
+
+
+def _array(prompts: Prompts) -> npt.NDArray[np.float64]:
+    """The points on the object, (N, 2)."""
+    return np.array(prompts.positive, float).reshape(-1, 2)
+
+
+def _clicked(mask: Mask, points: npt.NDArray[np.float64]) -> Mask:
+    """The parts of a mask that were clicked on at `points` (N, 2); the largest one if none was."""
+    labels, count = ndimage.label(mask)
+    if count < 2:
+        return mask
+    pixels = np.floor(points + 0.5).astype(int)
+    pixels = pixels[((pixels >= 0) & (pixels < mask.shape)).all(1)]
+    hit = np.unique(labels[tuple(pixels.T)])
+    hit = hit[hit > 0]
+    if not hit.size:
+        hit = np.array([np.bincount(labels.ravel())[1:].argmax() + 1])
+    chosen: Mask = np.isin(labels, hit)
+    return chosen
+
+
+def _tight(mask: Mask, box: Box) -> ClickMask:
+    """A mask with no more room around it than it needs."""
+    found = Box.of_mask(mask)
+    if found is None:
+        return ClickMask(Box(box.start, tuple(a + 1 for a in box.start)), np.zeros((1, 1), bool))
+    return ClickMask(found.shift(box.start), mask[found.slices])

@@ -1,0 +1,248 @@
+"""How the click head learns: from objects whose outlines are known, by clicking at its own mistakes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from napari_unet.core.corrections import Correction
+from napari_unet.core.geometry import Box
+from napari_unet.core.prompts import Prompts, Window, next_click, prompt_maps
+from napari_unet.engine.adamw import AdamW
+from napari_unet.engine.augment import Augmentation, Example, change_greys, recolor, sample, warp_grid
+from napari_unet.engine.device import backend_for
+from napari_unet.engine.sampling import shapes_of
+from napari_unet.engine.student import LARGEST_GRADIENT, follow
+from napari_unet.nets.click import SIDE, encode, new_head
+from napari_unet.nets.losses import weighted_mean
+from napari_unet.nets.model import Model
+
+CROP = 192
+CROPS, OBJECTS = 4, 4
+"""Crops a step, and objects of each."""
+SMALLEST = 30
+"""Of what is left of an object in a crop, in pixels."""
+LEARNING_RATE, WEIGHT_DECAY, AVERAGING, WARMUP = 1e-3, 1e-4, 0.995, 50
+PATIENCE = 8
+"""Pictures that are looked at for one that has objects."""
+LONGEST = 5
+"""Clicks of one object, at most."""
+AUGMENTATION = Augmentation(scale=2.0, elastic=4.0, grey=1.0, recolor=0.6, varied=True)
+
+
+@dataclass
+class _Try:
+    """One object that is being clicked on, in its window.
+
+    Attributes
+    ----------
+    seen : (F, side, side) tensor
+    truth, known : (side, side) bool
+        The object, and where that is known.
+    prompts : Prompts
+        In pixels of the window.
+    previous : (side, side) bool or None
+    """
+
+    seen: Tensor
+    truth: npt.NDArray[np.bool_]
+    known: npt.NDArray[np.bool_]
+    prompts: Prompts
+    previous: npt.NDArray[np.bool_] | None = None
+
+    def shown(self) -> Tensor:
+        """What the click head sees, (F + 4, side, side)."""
+        maps = prompt_maps(self.prompts, Window((0.0, 0.0), 1.0, SIDE), self.previous)
+        return torch.cat([self.seen, torch.from_numpy(maps).to(self.seen)])
+
+
+class ClickStudent:
+    """A click head that learns, and the running average of its weights.
+
+    Parameters
+    ----------
+    model : Model
+        Of objects; its network stays as it is. Its click head is copied, or a new one made.
+    seed : int
+    """
+
+    def __init__(self, model: Model, seed: int) -> None:
+        self.model, self.backend = model, backend_for(model.device)
+        known = model.copy().click
+        self.head = (known or new_head(model.net, seed)).to(model.device)
+        self.average = {name: value.detach().clone() for name, value in self.head.state_dict().items()}
+        self.optimizer = AdamW(self.head.parameters(), WEIGHT_DECAY)
+        self.random = torch.Generator().manual_seed(seed)
+        self.numpy = np.random.default_rng(seed)
+        self.step = 0
+        self._examples: dict[int, tuple[Correction, Example]] = {}
+
+    def study(self, corrections: Sequence[Correction], learning_rate: float) -> float:
+        """One step of the optimiser; the loss, NaN if it was skipped."""
+        tries = self._tries(corrections)
+        if not tries:
+            return math.nan
+        for _ in range(self._clicks() - 1):
+            self._click_again(tries)
+        self.head.train()
+        shown = torch.stack([t.shown() for t in tries])
+        with self.backend.autocast():
+            logits = self.head(shown)
+        truth, known = (
+            torch.from_numpy(np.stack(arrays)[:, None]).to(self.backend.device).float()
+            for arrays in ([t.truth for t in tries], [t.known for t in tries])
+        )
+        loss = mask_loss(logits.float(), truth, known)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.head.parameters(), LARGEST_GRADIENT)
+        self.step += 1
+        value = float(loss.detach())
+        healthy = math.isfinite(value) and math.isfinite(float(norm))
+        if healthy:
+            self.optimizer.step(learning_rate * min(1.0, self.step / WARMUP))
+            follow(self.average, self.head, AVERAGING, self.step)
+        self.optimizer.forget_gradients()
+        return value if healthy else math.nan
+
+    # --- objects to click on -----------------------------------------------------
+
+    def _tries(self, corrections: Sequence[Correction]) -> list[_Try]:
+        """Objects of some crops, each with its first prompt."""
+        crops = [crop for _ in range(CROPS) if (crop := self._crop(corrections)) is not None]
+        if not crops:
+            return []
+        images = torch.stack([c.image for c in crops]).contiguous(memory_format=torch.channels_last)
+        with torch.inference_mode(), self.backend.autocast():
+            seen = encode(self.model.net, images.to(self.backend.device)).float()
+        # windows reach over the edges of the crops
+        seen = F.pad(seen, [SIDE // 2] * 4).clone()
+        return [
+            each
+            for crop, view in zip(crops, seen, strict=True)
+            for each in self._objects(crop.targets[0].numpy().astype(np.int32), crop.weight[0].numpy() > 0, view)
+        ]
+
+    def _crop(self, corrections: Sequence[Correction]) -> Example | None:
+        """An augmented crop around an object; its target is the numbers of the objects. None if none is found."""
+        for _ in range(PATIENCE):
+            correction = corrections[int(torch.randint(len(corrections), (), generator=self.random))]
+            known = self._examples.get(id(correction))
+            if known is None:  # the correction is kept, so that its id is not given to another one
+                known = self._examples[id(correction)] = (correction, shapes_of(correction, self.model.card))
+            example = known[1]
+            where = torch.nonzero((example.targets[0] > 0) & (example.weight[0] > 0))
+            if len(where):
+                break
+        else:
+            return None
+        options = AUGMENTATION.drawn(self.random)
+        middle = where[torch.randint(len(where), (), generator=self.random)].float()
+        middle += (torch.rand(2, generator=self.random) - 0.5) * CROP / 2
+        crop = sample(example, warp_grid((float(middle[0]), float(middle[1])), CROP, options, self.random))
+        return replace(crop, image=recolor(change_greys(crop.image, options, self.random), options, self.random))
+
+    def _objects(self, labels: npt.NDArray[np.int32], known: npt.NDArray[np.bool_], view: Tensor) -> list[_Try]:
+        """Some objects of a crop in their windows."""
+        counts = np.bincount(np.where(known, labels, 0).ravel())
+        found = np.flatnonzero(counts >= SMALLEST)
+        found = self.numpy.permutation(found[found > 0])[:OBJECTS]
+        labels, known = np.pad(labels, SIDE // 2), np.pad(known, SIDE // 2)
+        return [self._begin(int(number), labels, known, view) for number in found]
+
+    def _begin(self, number: int, labels: npt.NDArray[np.int32], known: npt.NDArray[np.bool_], view: Tensor) -> _Try:
+        """The first prompt of an object, and the window around it."""
+        inside = np.argwhere((labels == number) & known)
+        point = inside[self.numpy.integers(len(inside))]
+        drift = self.numpy.integers(-SIDE // 8, SIDE // 8 + 1, 2)
+        start = np.clip(point - SIDE // 2 + drift, 0, np.array(labels.shape) - SIDE)
+        cut = tuple(slice(a, a + SIDE) for a in start)
+        part, trusted = labels[cut], known[cut]
+        truth = part == number
+        at = point - start
+        click = ((float(at[0]), float(at[1])),)
+        kind = self.numpy.random()
+        prompts, previous = Prompts(click), None
+        if kind < 0.15:
+            prompts = Prompts(click if kind < 0.05 else (), box=self._loose_box(truth))
+        elif kind < 0.25:
+            prompts = Prompts(self._scribble(truth, at))
+        elif kind < 0.4:
+            previous = self._wrong_mask(truth, part)
+            found = next_click(previous, truth, trusted)
+            if found is not None:
+                prompts = Prompts().and_click(*found)
+        return _Try(view[(slice(None), *cut)], truth, trusted, prompts, previous)
+
+    def _loose_box(self, truth: npt.NDArray[np.bool_]) -> Box:
+        """The box of an object as a hand draws it."""
+        tight = Box.of_mask(truth) or Box.whole(truth.shape)
+        slack = self.numpy.integers(-1, 4, 4)
+        low = tuple(int(a - s) for a, s in zip(tight.start, slack[:2], strict=True))
+        return Box(low, tuple(int(b + s) for b, s in zip(tight.stop, slack[2:], strict=True)))
+
+    def _scribble(self, truth: npt.NDArray[np.bool_], at: npt.NDArray[np.intp]) -> tuple[tuple[float, float], ...]:
+        """A straight line within an object, from a point of it to another one."""
+        inside = np.argwhere(truth)
+        end = inside[self.numpy.integers(len(inside))]
+        line = np.rint(np.linspace(at, end, 12)).astype(int)
+        return tuple((float(y), float(x)) for y, x in line if truth[y, x])
+
+    def _wrong_mask(self, truth: npt.NDArray[np.bool_], part: npt.NDArray[np.int32]) -> npt.NDArray[np.bool_]:
+        """A mask that is wrong as predictions are: merged with its neighbours, or cut in two."""
+        if self.numpy.random() < 0.5:
+            near = np.unique(part[(part > 0) & ~truth])
+            chosen = near[self.numpy.random(len(near)) < 0.5]
+            return truth | np.isin(part, chosen)
+        inside = np.argwhere(truth)
+        angle = self.numpy.uniform(0, 2 * math.pi)
+        side = (inside - inside.mean(0)) @ np.array([math.sin(angle), math.cos(angle)]) > 0
+        half = truth.copy()
+        half[tuple(inside[side].T)] = False
+        return half
+
+    # --- clicking ----------------------------------------------------------------
+
+    def _clicks(self) -> int:
+        """How many clicks the objects of this step get: mostly one or two."""
+        return int(min(self.numpy.geometric(0.45), LONGEST))
+
+    def _click_again(self, tries: Sequence[_Try]) -> None:
+        """Click into the largest error of the head's own masks."""
+        self.head.eval()
+        with torch.no_grad(), self.backend.autocast():
+            logits = self.head(torch.stack([t.shown() for t in tries]))
+        for each, said in zip(tries, (logits[:, 0] > 0).cpu().numpy(), strict=True):
+            found = next_click(said, each.truth, each.known)
+            each.previous = said
+            if found is None:
+                continue
+            point, on_object = ((float(found[0][0]), float(found[0][1])),), found[1]
+            old = each.prompts
+            each.prompts = (
+                replace(old, positive=old.positive + point)
+                if on_object
+                else replace(old, negative=old.negative + point)
+            )
+
+
+def mask_loss(logits: Tensor, truth: Tensor, known: Tensor) -> Tensor:
+    """Cross-entropy, and Dice of each object, where the truth is known; all (B, 1, Y, X)."""
+    entropy = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    probability = torch.sigmoid(logits) * known
+    both = (probability * truth).sum((1, 2, 3))
+    either = (probability + truth * known).sum((1, 2, 3))
+    return weighted_mean(entropy, known) + (1 - (2 * both + 1) / (either + 1)).mean()
+
+
+def train_clicks(student: ClickStudent, corrections: Sequence[Correction], *, steps: int) -> Iterator[float]:
+    """Teach a click head; the rate falls to zero along a cosine. Yields the loss of each step."""
+    while student.step < steps:
+        rate = LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * student.step / steps))
+        yield student.study(corrections, rate)

@@ -1,0 +1,190 @@
+"""Click to segment: masks of discs from clicks, boxes and scribbles, in pictures of any size."""
+
+import numpy as np
+import pytest
+import torch
+
+from napari_unet.core.errors import ImageError, ModelError
+from napari_unet.core.geometry import Box
+from napari_unet.core.image import ImageSource
+from napari_unet.core.prompts import Prompts
+from napari_unet.engine import click as engine
+from napari_unet.engine.click import ClickMask, ClickSegmenter
+
+
+def iou(a, b):
+    """Intersection over union."""
+    return (a & b).sum() / (a | b).sum()
+
+
+class Glass(torch.nn.Module):
+    """A click head that shows the bright parts of the picture, without what was said not to be the object."""
+
+    def forward(self, shown):
+        """The picture is the first channel; then the clicks on the object and beside it, the box and the old mask."""
+        picture, _, negative, box, before = shown.unbind(1)
+        logits = 10 * picture - 5 - 50 * negative
+        logits = torch.where(box.amax((1, 2), keepdim=True) > 0, logits - 50 * (1 - box), logits)
+        return torch.where(before.amax((1, 2), keepdim=True) > 0, logits - 50 * (1 - before), logits)[:, None]
+
+
+@pytest.fixture
+def click_model(disc_model, monkeypatch):
+    """A model whose click head sees the picture alone: what it gives shows whether all lies where it should."""
+    monkeypatch.setattr(engine, "encode", lambda net, x: x)
+    disc_model.click = Glass()
+    return disc_model
+
+
+@pytest.fixture
+def clicker(click_model, draw):
+    """A segmenter that looks at a picture of discs, and their labels."""
+    image, labels = draw(41)
+    segmenter = ClickSegmenter(click_model)
+    segmenter.set_image(image, diameter=17)
+    return segmenter, labels
+
+
+def middle(mask):
+    """The middle of a disc."""
+    return tuple(np.argwhere(mask).mean(0))
+
+
+def test_one_click_gives_the_object_and_no_other(clicker):
+    """The mask is that of the disc under the click, in the picture's own pixels."""
+    segmenter, labels = clicker
+    for number in range(1, labels.max() + 1):
+        mask = segmenter.segment([middle(labels == number)])
+        assert mask.shape == labels.shape
+        assert mask.dtype == bool
+        assert iou(mask, labels == number) > 0.9
+
+
+def test_a_box_and_a_scribble_are_prompts(clicker):
+    """A box around a disc, or a line through it, shows it as well as a click does."""
+    segmenter, labels = clicker
+    truth = labels == 2
+    box = Box.of_mask(truth)
+    line = [(y, x) for y, x in np.argwhere(truth)[:: max(1, truth.sum() // 12)]]
+    assert iou(segmenter.segment([], box=box), truth) > 0.9
+    assert iou(segmenter.segment([], box=(*box.start, *box.stop)), truth) > 0.9
+    assert iou(segmenter.segment(line), truth) > 0.9
+
+
+def test_a_mask_is_mended(clicker):
+    """Two discs taken for one: a click beside the object takes the wrong one away."""
+    segmenter, labels = clicker
+    wanted, other = labels == 1, labels == 2
+    mended = segmenter.segment([middle(wanted)], [middle(other)], previous=wanted | other)
+    assert iou(mended, wanted) > 0.85
+    assert not (mended & other).any()
+    assert 0 < segmenter.segment([], [middle(other)], previous=wanted | other).sum() < (wanted | other).sum()
+
+
+def test_large_objects_are_whole(click_model, draw):
+    """Discs five times as large as the window expects: the window grows until they are in it."""
+    image, labels = draw(41)
+    large, truth = np.kron(image, np.ones((6, 6), np.float32)), np.kron(labels, np.ones((6, 6), int)) == 3
+    segmenter = ClickSegmenter(click_model)
+    segmenter.set_image(large, diameter=17)
+    assert iou(segmenter.segment([middle(truth)]), truth) > 0.9
+    assert iou(segmenter.segment([middle(truth)], previous=truth), truth) > 0.9
+
+
+def test_what_is_said_of_the_outside_does_not_count(click_model, draw, monkeypatch):
+    """The head may say anything of pixels beyond the edge: a disc that the edge cuts is found, and from close by."""
+    image, labels = draw(41, shape=(200, 96))
+    column = round(middle(labels == 1)[1])
+    image, truth = np.ascontiguousarray(image[:, column:]), labels[:, column:] == 1
+    segmenter = ClickSegmenter(click_model)
+    segmenter.set_image(image, diameter=17)
+    said, levels, place = click_model.click.forward, [], segmenter._window
+    monkeypatch.setattr(click_model.click, "forward", lambda shown: torch.where(shown[:, :1] == 0, 9.0, said(shown)))
+    monkeypatch.setattr(segmenter, "_window", lambda *a: levels.append(a[2]) or place(*a))
+    assert iou(segmenter.segment([middle(truth)]), truth) > 0.85
+    assert set(levels) == {0}
+
+
+def test_windows_lie_on_the_networks_own_pixels(clicker):
+    """Features are shown as they are, never mixed: wherever the click is, the head sees pixels of the picture."""
+    segmenter, _ = clicker
+    seen = []
+    said = segmenter._click.forward
+    segmenter._click.forward = lambda shown: seen.append(shown[0, 0]) or said(shown)
+    segmenter.segment([(48.0, 48.0)])
+    segmenter.segment([(48.5, 48.2)])
+    first, second = seen
+    shifts = [torch.roll(first, (y, x), (0, 1))[2:-2, 2:-2] for y in (-1, 0) for x in (-1, 0)]
+    assert any(torch.equal(shift, second[2:-2, 2:-2]) for shift in shifts)
+
+
+def test_a_region_is_read_once(clicker, monkeypatch):
+    """Clicks in the same place cost the head alone; new weights ask for reading anew."""
+    segmenter, labels = clicker
+    read = []
+    real = engine.encode
+    monkeypatch.setattr(engine, "encode", lambda *a: read.append(1) or real(*a))
+    first = segmenter.segment([middle(labels == 1)])
+    count = len(read)
+    assert count >= 1
+    assert np.array_equal(segmenter.segment([middle(labels == 1)]), first)
+    assert len(read) == count
+    segmenter.model.replace_weights(segmenter.model.net.state_dict())
+    assert np.array_equal(segmenter.segment([middle(labels == 1)]), first)
+    assert len(read) == 2 * count
+    segmenter.set_image(np.zeros((50, 60)), diameter=17)
+    segmenter.segment([(3, 3)])
+    assert len(read) > 2 * count
+
+
+def test_regions_are_forgotten(click_model, draw, monkeypatch):
+    """Memory stays bounded however far one clicks about."""
+    monkeypatch.setattr(engine, "KEPT", 3)
+    segmenter = ClickSegmenter(click_model)
+    segmenter.set_image(np.tile(draw(1)[0], (6, 6)), diameter=17)
+    for y in range(20, 570, 90):
+        segmenter.segment([(y, y)])
+    assert len(segmenter._regions) == 3
+
+
+def test_a_plane_of_a_stack_is_clicked_on(click_model, draw):
+    """In the plane in view, not in the first one."""
+    images, labels = zip(*(draw(seed) for seed in (41, 42)), strict=True)
+    segmenter = ClickSegmenter(click_model)
+    segmenter.look_at(ImageSource.of_array(np.stack(images)), (1,), 1.0)
+    found = segmenter.answer(Prompts((middle(labels[1] == 1),)))
+    assert iou(found.over(labels[1].shape), labels[1] == 1) > 0.9
+
+
+@pytest.mark.parametrize("point", [(0, 0), (95, 95), (0, 95), (-4, 50), (500, 500)])
+def test_clicks_at_and_beyond_the_edge(clicker, point):
+    """Nothing breaks, and the mask has the picture's size."""
+    segmenter, labels = clicker
+    assert segmenter.segment([point]).shape == labels.shape
+
+
+def test_nothing_shown_is_nothing_found(clicker):
+    """Without a click, a box or a mask there is no object; a mask alone stays about as it is."""
+    segmenter, labels = clicker
+    assert not segmenter.segment([]).any()
+    assert not segmenter.segment([], [(5, 5)]).any()
+    assert not segmenter.segment([], previous=np.zeros(labels.shape, bool)).any()
+
+
+def test_masks_know_their_place():
+    """A mask in its box is the same one in the whole plane."""
+    whole = np.zeros((20, 30), bool)
+    whole[4:9, 10:12] = True
+    box = Box.of_mask(whole)
+    assert np.array_equal(ClickMask(box, whole[box.slices]).over(whole.shape), whole)
+
+
+def test_what_cannot_be_clicked_on_is_a_sentence(click_model, make_model):
+    """A model without a click head, no picture yet, a stack."""
+    with pytest.raises(ModelError, match="not trained for clicks"):
+        ClickSegmenter(make_model())
+    segmenter = ClickSegmenter(click_model)
+    with pytest.raises(ImageError, match="set_image"):
+        segmenter.segment([(1, 1)])
+    with pytest.raises(ImageError, match="3 axes"):
+        segmenter.set_image(np.zeros((5, 40, 40)))
