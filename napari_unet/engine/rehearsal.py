@@ -55,11 +55,12 @@ def _wholly_trusted(image: npt.NDArray[np.uint8], labels: Labels) -> Correction:
 
 
 def write(path: Path, corrections: Sequence[Correction], seed: int = 0) -> None:
-    """Write a part of each picture, at the size at which the network sees it and with 8 bits a channel."""
+    """Write a part with objects of each picture, at the size at which the network sees it and with 8 bits a channel."""
     random, arrays = np.random.default_rng(seed), {}
     for number, known in enumerate(corrections):
         image, labels = resampled(known)
-        start = [int(random.integers(0, max(1, size - SIDE + 1))) for size in labels.shape]
+        middle = random.choice(np.argwhere(labels) if labels.any() else np.argwhere(labels == 0))  # something is there
+        start = [max(0, min(int(m) - SIDE // 2, n - SIDE)) for m, n in zip(middle, labels.shape, strict=True)]
         cut = tuple(slice(a, a + SIDE) for a in start)
         arrays[f"image{number}"] = np.clip(np.rint(ONE * image[:, *cut]), 0, 255).astype(np.uint8)
         arrays[f"labels{number}"] = labels[cut].astype(np.uint16)
