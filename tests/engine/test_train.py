@@ -328,7 +328,6 @@ def test_the_learning_rate_warms_up_and_falls(make_model, correct, quick, monkey
     student = Student(make_model(), replace(quick, micro=1, crop=16, warmup=100), 0)
     rates = []
     monkeypatch.setattr(student, "study", lambda corrections: student._losses.append(torch.ones(())))
-    monkeypatch.setattr(student, "_follow", lambda: None)
     monkeypatch.setattr(student.optimizer, "step", rates.append)
     events = list(train(student, [correct(0)], steps=400))
     assert np.argmax(rates) in range(90, 110)
