@@ -262,9 +262,8 @@ def test_train_says_what_is_wrong_with_an_option(unet_live, folders, tmp_path, n
 
 def test_train_teaches_clicks_alone(unet_live, folders, model, tmp_path):
     """No step of the network, some of its click head: the masks are those of the model begun from."""
-    output = tmp_path / "m.safetensors"
-    assert train(unet_live, folders, output, "--from", model, "--steps", "0", "--clicks", "2")[0] == 0
-    before, after = (load_model(path, device="cpu").state() for path in (model, output))
+    assert train(unet_live, folders, tmp_path / "m.safetensors", "--from", model, "--steps=0", "--clicks=2")[0] == 0
+    before, after = (load_model(path, device="cpu").state() for path in (model, tmp_path / "m.safetensors"))
     assert before.keys() < after.keys()
     assert all(torch.equal(value, after[name]) for name, value in before.items())
 
