@@ -191,6 +191,46 @@ def cut_object(plane: Labels, path: Sequence[Sequence[float]], free: int) -> Cha
     return None
 
 
+def place_object(
+    labels: Labels, box: Box, mask: Mask, free: int, *, taught: npt.NDArray[np.uint8] | None = None, number: int = 0
+) -> tuple[Change, int] | None:
+    """Make one object of a mask; objects that lie mostly under it go as a whole.
+
+    Parameters
+    ----------
+    labels : (whole picture) int
+    box : Box
+        Where `mask` lies, inside the picture.
+    mask : (*box) bool
+    free : int
+        A number that is not in use.
+    taught : (whole picture) uint8, optional
+        Voxels of objects that the user set (not 0) stay as they are.
+    number : int
+        Of the object; 0: that of the largest one that goes, else `free`.
+
+    Returns
+    -------
+    (Change, int) or None
+        And the object's number; None if nothing of the mask is left.
+    """
+    under = _ids(labels[box.slices][mask])
+    wide = object_box(labels, under, box)
+    after = labels[wide.slices].astype(np.int32)
+    fixed = np.zeros(wide.shape, bool) if taught is None else (taught[wide.slices] != 0) & (after != 0)
+    inside = np.zeros(wide.shape, bool)
+    inside[box.within(wide).slices] = mask
+    inside &= ~fixed
+    if not inside.any():
+        return None
+    covered = {n: np.count_nonzero(inside & (after == n)) for n in under}
+    gone = {n: size for n, size in covered.items() if size * 2 > np.count_nonzero((after == n) & ~fixed)}
+    after[np.isin(after, list(gone)) & ~fixed] = 0
+    number = number or max(gone, key=gone.__getitem__, default=free)
+    after[inside] = number
+    return Change(wide, after), number
+
+
 def object_box(labels: Labels, ids: set[int], around: Box) -> Box:
     """The smallest box that holds `around` and all voxels of `ids` connected to it, along the last two axes.
 

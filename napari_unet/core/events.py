@@ -116,6 +116,9 @@ class ObjectMask:
     box : Box
         Where `mask` lies in the picture.
     mask : (*box) bool
+        Empty if there is no object.
+    foreground : float
+        How sure the network is, click or no click, that there is something (0 to 1).
     request : int
         Number of the click that asked for it.
     seconds : float
@@ -125,6 +128,7 @@ class ObjectMask:
     picture: str
     box: Box
     mask: npt.NDArray[np.bool_] = field(repr=False)
+    foreground: float = 0.0
     request: int = 0
     seconds: float = 0.0
 

@@ -62,11 +62,16 @@ class Picture:
     scale: float = 1.0
     view: Box | None = None
     path: str = ""
+    _reading: tuple[tuple[int, ...] | None, ImageSource] | None = field(default=None, init=False, repr=False)
 
     @property
     def reading(self) -> ImageSource:
-        """The picture with the channels that the model reads."""
-        return self.source if self.channels is None else self.source.select(self.channels)
+        """The picture with the channels that the model reads; the same object while they are the same."""
+        known = self._reading
+        if known is None or known[0] != self.channels:
+            known = (self.channels, self.source if self.channels is None else self.source.select(self.channels))
+            self._reading = known
+        return known[1]
 
     def note_sizes(self, edit: Edit) -> None:
         """The size of the objects that the user set counts more than what the model made of the picture at first.

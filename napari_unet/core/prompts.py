@@ -48,6 +48,31 @@ class Prompts:
         return replace(self, negative=self.negative + click)
 
 
+def prompts_of(mask: Mask, box: Box, *, most: int = 3) -> Prompts:
+    """Clicks deep inside an object, and a box a little larger than it: what to show of it in the next slice.
+
+    Parameters
+    ----------
+    mask : (*box) bool
+        Not empty.
+    box : Box
+        Where it lies in the plane.
+    most : int
+        Clicks, at most; only a long object gets more than one.
+    """
+    depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+    inside = np.argwhere(depth >= 0.6 * depth.max())
+    chosen = [np.array(point_inside(mask))]
+    while len(chosen) < most:
+        far = np.min([np.hypot(*(inside - point).T) for point in chosen], axis=0)
+        if far.max() < 2 * depth.max():
+            break
+        chosen.append(inside[far.argmax()])
+    points = tuple((float(y), float(x)) for y, x in np.array(chosen) + box.start)
+    slack = 1 + round(float(depth.max()) / 4)
+    return Prompts(points, box=box.grow(slack))
+
+
 @dataclass(frozen=True)
 class Window:
     """The square part of a picture that the click head sees.
@@ -69,6 +94,13 @@ class Window:
     def seen(self, points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Where pixels (N, 2) of the picture lie in the window, in its own pixels."""
         inside: npt.NDArray[np.float64] = (points + 0.5 - np.array(self.start)) * self.scale - 0.5
+        return inside
+
+    def inside(self, shape: tuple[int, int]) -> Mask:
+        """Which of its own pixels lie in a picture of `shape`."""
+        line = (np.arange(self.side) + 0.5) / self.scale
+        rows, columns = ((line + a >= 0) & (line + a < n) for a, n in zip(self.start, shape, strict=True))
+        inside: Mask = rows[:, None] & columns[None]
         return inside
 
     def box(self, shape: tuple[int, int]) -> Box:

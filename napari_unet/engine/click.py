@@ -93,10 +93,13 @@ class ClickMask:
     box : Box
         Where `mask` lies in the plane.
     mask : (*box) bool
+    foreground : float
+        How sure the network is, click or no click, that there is something.
     """
 
     box: Box
     mask: Mask
+    foreground: float = 0.0
 
     def over(self, shape: tuple[int, int]) -> Mask:
         """The mask in a whole plane."""
@@ -229,7 +232,8 @@ class ClickSegmenter:
             if better in tried or not NEAREST <= better <= FARTHEST:
                 break
             level = better
-        return self._in_picture(logits, window, prompts)
+        found = self._in_picture(logits, window, prompts)
+        return replace(found, foreground=self._foreground(region.read(window), logits > 0))
 
     def _level(self, prompts: Prompts, previous: ClickMask | None) -> int:
         """How often the picture is halved so that the object fits well into the window."""
@@ -257,7 +261,12 @@ class ClickSegmenter:
             seen = region.read(window)
             logits = self._click(torch.cat([seen, maps[None].to(seen.dtype)], dim=1))
         values: npt.NDArray[np.float32] = torch.nan_to_num(logits[0, 0].float()).cpu().numpy()
-        return np.where(_inside(window, self.shape), values, NOTHING)
+        return np.where(window.inside(self.shape), values, NOTHING)
+
+    def _foreground(self, seen: Tensor, mask: Mask) -> float:
+        """How sure the network is, on the average over a mask, that there is something."""
+        said = seen[0, self.model.net.settings["base_channels"]].float().cpu().numpy()
+        return float(said[mask].mean()) if mask.any() else 0.0
 
     def _region(self, window: Window) -> _Region:
         """The part of the picture around a window, as the click head is shown it; read once."""
@@ -319,14 +328,6 @@ def _points(points: Sequence[Point], shape: tuple[int, int]) -> tuple[Point, ...
     """Points as pairs of numbers; those outside of the picture at its edge."""
     inside = np.clip(np.array(points, float).reshape(-1, 2), 0, np.array(shape) - 1)
     return tuple((y, x) for y, x in inside.tolist())
-
-
-def _inside(window: Window, shape: tuple[int, int]) -> Mask:
-    """Which pixels of a window lie in the picture."""
-    line = (np.arange(window.side) + 0.5) / window.scale
-    rows, columns = ((line + a >= 0) & (line + a < n) for a, n in zip(window.start, shape, strict=True))
-    inside: Mask = rows[:, None] & columns[None]
-    return inside
 
 
 def _seen_mask(mask: ClickMask, window: Window) -> Mask:

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 import torch
 
 from napari_unet.core.card import ModelCard
-from napari_unet.core.corrections import Correction
+from napari_unet.core.corrections import Correction, Mask
 from napari_unet.core.errors import ModelError
-from napari_unet.core.events import Measured, Prediction, Progress, TrainStep, WeightsChanged
+from napari_unet.core.events import Measured, ObjectMask, Prediction, Progress, TrainStep, WeightsChanged
 from napari_unet.core.geometry import Box
 from napari_unet.core.instances import InstanceSettings
 from napari_unet.core.picture import Picture
+from napari_unet.core.prompts import Prompts
+from napari_unet.engine.click import ClickMask, ClickSegmenter
 from napari_unet.engine.device import backend_for, device_names, usable_cores
 from napari_unet.engine.measure import measure
 from napari_unet.engine.predict import Plane, plane_of, predict
@@ -65,6 +67,7 @@ class Device:
         self.model: Model | None = None
         self.planes: dict[tuple[str, tuple[int, ...]], tuple[tuple[object, ...], Plane]] = {}
         self.core: int | None = None
+        self._clicks: ClickSegmenter | None = None
         self.newest = 0
         """Highest number that a version of the model has; the next one to take over gets the next number."""
 
@@ -104,6 +107,18 @@ class Device:
             request=request.number,
             keep_outputs=pixels <= LARGEST_KEPT,
         )
+
+    def click(
+        self, picture: Picture, lead: tuple[int, ...], prompts: Prompts, previous: tuple[Box, Mask] | None
+    ) -> ObjectMask:
+        """The object that prompts show in a plane of a picture."""
+        model = self._need_model()
+        if self._clicks is None or self._clicks.model is not model:
+            self._clicks = ClickSegmenter(model)
+        self._clicks.look_at(picture.reading, lead, picture.scale)
+        found = self._clicks.answer(prompts, None if previous is None else ClickMask(*previous))
+        box = Box((*lead, *found.box.start), (*(i + 1 for i in lead), *found.box.stop))
+        return ObjectMask(picture.key, box, found.mask.reshape(box.shape), found.foreground)
 
     def _plane(self, model: Model, request: Request) -> Plane:
         """The plane of a request, with the outputs it has already; the last four are kept."""

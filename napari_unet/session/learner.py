@@ -192,6 +192,7 @@ class Learner:
             model=loaded.card.name,
             kind=loaded.card.kind,
             classes=loaded.card.classes,
+            can_click=bool(loaded.card.click),
             diameter=loaded.card.diameter,
             version=loaded.version,
             device=loaded.device,

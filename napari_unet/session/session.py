@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import threading
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +12,26 @@ import numpy.typing as npt
 from psygnal import Signal
 
 from napari_unet.core.card import SHIPPED
-from napari_unet.core.corrections import Edit
+from napari_unet.core.corrections import Edit, Mask
 from napari_unet.core.errors import UNetLiveError
-from napari_unet.core.events import Measured, Prediction, Progress, TrainStep, WeightsChanged
+from napari_unet.core.events import Measured, ObjectMask, Prediction, Progress, TrainStep, WeightsChanged
 from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
 from napari_unet.core.instances import InstanceSettings
 from napari_unet.core.picture import Picture, follow_sizes
+from napari_unet.core.prompts import Prompts
 from napari_unet.core.sizes import scale_for
 from napari_unet.engine.pool import Pool
 from napari_unet.session.keeper import Draft, Event, Keeper, sentence_of
-from napari_unet.session.learner import LEARN, Learner, Taken
+from napari_unet.session.learner import LEARN, MODEL, Learner, Taken
 from napari_unet.session.ledger import Ledger
+from napari_unet.session.predictor import CLICK, PREDICT, News, Predictor
 from napari_unet.session.state import Board, SessionState, Version
 from napari_unet.session.teaching import Teaching
 from napari_unet.session.telling import tell
-from napari_unet.session.worker import BACKGROUND, INTERACTIVE, GpuWorker
+from napari_unet.session.worker import GpuWorker
 
 __all__ = ["Picture", "Session", "SessionState", "Version"]
-
-PREDICT = "predict"
 
 
 class Session:
@@ -50,10 +48,10 @@ class Session:
     Attributes
     ----------
     pictures : dict of str to Picture
-    settings : InstanceSettings
     """
 
     prediction_ready = Signal(Prediction)
+    object_found = Signal(ObjectMask)
     progressed = Signal(Progress)
     stepped = Signal(TrainStep)
     weights_changed = Signal(WeightsChanged)
@@ -62,11 +60,6 @@ class Session:
 
     def __init__(self, model: str = "default", device: str = "auto") -> None:
         self.pictures: dict[str, Picture] = {}
-        self.settings = InstanceSettings()
-        self._diameter: float | None = None
-        self._usual: float | None = None
-        self._request, self._answered, self._watched = 0, 0, ""
-        self._asking = threading.Lock()
         self._is_closed = False
         self._board = Board(self.state_changed.emit)
         self._ledger, pool = Ledger(), Pool()
@@ -74,6 +67,7 @@ class Session:
         self._teaching = Teaching(self._keeper, pool, self._ledger, self._fail)
         self._worker = GpuWorker(self._on_event, self._on_end, lambda active: self._learner.before_piece(active))
         self._learner = Learner(self._worker, pool, self._keeper, self._ledger, self._board, self._emit)
+        self._predictor = Predictor(self._worker, self._learner, self._board, self.pictures, self._emit)
         self._learner.use_model(model, device)
 
     @property
@@ -85,6 +79,11 @@ class Session:
     def history(self) -> list[Event]:
         """The learning curve so far, for a dock that opens late and for a reopened project."""
         return self._learner.history
+
+    @property
+    def settings(self) -> InstanceSettings:
+        """How objects are built from what the network gives."""
+        return self._predictor.settings
 
     # --- pictures ------------------------------------------------------------
 
@@ -113,37 +112,50 @@ class Session:
 
     def close_picture(self, key: str) -> None:
         """Forget a picture; its corrections stay on disk and in the training."""
-        if key == self._watched:
+        if key == self._predictor.watched:
             self.cancel()
-            self._watched = ""
+            self._predictor.watched = ""
         self.pictures.pop(key, None)
 
     # --- predicting ----------------------------------------------------------
 
     def predict(self, key: str, view: Box) -> None:
         """Predict the plane that holds `view`, tiles in view first. Replaces an earlier request."""
-        self.pictures[key].view = view
-        self._watched = key
-        self._submit_prediction()
+        self._predictor.predict(key, view)
 
     def look_at(self, key: str, view: Box) -> None:
         """The user moved: tiles of the new view come first."""
-        if key in self.pictures:
-            self.pictures[key].view = view
-            self._worker.prioritize(PREDICT, INTERACTIVE)
+        self._predictor.look_at(key, view)
 
     def cancel(self) -> None:
         """Stop predicting."""
-        with self._asking:
-            self._answered = 0
-            was_predicting = self._worker.cancel(PREDICT)
-        if was_predicting:
-            self._show_predicting()
+        self._predictor.cancel()
 
     def rebuild(self, settings: InstanceSettings) -> None:
         """New thresholds: build the objects again from the outputs already computed."""
-        self.settings = settings
-        self._submit_prediction()
+        self._predictor.settings = settings
+        self._predictor.again()
+
+    def click(self, key: str, lead: tuple[int, ...], prompts: Prompts, previous: tuple[Box, Mask] | None = None) -> int:
+        """Find the object that clicks, a box or a scribble show; `object_found` answers, before any other work goes on.
+
+        Parameters
+        ----------
+        key : str
+            Of the picture.
+        lead : tuple of int
+            The plane of a stack: (time, z), as far as there are any.
+        prompts : Prompts
+            In pixels (y, x) of the plane.
+        previous : (Box, mask), optional
+            Its mask so far, to be mended, and where it lies in the plane.
+
+        Returns
+        -------
+        int
+            The `request` of the answer; one that was asked for before it may never come.
+        """
+        return self._predictor.click(key, lead, prompts, previous)
 
     def use_channels(self, key: str, channels: tuple[int, ...] | None) -> None:
         """Which channels of the picture the model reads; None: all."""
@@ -160,43 +172,15 @@ class Session:
         """
         if diameter is not None:
             scale_for(diameter, self.state.diameter)
-        self._diameter = diameter
+        self._predictor.diameter = diameter
         self._rescale()
 
     def _rescale(self) -> None:
         """Pictures are read at the size that the model knows."""
         pictures, known = list(self.pictures.values()), self.state.diameter
-        self._usual = follow_sizes(pictures, self._usual)
-        if [picture for picture in pictures if picture.rescale(self._diameter, known)]:
+        self._predictor.usual = follow_sizes(pictures, self._predictor.usual)
+        if [picture for picture in pictures if picture.rescale(self._predictor.diameter, known)]:
             self._teaching.rebuild(self.pictures)
-
-    def _submit_prediction(self) -> None:
-        """Hand in the prediction of the picture that is watched."""
-        picture = self.pictures.get(self._watched)
-        if picture is None:
-            return
-        with self._asking:
-            self._request += 1
-            self._answered = self._request
-            self._worker.submit(PREDICT, partial(self._prediction, picture, self._request), INTERACTIVE)
-        self._show_predicting()
-
-    def _prediction(self, picture: Picture, number: int) -> Any:
-        """A prediction, begun in the device thread."""
-        from napari_unet.session.jobs import Request
-
-        measures = self._diameter is None and picture.measured is None
-        return self._learner.device().predict(Request(picture, number, self.settings, measures, self._usual))
-
-    def _show_predicting(self) -> None:
-        """Show whether it predicts: looked at when it is shown, so the last one to come here is right."""
-        self._board.change(lambda state: replace(state, predicting=self._worker.is_busy(PREDICT)))
-        self._end_bar()
-
-    def _end_bar(self) -> None:
-        """End the bar, unless something is predicted."""
-        if not self._worker.is_busy(PREDICT):
-            tell(self.progressed.emit, Progress("predict", "", 1, 1))
 
     # --- corrections ---------------------------------------------------------
 
@@ -327,15 +311,18 @@ class Session:
         keeper = self._keeper
         self._board.change(lambda state: replace(state, saved=keeper.waiting == 0, save_problem=keeper.problem))
 
-    def _emit(self, event: Event | Progress) -> None:
-        """Pass on an event of the training."""
-        if isinstance(event, TrainStep):
-            tell(self.stepped.emit, event)
-        elif isinstance(event, WeightsChanged):
-            tell(self.weights_changed.emit, event)
-            self._submit_prediction()
-        else:
-            tell(self.progressed.emit, event)
+    def _emit(self, event: Event | News) -> None:
+        """Pass on an event of the training, or of a prediction."""
+        signals = {
+            TrainStep: self.stepped,
+            WeightsChanged: self.weights_changed,
+            Prediction: self.prediction_ready,
+            ObjectMask: self.object_found,
+            Progress: self.progressed,
+        }
+        tell(signals[type(event)].emit, event)
+        if isinstance(event, WeightsChanged):
+            self._predictor.again()
 
     def _on_event(self, job: str, event: Any) -> None:
         """A piece of work is done (device thread)."""
@@ -347,40 +334,27 @@ class Session:
             is_other = self._learner.on_taken(event)
             self._rescale()
             if is_other or self.state.predicting:
-                self._submit_prediction()
+                self._predictor.again()
         elif isinstance(event, Measured):
             if event.picture in self.pictures:
                 self.pictures[event.picture].measured = event.diameter
             self._rescale()
             self._board.update(measured=event.diameter)
         else:
-            self._on_predicted(event)
-
-    def _on_predicted(self, event: Prediction | Progress) -> None:
-        """A tile is done, or a part of the work for it."""
-        if isinstance(event, Progress):
-            tell(self.progressed.emit, event)
-            self._end_bar()  # if it was cancelled this moment, the bar must not come back
-        elif event.request == self._answered:
-            tell(self.prediction_ready.emit, event)
-            self._yield_to_training(event)
-
-    def _yield_to_training(self, event: Prediction) -> None:
-        """Tiles out of view take turns with the training."""
-        view = self.pictures[event.picture].view if event.picture in self.pictures else None
-        if view is not None and event.core.intersect(view).is_empty:
-            self._worker.prioritize(PREDICT, BACKGROUND)
+            self._predictor.on_event(event)
 
     def _on_end(self, job: str, error: Exception | None) -> None:
         """A job is through, or failed (device thread)."""
         if error is not None:
             self._on_error(job, error)
         if job == PREDICT:
-            self._show_predicting()
+            self._predictor.on_end()
         elif job == LEARN:
             self._learner.on_end(error is not None)
-        elif error is not None:
+        elif job == MODEL and error is not None:
             self._learner.on_not_taken()
+        elif job == CLICK and error is not None:
+            self._predictor.on_click_failed()
 
     def _on_error(self, job: str, error: Exception) -> None:
         """Say why a job failed; a prediction that lacked memory begins again with smaller tiles."""
@@ -391,9 +365,5 @@ class Session:
                 logging.getLogger(__name__).error("The job '%s' failed", job, exc_info=error)
             self._fail(sentence_of(error))
             return
-        before, now = self._learner.device().halve_tiles() if job == PREDICT else (0, 0)
-        if now < before:
-            self._fail(f"Not enough memory on the device for tiles of {before}: using {now}.")
-            self._submit_prediction()
-        else:
-            self._fail("There is not enough memory for this. Close other programs, or choose another device.")
+        help_found = self._predictor.smaller_tiles() if job == PREDICT else ""
+        self._fail(help_found or "There is not enough memory for this. Close other programs, or choose another device.")

@@ -41,6 +41,8 @@ class SessionState:
     kind : {'objects', 'classes'}
     classes : tuple of str
         Names of the classes, background first (`classes` only).
+    can_click : bool
+        Whether the model finds objects from clicks.
     diameter : float
         Object diameter the model was trained on, in pixels.
     measured : float or None
@@ -71,6 +73,7 @@ class SessionState:
     model: str = ""
     kind: str = "objects"
     classes: tuple[str, ...] = ()
+    can_click: bool = False
     diameter: float = 24.0
     measured: float | None = None
     version: int = 0

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import QCheckBox, QGridLayout, QSizePolicy, QToolButton, QWidget
 
+from napari_unet.widgets.carrier import carrier_of
 from napari_unet.widgets.desk import desk_of
 from napari_unet.widgets.forms import GAP, button, column, line, named, row, small_button
 from napari_unet.widgets.forms import tool as paint_tool
@@ -20,13 +21,16 @@ if TYPE_CHECKING:
     import napari
 
 _BUTTONS = {
+    "click": ("Click", "Click an object to segment it; more clicks, a box or a scribble mend it"),
     "delete": ("Delete", "Delete objects: click them"),
     "join": ("Join", "Join objects: click two, or draw a line over them"),
     "cut": ("Cut", "Cut an object: draw a line across it"),
     "accept": ("Right", "Yes, right: click objects that are right as they are"),
     "region": ("Region", "Drag a rectangle in which everything is right, background too"),
     "nothing": ("Nothing", "Drag a rectangle in which there is nothing"),
+    "onward": ("Carry on", "Carry the object that was kept last on through slices or frames; once more: stop"),
 }
+COLUMNS = 4
 
 
 class CorrectPanel(QWidget):
@@ -43,7 +47,8 @@ class CorrectPanel(QWidget):
         self.suggest = button("Where to look next", "suggest", "", "suggest")
         self.taught = QCheckBox("Show taught")
         self.doubt = QCheckBox("Show doubt")
-        self.new_objects = QCheckBox("New stroke, new object")
+        self.new_objects = QCheckBox("Fresh numbers")
+        self.may_replace = QCheckBox("May replace")
         self.last = line("last_action", "The last action, or what the tool in hand waits for")
         self.undo = small_button("undo", "undo", "Take back the last step (Ctrl+Z on the masks)")
         self._name_controls()
@@ -57,9 +62,9 @@ class CorrectPanel(QWidget):
     def _tool_button(self, tool: str) -> QToolButton:
         text, does = _BUTTONS[tool]
         made = QToolButton()
-        made.setObjectName(f"tool_{tool}")
+        made.setObjectName("click_tool" if tool == "click" else f"tool_{tool}")
         made.setText(text)
-        made.setCheckable(True)
+        made.setCheckable(tool != "onward")
         made.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextUnderIcon)
         made.setIconSize(QSize(24, 24))
         made.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
@@ -72,6 +77,7 @@ class CorrectPanel(QWidget):
         named(
             self.new_objects, "new_objects", "The brush takes a fresh number when a stroke begins away from its object"
         )
+        named(self.may_replace, "may_replace", "An object that is clicked may replace what you confirmed before")
         self.taught.setObjectName("taught")
         self.doubt.setObjectName("doubt")
         tip(self.suggest, "suggest", "Fly to the place where a correction helps most")
@@ -83,24 +89,25 @@ class CorrectPanel(QWidget):
         grid = QGridLayout()
         grid.setSpacing(GAP - 2)
         for place, made in enumerate(self.tools.values()):
-            grid.addWidget(made, place // 3, place % 3)
-            grid.setColumnStretch(place % 3, 1)
+            grid.addWidget(made, place // COLUMNS, place % COLUMNS)
+            grid.setColumnStretch(place % COLUMNS, 1)
         layout = column(self)
         layout.addLayout(grid)
         layout.addWidget(row(self.accept, self.view_right, stretch=-1))
         layout.addWidget(self.suggest)
         layout.addWidget(row(self.taught, self.doubt, stretch=-1))
-        layout.addWidget(self.new_objects)
+        layout.addWidget(row(self.new_objects, self.may_replace, stretch=-1))
         layout.addWidget(row(self.last, self.undo, stretch=0))
         layout.addStretch(1)
 
     def _connect(self) -> None:
         for tool, made in self.tools.items():
-            made.clicked.connect(lambda _=False, tool=tool: self.gestures.start(tool))
+            made.clicked.connect(lambda _=False, tool=tool: self._use(tool))
         self.accept.clicked.connect(self.desk.settle)
         self.view_right.clicked.connect(self.gestures.accept_view)
         self.suggest.clicked.connect(guide_of(self.desk.viewer).go)
         self.undo.clicked.connect(self._undo)
+        self.may_replace.toggled.connect(self._replace)
         self.taught.toggled.connect(lambda on: self.desk.show("taught", on))
         self.doubt.toggled.connect(lambda on: self.desk.show("doubt", on))
         self.new_objects.toggled.connect(self._number)
@@ -110,6 +117,12 @@ class CorrectPanel(QWidget):
         self.desk.overlays_changed.connect(self._show_overlays)
         self.desk.picture_changed.connect(self._show_picture)
 
+    def _use(self, tool: str) -> None:
+        if tool == "onward":
+            carrier_of(self.desk.viewer).go()
+        else:
+            self.gestures.start(tool)
+
     def _undo(self) -> None:
         if self.desk.masks is not None:
             self.desk.masks.undo()
@@ -117,6 +130,9 @@ class CorrectPanel(QWidget):
     def _number(self, on: bool) -> None:
         if self.desk.masks is not None:
             self.desk.masks.is_numbering = on
+
+    def _replace(self, on: bool) -> None:
+        self.gestures.clicker.may_replace = on
 
     def _show_tool(self, tool: str) -> None:
         for name, made in self.tools.items():

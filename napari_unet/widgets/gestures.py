@@ -13,6 +13,7 @@ from psygnal import Signal
 
 from napari_unet.core.geometry import Box
 from napari_unet.widgets import tools
+from napari_unet.widgets.clicker import clicker_of
 from napari_unet.widgets.desk import Desk, desk_of
 from napari_unet.widgets.layers import OURS, add_quietly
 from napari_unet.widgets.mask_layer import MaskLayer
@@ -22,6 +23,7 @@ Point = list[float]
 
 # what to do with each tool, for the line under the buttons
 HINTS = {
+    "click": "Click, or drag a box. Alt+drag: scribble. Ctrl+click: right as it is. Esc ends.",
     "delete": "Click an object to delete it. Esc ends.",
     "join": "Click two objects, or draw a line over them, to join them. Esc ends.",
     "cut": "Draw a line across an object to cut it. Esc ends.",
@@ -37,7 +39,8 @@ _MISSED = {
     "region": "The rectangle lies outside the picture.",
     "nothing": "The rectangle lies outside the picture.",
 }
-_DRAWN = {"cut": "path", "join": "path", "region": "rectangle", "nothing": "rectangle"}
+_DRAWN = {"cut": "path", "join": "path", "region": "rectangle", "nothing": "rectangle", "click": "rectangle"}
+_STILL = 4  # pixels of the screen that the mouse may move in a click
 _PEN = "U-Net Live pen"
 
 _gestures: weakref.WeakKeyDictionary[Any, Gestures] = weakref.WeakKeyDictionary()
@@ -69,6 +72,7 @@ class Gestures:
         self._mode = "pan_zoom"
         self._first: tuple[int, ...] | None = None  # the object clicked first, when joining
         self._pen: Shapes | None = None
+        self.clicker = clicker_of(desk.viewer)
         desk.picture_changed.connect(self._on_picture)
 
     def start(self, tool: str, first: Sequence[int] | None = None) -> None:
@@ -81,6 +85,9 @@ class Gestures:
         if self.desk.viewer.dims.ndisplay != 2:
             self.said.emit("Switch to the 2-D view to correct objects.")
             return
+        if tool == "click" and (reason := self.clicker.why_not()):
+            self.said.emit(reason)
+            return
         layer = masks.layer
         self._masks, self._mode = masks, str(layer.mode)
         self._first = tuple(first) if first is not None else None
@@ -91,14 +98,22 @@ class Gestures:
         layer.mouse_pan = False
         layer.cursor = "cross"
         layer.mouse_drag_callbacks.append(self._drag)
-        layer.bind_key("Escape", lambda _: self.stop(), overwrite=True)
+        layer.bind_key("Escape", lambda _: self.leave(), overwrite=True)
         layer.events.mode.connect(self._on_mode)
+        if tool == "click":
+            self.clicker.begin(masks)
         self.tool = tool
         self.changed.emit(tool)
         self.said.emit("Click the object to join it to. Esc ends." if self._first else HINTS[tool])
 
+    def leave(self) -> None:
+        """Drop the object in work; put the tool away if there is none."""
+        if not self.clicker.drop():
+            self.stop()
+
     def stop(self) -> None:
         """Put the tool away; the layer is as it was before."""
+        self.clicker.end()
         masks, self._masks = self._masks, None
         if masks is None:
             return
@@ -136,21 +151,48 @@ class Gestures:
     def _drag(self, layer: Labels, event: Any) -> Iterator[None]:
         """One press, drag and release with the tool in hand."""
         masks, tool = self._masks, self.tool
-        if masks is None or event.button != 1:
+        if masks is None or (event.button != 1 and tool != "click"):
             return
         self.desk.be_active()
+        held, drawn = set(event.modifiers), _DRAWN.get(tool, "")
+        if tool == "click":
+            drawn = "" if event.button != 1 or held & {"Shift", "Control"} else "path" if "Alt" in held else drawn
         path = [[float(c) for c in layer.world_to_data(event.position)]]
         axes = self._axes(event.dims_displayed, layer)
         yield
         while event.type == "mouse_move":
             path.append([float(c) for c in layer.world_to_data(event.position)])
-            self._draw_pen(tool, path, axes)
+            if not (tool == "click" and self._is_still(path, axes)):
+                self._draw_pen(drawn, path, axes)
             yield
         path.append([float(c) for c in layer.world_to_data(event.position)])
-        if self._pen is not None:
+        if self._pen is not None and len(self._pen.data):
             self._pen.data = []
-        if self._masks is masks and not self._finish(tool, masks, path, axes):
+        if self._masks is not masks:
+            return
+        if tool == "click":
+            self._click(path, axes, event.button, held)
+        elif not self._finish(tool, masks, path, axes):
             self.said.emit(_MISSED[tool])
+
+    def _click(self, path: list[Point], axes: tuple[int, int], button: int, held: set[str]) -> None:
+        """What a press with the click tool in hand says: this object, not this, a box, a scribble, or "it is right"."""
+        still = self._is_still(path, axes)
+        if button == 1 and "Control" in held:
+            gesture = "accept"
+        elif button != 1 or "Shift" in held:
+            gesture = "off" if still else ""  # a drag with the right button is napari's zoom
+        else:
+            gesture = "on" if still else "scribble" if "Alt" in held else "box"
+        if gesture:
+            self.clicker.take(gesture, _dense(path) if gesture == "scribble" else path, axes)
+
+    def _is_still(self, path: list[Point], axes: tuple[int, int]) -> bool:
+        """Whether the mouse hardly moved."""
+        way = np.ptp(np.array(path)[:, list(axes)], axis=0).max()
+        layer = self._masks.layer if self._masks is not None else None
+        pixel = float(layer.scale[axes[1]]) * float(self.desk.viewer.scene.camera.zoom) if layer is not None else 1.0
+        return bool(way * pixel <= _STILL)
 
     def _finish(self, tool: str, masks: MaskLayer, path: list[Point], axes: tuple[int, int]) -> bool:
         if tool == "join":
@@ -201,22 +243,22 @@ class Gestures:
 
     # --- the drawn line ---
 
-    def _draw_pen(self, tool: str, path: list[Point], axes: tuple[int, int]) -> None:
+    def _draw_pen(self, shape: str, path: list[Point], axes: tuple[int, int]) -> None:
         """Show the line or rectangle being drawn. The layer for it is there while the tool is in hand."""
         if (
-            tool not in _DRAWN
+            not shape
             or self._masks is None
             or self._pen is None
             or axes != (self._masks.layer.ndim - 2, self._masks.layer.ndim - 1)
         ):
             return
         points = np.array(path)[:, list(axes)]
-        if _DRAWN[tool] == "rectangle":
+        if shape == "rectangle":
             (y0, x0), (y1, x1) = points[0], points[-1]
             points = np.array([[y0, x0], [y0, x1], [y1, x1], [y1, x0]])
         width = 2 / (self.desk.viewer.scene.camera.zoom * float(self._pen.scale[-1]))  # two pixels of the screen
         self._pen.data = []
-        self._pen.add(points, shape_type=_DRAWN[tool], edge_color="white", face_color="transparent", edge_width=width)
+        self._pen.add(points, shape_type=shape, edge_color="white", face_color="transparent", edge_width=width)
 
     def _lay_pen(self, layer: Labels) -> None:
         """Lay the pen over a label layer: one layer, that stays.

@@ -30,6 +30,14 @@ _OPACITY = 0.5
 _TAUGHT = (1.0, 0.83, 0.25, 1.0)
 _HELD_OUT = (0.45, 0.85, 1.0, 1.0)  # held out to score the model: taught as well, but seen by nobody who learns
 _HEAT = Colormap([[0, 0, 0, 0], [0.9, 0.25, 0.1, 0.55], [1.0, 0.85, 0.3, 0.9]], name="doubt", controls=[0.0, 0.5, 1.0])
+SHOWN = {"guess": 1, "mask": 2, "on": 3, "off": 4}
+"""Values of the layer that shows an object in work: what a click would take, its mask, clicks on it and beside it."""
+_SHOWN_AS = {
+    "guess": (1.0, 1.0, 1.0, 0.35),
+    "mask": (0.2, 0.85, 1.0, 0.75),
+    "on": (0.25, 0.95, 0.35, 1.0),
+    "off": (1.0, 0.3, 0.25, 1.0),
+}
 _WITH_THUMBNAIL = 1024 * 1024  # pixels of a plane, up to which its thumbnail is made anew, too
 _LARGE = 512 * 512  # pixels of a plane, from which on only what changed is drawn
 
@@ -139,6 +147,29 @@ def heat_layer(doubt: npt.NDArray[np.uint8], image: Image) -> Image:
         metadata={OURS: "doubt"},
         **place_of(image),
     )
+
+
+def click_layer() -> Labels:
+    """Shows the object that is being clicked on; an array of `SHOWN` values is laid into it (`lay_plane`)."""
+    colors = {None: np.zeros(4), 0: np.zeros(4)} | {SHOWN[name]: np.array(color) for name, color in _SHOWN_AS.items()}
+    return Labels(
+        np.zeros((1, 1), np.uint8),
+        name="U-Net Live click",
+        colormap=DirectLabelColormap(color_dict=colors),
+        opacity=0.75,
+        metadata={OURS: "click"},
+    )
+
+
+def lay_plane(layer: Labels, plane: npt.NDArray[np.uint8], image: Image) -> None:
+    """Lay an array (Y, X) over the plane of a picture that is in view."""
+    place = place_of(image)
+    layer.data = plane
+    for name in ("scale", "translate", "units"):
+        setattr(layer, name, place[name][-2:])
+    if "rotate" in place:
+        layer.rotate, layer.shear = np.asarray(place["rotate"])[-2:, -2:], np.asarray(place["shear"])[-1:]
+    layer.affine = np.asarray(place["affine"])[-3:, -3:]
 
 
 def add_quietly(layers: LayerList, layer: Layer) -> None:

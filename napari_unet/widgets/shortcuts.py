@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # tool: (what it does, its key on a label layer); all of them are free there in napari 0.9
 TOOLS: dict[str, tuple[str, str]] = {
+    "click": ("Click an object to segment it", "A"),
+    "onward": ("Carry the object that was kept last on to the next slices or frames", "G"),
     "delete": ("Delete the object under the cursor", "D"),
     "join": ("Join the object under the cursor to the next one you click", "J"),
     "cut": ("Cut an object by a line", "K"),
@@ -91,6 +93,7 @@ def _command(tool: str) -> Callable[[Labels], None]:
 
 def _act(tool: str, layer: Labels) -> None:
     # not at the top of the file: napari calls on_activate before anything is open
+    from napari_unet.widgets.carrier import carrier_of
     from napari_unet.widgets.desk import desk_of_layer
     from napari_unet.widgets.gestures import gestures_of
     from napari_unet.widgets.guide import guide_of
@@ -102,6 +105,8 @@ def _act(tool: str, layer: Labels) -> None:
         desk.show("taught", not desk.shows_taught)
     elif tool == "suggest":
         guide_of(desk.viewer).go()
+    elif tool == "onward":
+        carrier_of(desk.viewer).go()
     elif tool == "doubt":
         desk.show("doubt", not desk.shows_doubt)
     elif tool in ("delete", "join", "accept"):

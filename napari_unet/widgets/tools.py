@@ -7,11 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from napari_unet.core import diff
-from napari_unet.core.corrections import Edit
+from napari_unet.core.corrections import Edit, Mask
 from napari_unet.core.geometry import Box
 from napari_unet.widgets.mask_layer import MaskLayer
 
 Voxel = Sequence[int]
+Found = tuple[Box, Mask]
+"""A mask in a plane, and where it lies."""
 
 
 def delete(mask: MaskLayer, point: Voxel) -> bool:
@@ -71,3 +73,33 @@ def clear_region(mask: MaskLayer, region: Box) -> bool:
     # what was background already is taught as well
     labels, trusted = np.zeros(region.shape, np.int32), np.ones(region.shape, bool)
     return mask.accept(Edit(mask.picture.key, region, labels, trusted, "nothing"), "Nothing in the region")
+
+
+def place(mask: MaskLayer, lead: tuple[int, ...], found: Found, *, may_replace: bool = False, number: int = 0) -> int:
+    """Write an object into a label layer, as one undo step, and teach it; its number, 0 if nothing is left of it.
+
+    Parameters
+    ----------
+    mask : MaskLayer
+    lead : tuple of int
+        The plane: (time, z), as far as there are any.
+    found : (Box, mask)
+        In the plane.
+    may_replace : bool
+        Whether it may be written over objects that the user confirmed.
+    number : int
+        The number it gets; 0: that of what it replaces, or a new one.
+    """
+    mask.settle()
+    box, inside = found
+    taught = None if may_replace else mask.picture.taught[lead]
+    placed = diff.place_object(mask.layer.data[lead], box, inside, mask.next_id, taught=taught, number=number)
+    if placed is None:
+        return 0
+    change, number = placed
+    whole = Box((*lead, *change.box.start), (*(i + 1 for i in lead), *change.box.stop))
+    labels = change.labels.reshape(whole.shape)
+    if not mask.apply(diff.Change(whole, labels), "click", f"Object {number} kept"):
+        at = np.argwhere(labels == number)[0] + whole.start
+        accept_object(mask, [int(c) for c in at])
+    return number

@@ -20,7 +20,7 @@ from napari_unet.session.session import Session
 
 LONG = 60.0  # seconds after which a thing that is waited for does not come any more
 QUICK = Recipe(crop=64, batch=1, learning_rate=1e-4, round_steps=4, patience=2, tolerance=1.0)
-SIGNALS = ("prediction_ready", "progressed", "stepped", "weights_changed", "state_changed", "failed")
+SIGNALS = ("prediction_ready", "object_found", "progressed", "stepped", "weights_changed", "state_changed", "failed")
 
 
 def discs(seed=0, shape=(256, 256), count=30):

@@ -2,24 +2,30 @@
 
 import gc
 import inspect
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from napari.components import ViewerModel
-from qtpy.QtWidgets import QLabel
+from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
+from qtpy.QtGui import QMouseEvent
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication, QLabel
 
-from napari_unet.core.events import Prediction
+from napari_unet.core.events import ObjectMask, Prediction
 from napari_unet.core.geometry import Box
 from napari_unet.core.instances import InstanceSettings
 from napari_unet.session.session import Picture, Session, SessionState
 from napari_unet.widgets import viewer_session
 from napari_unet.widgets.desk import desk_of
+from napari_unet.widgets.shortcuts import register
 
 
 class FakeSession:
     """Notes what it is asked for; keeps edits in memory as the real one does."""
 
     prediction_ready = Session.prediction_ready
+    object_found = Session.object_found
     progressed = Session.progressed
     stepped = Session.stepped
     weights_changed = Session.weights_changed
@@ -27,7 +33,7 @@ class FakeSession:
     failed = Session.failed
 
     def __init__(self):
-        self.state = SessionState(model="Generalist", device="CPU, 2 cores")
+        self.state = SessionState(model="Generalist", device="CPU, 2 cores", can_click=True)
         self.pictures = {}
         self.history = []
         self.settings = InstanceSettings()
@@ -35,6 +41,8 @@ class FakeSession:
         self.edits = []
         self.withdrawn = []
         self.saved_masks = None
+        self.clicks = []
+        self.answers = True
 
     def __getattr__(self, name):
         """Every other method of the session notes its call and does nothing."""
@@ -70,6 +78,26 @@ class FakeSession:
             taught = np.zeros(source.shape, np.uint8)
             self.pictures[name] = Picture(name, name, source, truth, taught, self.saved_masks)
         return self.pictures[name]
+
+    def click(self, key, lead, prompts, previous=None):
+        """Find a disc of radius 6 around the middle of the clicks (or of the box), less where a click says no."""
+        self.clicks.append((key, lead, prompts, previous))
+        if self.answers:
+            self.answer(len(self.clicks))
+        return len(self.clicks)
+
+    def answer(self, number):
+        """Give the answer to a click."""
+        key, lead, prompts, _ = self.clicks[number - 1]
+        middle = np.mean(prompts.positive, axis=0) if prompts.positive else np.array(prompts.box.center)
+        y, x = np.ogrid[: self.pictures[key].truth.shape[-2], : self.pictures[key].truth.shape[-1]]
+        plane = (y - middle[0]) ** 2 + (x - middle[1]) ** 2 < 36
+        for point in prompts.negative:
+            plane &= (y - point[0]) ** 2 + (x - point[1]) ** 2 >= 9
+        box = Box.of_mask(plane)
+        whole = Box((*lead, *box.start), (*(i + 1 for i in lead), *box.stop))
+        mask = plane[box.slices].reshape(whole.shape)
+        self.object_found.emit(ObjectMask(key, whole, mask, 0.9, request=number, seconds=0.01))
 
     def add_edit(self, edit):
         """Keep the edit."""
@@ -149,3 +177,64 @@ def masks(desk):
     """The label layer in hand, with two predicted cells."""
     desk.masks.paste(predicted(cells()))
     return desk.masks
+
+
+class Hand:
+    """Clicks, drags and keys at places of the picture, through Qt's events."""
+
+    def __init__(self, viewer):
+        self.viewer = viewer
+        self.canvas = viewer.window._qt_viewer.canvas.native
+
+    def pixel(self, point):
+        """Where a voxel (y, x) is on the canvas."""
+        camera = self.viewer.scene.camera
+        center, size = np.array(camera.center[-2:]), self.canvas.size()
+        middle = np.array([size.height(), size.width()]) / 2
+        y, x = middle + (np.array(point) - center) * camera.zoom
+        return QPoint(round(x), round(y))
+
+    def drag(self, *points, modifier=Qt.KeyboardModifier.NoModifier):
+        """Press at the first point, move over the others, release at the last."""
+        QTest.mouseMove(self.canvas, self.pixel(points[0]))
+        QTest.mousePress(self.canvas, Qt.MouseButton.LeftButton, modifier, self.pixel(points[0]))
+        for a, b in pairwise(points):
+            for share in np.linspace(0, 1, 6)[1:]:
+                spot = self.pixel(np.array(a) + share * (np.array(b) - np.array(a)))
+                self._move_pressed(spot, modifier)
+        QTest.mouseRelease(self.canvas, Qt.MouseButton.LeftButton, modifier, self.pixel(points[-1]))
+        QApplication.processEvents()
+
+    def _move_pressed(self, spot, modifier):
+        at, above = QPointF(spot), QPointF(self.canvas.mapToGlobal(spot))
+        left, none = Qt.MouseButton.LeftButton, Qt.MouseButton.NoButton
+        QTest.qWait(12)  # vispy leaves out moves that follow each other more closely than a screen can show
+        move = QMouseEvent(QEvent.Type.MouseMove, at, above, none, left, modifier)
+        QApplication.sendEvent(self.canvas, move)
+
+    def point_at(self, point):
+        """Move the mouse there, with no button down."""
+        QTest.mouseMove(self.canvas, self.pixel(point))
+        QApplication.processEvents()
+
+    def press(self, key):
+        """Press a key with the focus on the canvas."""
+        QTest.keyClick(self.canvas, key)
+        QApplication.processEvents()
+
+
+@pytest.fixture
+def hand(make_napari_viewer, session, qtbot):
+    """A hand over a real window with two predicted cells."""
+    viewer = make_napari_viewer(show=True)
+    register()
+    viewer_session.keep_session(viewer, session)
+    viewer.add_image(np.random.default_rng(0).random((60, 80), dtype=np.float32), name="picture")
+    desk = desk_of(viewer)
+    desk.take(viewer.layers["picture"])
+    desk.add_masks().paste(predicted(cells()))
+    desk.masks.refresh()
+    qtbot.waitExposed(viewer.window._qt_window)
+    viewer.reset_view()
+    QApplication.processEvents()
+    return Hand(viewer)

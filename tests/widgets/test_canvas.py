@@ -1,80 +1,12 @@
 """The user's hand: real mouse and key events on napari's canvas."""
 
-from itertools import pairwise
-
 import numpy as np
-import pytest
-from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
-from qtpy.QtGui import QMouseEvent
+from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication
 
-from napari_unet.widgets import viewer_session
 from napari_unet.widgets.desk import desk_of
 from napari_unet.widgets.gestures import gestures_of
-from napari_unet.widgets.shortcuts import register
-from tests.widgets.conftest import cells, predicted
-
-
-class Hand:
-    """Clicks, drags and keys at places of the picture, through Qt's events."""
-
-    def __init__(self, viewer):
-        self.viewer = viewer
-        self.canvas = viewer.window._qt_viewer.canvas.native
-
-    def pixel(self, point):
-        """Where a voxel (y, x) is on the canvas."""
-        camera = self.viewer.scene.camera
-        center, size = np.array(camera.center[-2:]), self.canvas.size()
-        middle = np.array([size.height(), size.width()]) / 2
-        y, x = middle + (np.array(point) - center) * camera.zoom
-        return QPoint(round(x), round(y))
-
-    def drag(self, *points):
-        """Press at the first point, move over the others, release at the last."""
-        QTest.mouseMove(self.canvas, self.pixel(points[0]))
-        QTest.mousePress(self.canvas, Qt.MouseButton.LeftButton, pos=self.pixel(points[0]))
-        for a, b in pairwise(points):
-            for share in np.linspace(0, 1, 6)[1:]:
-                spot = self.pixel(np.array(a) + share * (np.array(b) - np.array(a)))
-                self._move_pressed(spot)
-        QTest.mouseRelease(self.canvas, Qt.MouseButton.LeftButton, pos=self.pixel(points[-1]))
-        QApplication.processEvents()
-
-    def _move_pressed(self, spot):
-        at, above = QPointF(spot), QPointF(self.canvas.mapToGlobal(spot))
-        left, none = Qt.MouseButton.LeftButton, Qt.MouseButton.NoButton
-        QTest.qWait(12)  # vispy leaves out moves that follow each other more closely than a screen can show
-        move = QMouseEvent(QEvent.Type.MouseMove, at, above, none, left, Qt.KeyboardModifier.NoModifier)
-        QApplication.sendEvent(self.canvas, move)
-
-    def point_at(self, point):
-        """Move the mouse there, with no button down."""
-        QTest.mouseMove(self.canvas, self.pixel(point))
-        QApplication.processEvents()
-
-    def press(self, key):
-        """Press a key with the focus on the canvas."""
-        QTest.keyClick(self.canvas, key)
-        QApplication.processEvents()
-
-
-@pytest.fixture
-def hand(make_napari_viewer, session, qtbot):
-    """A hand over a real window with two predicted cells."""
-    viewer = make_napari_viewer(show=True)
-    register()
-    viewer_session.keep_session(viewer, session)
-    viewer.add_image(np.random.default_rng(0).random((60, 80), dtype=np.float32), name="picture")
-    desk = desk_of(viewer)
-    desk.take(viewer.layers["picture"])
-    desk.add_masks().paste(predicted(cells()))
-    desk.masks.refresh()
-    qtbot.waitExposed(viewer.window._qt_window)
-    viewer.reset_view()
-    QApplication.processEvents()
-    return Hand(viewer)
+from tests.widgets.conftest import cells
 
 
 def test_key_n_flies_to_the_next_place(hand):

@@ -1,0 +1,177 @@
+"""Predictor: what is predicted, and what a click shows, in the pictures of a session."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+
+from napari_unet.core.corrections import Mask
+from napari_unet.core.events import Measured, ObjectMask, Prediction, Progress
+from napari_unet.core.geometry import Box
+from napari_unet.core.instances import InstanceSettings
+from napari_unet.core.picture import Picture
+from napari_unet.core.prompts import Prompts
+from napari_unet.session.learner import Learner
+from napari_unet.session.state import Board
+from napari_unet.session.worker import BACKGROUND, FIRST, INTERACTIVE, GpuWorker
+
+PREDICT, CLICK = "predict", "click"
+
+News = Progress | Prediction | ObjectMask
+
+
+class Predictor:
+    """Hands predictions and clicks to the device thread; the newest question of each is the one that is answered.
+
+    Parameters
+    ----------
+    worker, learner, board : GpuWorker, Learner, Board
+        Of the session.
+    pictures : mapping of str to Picture
+        Those that are open.
+    emit : callable
+        Passes on Progress, Prediction and ObjectMask events.
+
+    Attributes
+    ----------
+    settings : InstanceSettings
+    diameter : float or None
+        Of the objects, as the user gave it, in pixels.
+    usual : float or None
+        Of the objects that the user set so far, in pixels.
+    watched : str
+        The picture that is predicted; '' for none.
+    """
+
+    def __init__(
+        self,
+        worker: GpuWorker,
+        learner: Learner,
+        board: Board,
+        pictures: Mapping[str, Picture],
+        emit: Callable[[News], None],
+    ) -> None:
+        self.settings = InstanceSettings()
+        self.diameter: float | None = None
+        self.usual: float | None = None
+        self.watched = ""
+        self._worker, self._learner, self._board, self._pictures, self._emit = worker, learner, board, pictures, emit
+        self._request, self._answered, self._clicks = 0, 0, 0
+        self._clicked = ""
+        self._asking = threading.Lock()
+
+    # --- masks of a whole plane ------------------------------------------------
+
+    def predict(self, key: str, view: Box) -> None:
+        """Predict the plane that holds `view`, tiles in view first. Replaces an earlier request."""
+        self._pictures[key].view = view
+        self.watched = key
+        self.again()
+
+    def again(self) -> None:
+        """Predict the picture that is watched anew."""
+        picture = self._pictures.get(self.watched)
+        if picture is None:
+            return
+        with self._asking:
+            self._request += 1
+            self._answered = self._request
+            self._worker.submit(PREDICT, partial(self._prediction, picture, self._request), INTERACTIVE)
+        self._show()
+
+    def look_at(self, key: str, view: Box) -> None:
+        """The user moved: tiles of the new view come first."""
+        if key in self._pictures:
+            self._pictures[key].view = view
+            self._worker.prioritize(PREDICT, INTERACTIVE)
+
+    def cancel(self) -> None:
+        """Stop predicting."""
+        with self._asking:
+            self._answered = 0
+            was_predicting = self._worker.cancel(PREDICT)
+        if was_predicting:
+            self._show()
+
+    def _prediction(self, picture: Picture, number: int) -> Iterator[Progress | Measured | Prediction]:
+        """A prediction, begun in the device thread."""
+        from napari_unet.session.jobs import Request
+
+        measures = self.diameter is None and picture.measured is None
+        return self._learner.device().predict(Request(picture, number, self.settings, measures, self.usual))
+
+    # --- one object --------------------------------------------------------------
+
+    def click(self, key: str, lead: tuple[int, ...], prompts: Prompts, previous: tuple[Box, Mask] | None = None) -> int:
+        """Find the object that prompts show, before any other work; the number of the answer.
+
+        An earlier question that has no answer yet gets none any more.
+        """
+        self._clicks += 1
+        self._clicked = key
+        job = partial(self._click, self._pictures[key], lead, prompts, previous, self._clicks, time.monotonic())
+        self._worker.submit(CLICK, job, FIRST)
+        return self._clicks
+
+    def _click(
+        self,
+        picture: Picture,
+        lead: tuple[int, ...],
+        prompts: Prompts,
+        previous: tuple[Box, Mask] | None,
+        number: int,
+        asked: float,
+    ) -> Iterator[ObjectMask]:
+        """The answer to a click, begun in the device thread."""
+        found = self._learner.device().click(picture, lead, prompts, previous)
+        yield replace(found, request=number, seconds=time.monotonic() - asked)
+
+    # --- what the device thread says ---------------------------------------------
+
+    def on_event(self, event: Progress | Prediction | ObjectMask) -> None:
+        """A tile or an object is done, or a part of the work for it."""
+        if isinstance(event, ObjectMask):
+            self._emit(event)
+        elif isinstance(event, Progress):
+            self._emit(event)
+            self._end_bar()  # if it was cancelled this moment, the bar must not come back
+        elif event.request == self._answered:
+            self._emit(event)
+            self._yield_to_training(event)
+
+    def on_click_failed(self) -> None:
+        """A click cannot be answered: that is said as an object that is not there, so that nobody waits for it."""
+        self._emit(ObjectMask(self._clicked, Box((0, 0), (1, 1)), np.zeros((1, 1), bool), request=self._clicks))
+
+    def on_end(self) -> None:
+        """The prediction is through, or failed."""
+        self._show()
+
+    def _yield_to_training(self, event: Prediction) -> None:
+        """Tiles out of view take turns with the training."""
+        view = self._pictures[event.picture].view if event.picture in self._pictures else None
+        if view is not None and event.core.intersect(view).is_empty:
+            self._worker.prioritize(PREDICT, BACKGROUND)
+
+    def _show(self) -> None:
+        """Show whether it predicts: looked at when it is shown, so the last one to come here is right."""
+        self._board.change(lambda state: replace(state, predicting=self._worker.is_busy(PREDICT)))
+        self._end_bar()
+
+    def _end_bar(self) -> None:
+        """End the bar, unless something is predicted."""
+        if not self._worker.is_busy(PREDICT):
+            self._emit(Progress("predict", "", 1, 1))
+
+    def smaller_tiles(self) -> str:
+        """Predict anew with smaller tiles, for memory was short; what to tell the user, '' if they are the smallest."""
+        before, now = self._learner.device().halve_tiles()
+        if now >= before:
+            return ""
+        self.again()
+        return f"Not enough memory on the device for tiles of {before}: using {now}."

@@ -1,0 +1,143 @@
+"""Carrier: takes the object that was kept last through a stack or through time, slice by slice, until it ends."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_unet.core.geometry import Box
+from napari_unet.core.prompts import prompts_of
+from napari_unet.widgets import tools
+from napari_unet.widgets.clicker import Clicker, Kept, clicker_of, flat
+from napari_unet.widgets.desk import Desk, desk_of
+from napari_unet.widgets.viewer_session import listen, real
+
+if TYPE_CHECKING:
+    from napari_unet.core.events import ObjectMask
+    from napari_unet.widgets.mask_layer import MaskLayer
+
+OVERLAP = 0.3  # of an object with itself in the next slice, at least (intersection over union)
+FOREGROUND = 0.25  # how sure the network must be at least that there still is something
+_NO_STACK = "This picture has no slices or frames to carry an object on to."
+_NOTHING = "Keep an object first; then it is carried on from slice to slice."
+
+_carriers: weakref.WeakKeyDictionary[Any, Carrier] = weakref.WeakKeyDictionary()
+
+
+def carrier_of(viewer: Any) -> Carrier:
+    """What carries objects on in a viewer; made at the first call."""
+    viewer = real(viewer)
+    if viewer not in _carriers:
+        _carriers[viewer] = Carrier(desk_of(viewer), clicker_of(viewer))
+    return _carriers[viewer]
+
+
+class Carrier:
+    """Carries an object on, with its number; each slice is one undo step.
+
+    Attributes
+    ----------
+    is_on : bool
+        Whether it is on its way.
+    """
+
+    def __init__(self, desk: Desk, clicker: Clicker) -> None:
+        self.desk, self.clicker = desk, clicker
+        self.is_on = False
+        self._masks: MaskLayer | None = None
+        self._at: Kept | None = None
+        self._asked = self._slices = 0
+        listen(desk.session.object_found, desk, self._on_found)
+
+    def go(self) -> None:
+        """Set off with the object that was kept last; or stop, if it is on its way."""
+        if self.is_on:
+            self.stop("Stopped")
+            return
+        masks = self.desk.masks
+        reason = self.clicker.why_not()
+        if masks is None or reason:
+            self.desk.acted.emit(reason or _NOTHING)
+            return
+        self.clicker.keep()
+        kept = self.clicker.last
+        if masks.layer.ndim < 3:
+            self.desk.acted.emit(_NO_STACK)
+        elif kept is None or not _is_there(masks, kept):
+            self.desk.acted.emit(_NOTHING)
+        else:
+            self._masks, self._at, self._slices, self.is_on = masks, kept, 0, True
+            self._show(masks, kept.lead)
+            self._next()
+
+    def stop(self, sentence: str) -> None:
+        """Stop where it is."""
+        if self.is_on:
+            self.is_on, self._asked = False, 0
+            count = f"{self._slices} slice" + ("" if self._slices == 1 else "s")
+            self.desk.acted.emit(f"{sentence} after {count}")
+
+    def _next(self) -> None:
+        """Ask for the object in the next slice."""
+        masks, at = self._masks, self._at
+        if masks is None or at is None:
+            return
+        lead = (*at.lead[:-1], at.lead[-1] + 1)
+        if lead[-1] >= masks.layer.data.shape[len(lead) - 1]:
+            self.stop("The last slice is done,")
+            return
+        self._asked = self.desk.session.click(masks.picture.key, lead, prompts_of(at.mask, at.box))
+        self.desk.acted.emit(f"Object {at.number} is carried on: slice {lead[-1]}. The same key stops.")
+
+    def _on_found(self, answer: ObjectMask) -> None:
+        """The object in the next slice has come."""
+        masks, at = self._masks, self._at
+        if not self.is_on or answer.request != self._asked or masks is None or at is None:
+            return
+        if self.desk.masks is not masks or masks.is_pressed or self.clicker.is_at_work:
+            self.stop("Stopped")
+            return
+        if self.desk.view().start[:-2] != at.lead:
+            self.stop("Another slice is in view: stopped")
+            return
+        found = flat(answer)
+        if answer.foreground < FOREGROUND or _overlap((at.box, at.mask), found) < OVERLAP:
+            self.stop(f"Object {at.number} ends here,")
+            return
+        lead = (*at.lead[:-1], at.lead[-1] + 1)
+        number = tools.place(masks, lead, found, may_replace=self.clicker.may_replace, number=at.number)
+        if not number:
+            self.stop("What comes next is yours already: stopped")
+            return
+        self._at = self.clicker.last = Kept(lead, *found, number)
+        self._slices += 1
+        self._show(masks, lead)
+        self._next()
+
+    def _show(self, masks: MaskLayer, lead: tuple[int, ...]) -> None:
+        """Turn to a slice."""
+        viewer, layer = self.desk.viewer, masks.layer
+        here = layer.data_to_world((*lead, 0, 0))
+        missing = viewer.dims.ndim - len(here)
+        for axis in range(len(lead)):
+            viewer.dims.set_point(axis + missing, float(here[axis]))
+
+
+def _is_there(masks: MaskLayer, kept: Kept) -> bool:
+    """Whether an object that was kept still is in the layer: it may have been undone, or be of another picture."""
+    if len(kept.lead) + 2 != masks.layer.ndim or not masks.holds((*kept.lead, *(b - 1 for b in kept.box.stop))):
+        return False
+    under = masks.layer.data[(*kept.lead, *kept.box.slices)][kept.mask]
+    return bool(np.count_nonzero(under == kept.number) * 2 > len(under))
+
+
+def _overlap(a: tools.Found, b: tools.Found) -> float:
+    """Intersection over union of two masks of a plane."""
+    box = Box.union((a[0], b[0]))
+    both = np.zeros((2, *box.shape), bool)
+    for plane, (where, mask) in zip(both, (a, b), strict=True):
+        plane[where.within(box).slices] = mask
+    either = np.count_nonzero(both.any(axis=0))
+    return int(np.count_nonzero(both.all(axis=0))) / int(either) if either else 0.0

@@ -1,0 +1,387 @@
+"""Clicker: the object in work. Clicks, a box or a scribble show it, its mask follows, and it is kept or dropped."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_unet.core import diff
+from napari_unet.core.geometry import Box
+from napari_unet.core.prompts import Prompts
+from napari_unet.widgets import tools
+from napari_unet.widgets.click_view import ClickView
+from napari_unet.widgets.desk import Desk, desk_of, once
+from napari_unet.widgets.tools import Found
+from napari_unet.widgets.viewer_session import listen, real
+
+if TYPE_CHECKING:
+    from napari.layers import Labels
+
+    from napari_unet.core.corrections import Mask
+    from napari_unet.core.events import ObjectMask
+    from napari_unet.core.prompts import Point
+    from napari_unet.widgets.mask_layer import MaskLayer
+
+HOVER_MS = 60
+SCRIBBLE = 24  # points of a scribble that are looked at, at most
+REACH = 0.5  # how far from a mask a click still mends it, in diameters of the mask
+_LOADING = "The model is still being loaded. One moment."
+_NO_HEAD = "This model was not trained for clicks. Choose the Generalist, or a model made of it, under Model."
+_TURNED = "Clicks need the picture's own y and x axes on the screen. Roll the dimensions back."
+_NOTHING = "Click an object first; then right-click what is not part of it."
+_CONFIRMED = "All of this is yours already. Tick 'May replace' to change it."
+_AGAIN = "Left: more of it. Right: not this. Enter keeps, Backspace takes back, Esc drops."
+
+_clickers: weakref.WeakKeyDictionary[Any, Clicker] = weakref.WeakKeyDictionary()
+
+
+def clicker_of(viewer: Any) -> Clicker:
+    """The object in work of a viewer; made at the first call."""
+    viewer = real(viewer)
+    if viewer not in _clickers:
+        _clickers[viewer] = Clicker(desk_of(viewer))
+    return _clickers[viewer]
+
+
+@dataclass
+class Stage:
+    """What was said of the object so far, and the mask that came of it.
+
+    Attributes
+    ----------
+    prompts : Prompts
+    found : (Box, mask) or None
+        None while the answer is awaited.
+    """
+
+    prompts: Prompts
+    found: Found | None = None
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The object that was kept last.
+
+    Attributes
+    ----------
+    lead : tuple of int
+        Its plane: (time, z), as far as there are any.
+    box, mask : Box, (*box) bool
+        In the plane.
+    number : int
+    """
+
+    lead: tuple[int, ...]
+    box: Box
+    mask: Mask
+    number: int
+
+
+class Clicker:
+    """The object in work in one viewer.
+
+    Attributes
+    ----------
+    may_replace : bool
+        Whether an object may be written over one that the user confirmed.
+    last : Kept or None
+        The object that was kept last.
+    """
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.may_replace = False
+        self.last: Kept | None = None
+        self._masks: MaskLayer | None = None
+        self._lead: tuple[int, ...] = ()
+        self._stages: list[Stage] = []
+        self._asked = self._hover_asked = 0
+        self._hover: Found | None = None
+        self._then: Callable[[], object] | None = None  # what waits for the answer
+        self._pointer: list[float] = []
+        self.view = ClickView(desk.viewer)
+        self._rest = once(desk, HOVER_MS, self._ask_hover)
+        listen(desk.session.object_found, desk, self._on_found)
+
+    # --- the tool in hand ------------------------------------------------------
+
+    def why_not(self) -> str:
+        """Why there can be no clicks; '' if there can."""
+        state = self.desk.session.state
+        return "" if state.can_click else _NO_HEAD if state.model else _LOADING
+
+    def begin(self, masks: MaskLayer) -> None:
+        """The tool is in hand: lay the layer that shows the object ready, and follow the mouse."""
+        self._masks = masks
+        self.view.lay(masks)
+        masks.layer.mouse_move_callbacks.append(self._on_move)
+        for key, act in self._keys.items():
+            masks.layer.bind_key(key, lambda _, act=act: act(), overwrite=True)
+
+    def end(self) -> None:
+        """The tool is put away: an object in work is kept."""
+        masks = self._masks
+        if masks is None:
+            return
+        self.keep()
+        self._reset()
+        self._masks = None
+        self._rest.stop()
+        masks.layer.mouse_move_callbacks.remove(self._on_move)
+        for key in self._keys:
+            masks.layer.bind_key(key, None)
+        self.view.hide()
+
+    @property
+    def _keys(self) -> dict[str, Callable[[], object]]:
+        return {"Enter": self.keep, "Backspace": self.back}
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether there is an object that is neither kept nor dropped."""
+        return bool(self._stages)
+
+    # --- what the user shows ---------------------------------------------------
+
+    def take(self, gesture: str, path: Sequence[Sequence[float]], axes: tuple[int, int]) -> None:
+        """A click, box or scribble.
+
+        Parameters
+        ----------
+        gesture : {'on', 'off', 'box', 'scribble', 'accept'}
+        path : sequence of points
+            In voxels of all axes of the label layer.
+        axes : (int, int)
+            Those on the screen.
+        """
+        masks = self._masks
+        if masks is None:
+            return
+        if axes != (masks.layer.ndim - 2, masks.layer.ndim - 1):
+            self.desk.acted.emit(_TURNED)
+            return
+        points = [(float(p[-2]), float(p[-1])) for p in path]
+        lead = tuple(round(c) for c in path[-1][:-2])
+        voxel = (*lead, *(round(c) for c in points[-1]))
+        if gesture in ("on", "accept") and not masks.holds(voxel):
+            return
+        if gesture == "accept":
+            if not tools.accept_object(masks, voxel):
+                self.desk.acted.emit("There is no object here.")
+            return
+        if lead != self._lead:
+            self._after_answer(self.keep)
+        self._after_answer(lambda: self._show_more(gesture, points, lead))
+
+    def _after_answer(self, act: Callable[[], object]) -> None:
+        """Do something now; or, while an answer is awaited, when it has come."""
+        if not self._is_waiting:
+            act()
+            return
+        earlier = self._then
+
+        def both() -> None:
+            if earlier is not None:
+                earlier()
+            self._after_answer(act)
+
+        self._then = both
+
+    @property
+    def _is_waiting(self) -> bool:
+        """Whether the mask of the object in work is awaited."""
+        return bool(self._stages) and self._stages[-1].found is None
+
+    def _show_more(self, gesture: str, points: list[Point], lead: tuple[int, ...]) -> None:
+        """One more prompt, of the object in work or of a new one."""
+        known = self._stages[-1].prompts if self._stages else Prompts()
+        if gesture == "off":
+            if not self._stages:
+                self.desk.acted.emit(_NOTHING)
+                return
+            self._ask(known.and_click(points[-1], False), lead)
+            return
+        if gesture == "box" or not self._mends(points[0]):
+            self.keep()
+            known = Prompts()
+        if gesture == "box":
+            self._ask(Prompts(box=_box_of(points)), lead)
+            return
+        chosen = points[-1:] if gesture == "on" else _thinned(points)
+        for point in chosen:
+            known = known.and_click(point, True)
+        self._ask(known, lead)
+
+    def _mends(self, point: Point) -> bool:
+        """Whether a click belongs to the object in work: on it or close to it, and on no other object."""
+        found = self._found
+        if found is None or self._masks is None:
+            return bool(self._stages)
+        box, mask = found
+        inside = np.argwhere(mask) + box.start
+        if not len(inside):
+            return True
+        distance = float(np.hypot(*(inside - np.array(point)).T).min())
+        if distance < 1:
+            return True
+        voxel = (*self._lead, *(round(c) for c in point))
+        number = self._masks.number_at(voxel)
+        if number and np.count_nonzero(self._labels_under() == number) * 2 < len(inside):
+            return False
+        return distance <= REACH * 2 * float(np.sqrt(len(inside) / np.pi))
+
+    def _labels_under(self) -> Any:
+        """The labels under the mask of the object in work."""
+        if self._found is None or self._masks is None:
+            return np.zeros(0, int)
+        box, mask = self._found
+        return self._masks.layer.data[(*self._lead, *box.slices)][mask]
+
+    @property
+    def _found(self) -> Found | None:
+        """The newest mask of the object in work."""
+        return next((s.found for s in reversed(self._stages) if s.found is not None), None)
+
+    def _ask(self, prompts: Prompts, lead: tuple[int, ...]) -> None:
+        """Ask for the mask, and show a first guess until it is there."""
+        if self._masks is None:
+            return
+        before = self._found
+        self._lead = lead
+        self._stages.append(Stage(prompts))
+        self._asked = self.desk.session.click(self._masks.picture.key, lead, prompts, before)
+        self._draw(guess=None if before is not None else self._guess(prompts))
+
+    def _guess(self, prompts: Prompts) -> Found | None:
+        """What the object might be: what hovering showed, or the predicted object."""
+        if not prompts.positive or self._masks is None:
+            return None
+        point = tuple(round(c) for c in prompts.positive[-1])
+        if self._hover is not None and _holds(self._hover, point):
+            return self._hover
+        labels = self._masks.layer.data[self._lead]
+        number = self._masks.number_at((*self._lead, *point))
+        if not number:
+            return None
+        box = diff.object_box(labels, {number}, diff.at(point))
+        return box, labels[box.slices] == number
+
+    # --- keep, drop, take back -------------------------------------------------
+
+    def keep(self) -> bool:
+        """Write the object in work into the label layer, as one undo step; it teaches. False if there is none."""
+        if not self._stages:
+            return False
+        if self._is_waiting:
+            self._after_answer(self.keep)
+            return True
+        masks, found = self._masks, self._found
+        if masks is None or found is None or not found[1].any():
+            self._reset()
+            return False
+        number = tools.place(masks, self._lead, found, may_replace=self.may_replace)
+        if number:
+            self.last = Kept(self._lead, *found, number)
+        else:
+            self.desk.acted.emit(_CONFIRMED)
+        self._reset()
+        return bool(number)
+
+    def drop(self) -> bool:
+        """Forget the object in work; False if there is none."""
+        had = self.is_at_work
+        self._reset()
+        if had:
+            self.desk.acted.emit("Dropped")
+        return had
+
+    def back(self) -> None:
+        """Take the last click, box or scribble back."""
+        if self._stages:
+            self._stages.pop()
+            self._asked, self._then = 0, None
+            self._draw()
+            self.desk.acted.emit(_AGAIN if self._stages else "Taken back")
+
+    def _reset(self) -> None:
+        """No object is in work."""
+        self._stages.clear()
+        self._asked, self._hover_asked, self._hover, self._then = 0, 0, None, None
+        self._draw()
+
+    # --- answers ---------------------------------------------------------------
+
+    def _on_found(self, answer: ObjectMask) -> None:
+        """The mask of an object has come."""
+        if self._masks is None or answer.picture != self._masks.picture.key:
+            return
+        found = flat(answer)
+        if answer.request == self._hover_asked and not self._stages:
+            self._hover = found
+            self._draw(guess=found)
+        elif answer.request == self._asked and self._is_waiting:
+            self._stages[-1].found = found
+            self._draw()
+            self.desk.acted.emit(_AGAIN if found[1].any() else "Nothing was found here. Click again, or Esc drops it.")
+            then, self._then = self._then, None
+            if then is not None:
+                then()
+
+    def _draw(self, guess: Found | None = None) -> None:
+        """Show the object in work, or a guess, and the clicks."""
+        prompts = self._stages[-1].prompts if self._stages else Prompts()
+        if guess is not None:
+            self.view.show(guess, prompts, "guess")
+        else:
+            self.view.show(self._found, prompts, "mask")
+
+    # --- hovering --------------------------------------------------------------
+
+    def _on_move(self, layer: Labels, event: Any) -> None:
+        """The mouse moved with no button down: once it rests, show what a click would take."""
+        self._pointer = [float(c) for c in layer.world_to_data(event.position)]
+        self.desk.be_active()
+        if not self._stages:
+            self._rest.start()
+
+    def _ask_hover(self) -> None:
+        masks = self._masks
+        if masks is None or self._stages or not self._pointer:
+            return
+        voxel = tuple(round(c) for c in self._pointer[-masks.layer.ndim :])
+        point = (float(voxel[-2]), float(voxel[-1]))
+        if not masks.holds(voxel):
+            self._hover = None
+            self._draw()
+        elif self._hover is None or voxel[:-2] != self._lead or not _holds(self._hover, voxel[-2:]):
+            self._lead = voxel[:-2]
+            self._hover_asked = self.desk.session.click(masks.picture.key, self._lead, Prompts((point,)))
+
+
+def flat(answer: ObjectMask) -> Found:
+    """An answer in its plane."""
+    box = Box(answer.box.start[-2:], answer.box.stop[-2:])
+    return box, answer.mask.reshape(box.shape)
+
+
+def _holds(found: Found, point: Sequence[int]) -> bool:
+    """Whether a pixel of the plane lies in a mask."""
+    box, mask = found
+    inside = [c - a for c, a in zip(point, box.start, strict=True)]
+    return all(0 <= c < n for c, n in zip(inside, mask.shape, strict=True)) and bool(mask[tuple(inside)])
+
+
+def _box_of(points: list[Point]) -> Box:
+    """The pixels between the first and the last point of a drag."""
+    ends = np.round(np.array([points[0], points[-1]])).astype(int)
+    return Box(tuple(ends.min(axis=0).tolist()), tuple((ends.max(axis=0) + 1).tolist()))
+
+
+def _thinned(points: list[Point]) -> list[Point]:
+    """A scribble with few points."""
+    step = max(1, len(points) // SCRIBBLE)
+    return points[::step]

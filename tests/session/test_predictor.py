@@ -1,0 +1,80 @@
+"""Clicks through a session: answered in the device thread, before other work, and never left without an answer."""
+
+import numpy as np
+import pytest
+
+from napari_unet.core.geometry import Box
+from napari_unet.core.image import ImageSource
+from napari_unet.core.prompts import Prompts
+
+
+@pytest.fixture
+def opened(make_session):
+    """A session with the shipped model, its ear, and a stack of two slices."""
+    session, ear = make_session(model="default")
+    picture = session.open_picture("stack", ImageSource.of_array(blobs()[0]))
+    ear.wait(lambda: session.state.model)
+    return session, ear, picture
+
+
+def answer(ear):
+    """The newest answer to a click."""
+    ear.wait(lambda: ear.of("object_found"))
+    return ear.of("object_found")[-1]
+
+
+def blobs():
+    """A stack of two slices; a bright disc in each, in different places."""
+    y, x = np.ogrid[:96, :128]
+    stack = np.stack([(y - 30) ** 2 + (x - 40) ** 2 < 150, (y - 60) ** 2 + (x - 90) ** 2 < 150])
+    noise = np.random.default_rng(0).normal(0, 0.05, stack.shape)
+    return (stack + noise).astype(np.float32), stack
+
+
+def test_a_click_finds_the_object_in_its_slice(opened):
+    """The answer bears the number of the question, and lies in the slice that was asked for."""
+    session, ear, picture = opened
+    truth = blobs()[1][1]
+    assert session.state.can_click
+    number = session.click(picture.key, (1,), Prompts(((60.0, 90.0),)))
+    found = answer(ear)
+    assert (found.picture, found.request) == (picture.key, number)
+    assert found.box.start[0] == 1
+    got = np.zeros(picture.source.shape, bool)
+    got[found.box.slices] = found.mask
+    assert (got[1] & truth).sum() / (got[1] | truth).sum() > 0.8
+    assert found.foreground > 0.5
+    assert found.seconds > 0
+
+
+def test_a_mask_so_far_and_more_clicks_are_taken(opened):
+    """The second question mends what came of the first."""
+    session, ear, picture = opened
+    prompts = Prompts(((30.0, 40.0),), ((30.0, 60.0),))
+    session.click(picture.key, (0,), prompts, (Box((20, 45), (40, 65)), np.ones((20, 20), bool)))
+    found = answer(ear)
+    got = np.zeros(picture.source.shape, bool)
+    got[found.box.slices] = found.mask
+    assert not got[0, 30, 60]
+    assert got[0, 30, 40]
+
+
+def test_a_click_that_fails_is_answered_with_nothing(opened):
+    """A model without a click head: a sentence, and an empty mask so that nobody waits for ever."""
+    session, ear, picture = opened
+    session.use_model("classes")
+    ear.wait_state(kind="classes", can_click=False)
+    number = session.click(picture.key, (0,), Prompts(((30.0, 40.0),)))
+    found = answer(ear)
+    assert found.request == number
+    assert not found.mask.any()
+    assert "not trained for clicks" in ear.of("failed")[-1]
+    assert session.state.model == "classes"
+
+
+def test_of_clicks_that_wait_the_newest_is_answered(opened):
+    """What was asked before it, and has no answer yet, gets none: only the last mask is wanted."""
+    session, ear, picture = opened
+    numbers = [session.click(picture.key, (0,), Prompts(((30.0, 40.0 + i),))) for i in range(20)]
+    ear.wait(lambda: any(found.request == numbers[-1] for found in ear.of("object_found")))
+    assert len(ear.of("object_found")) < len(numbers)
