@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from napari_unet.core.annotator import point_inside
 from napari_unet.core.corrections import Correction
 from napari_unet.core.geometry import Box
 from napari_unet.core.prompts import Prompts, Window, next_click, prompt_maps
@@ -23,6 +24,7 @@ from napari_unet.engine.student import LARGEST_GRADIENT, follow
 from napari_unet.nets.click import SIDE, encode, new_head
 from napari_unet.nets.losses import weighted_mean
 from napari_unet.nets.model import Model
+from napari_unet.nets.unet import UNet
 
 CROP = 192
 CROPS, OBJECTS = 4, 4
@@ -71,10 +73,15 @@ class ClickStudent:
     model : Model
         Of objects; its network stays as it is. Its click head is copied, or a new one made.
     seed : int
+    crops : int
+        In each piece of work.
+    train_norm : bool
+        Let BatchNorm learn its statistics: only for large mixed sets.
     """
 
-    def __init__(self, model: Model, seed: int) -> None:
-        self.model, self.backend = model, backend_for(model.device)
+    def __init__(self, model: Model, seed: int, *, crops: int = CROPS, train_norm: bool = True) -> None:
+        self.model, self.net, self.backend = model, model.net, backend_for(model.device)
+        self.crops, self.train_norm = crops, train_norm
         known = model.copy().click
         self.head = (known or new_head(model.net, seed)).to(model.device)
         self.average = {name: value.detach().clone() for name, value in self.head.state_dict().items()}
@@ -83,15 +90,24 @@ class ClickStudent:
         self.numpy = np.random.default_rng(seed)
         self.step = 0
         self._examples: dict[int, tuple[Correction, Example]] = {}
+        self._losses: list[float] = []
 
-    def study(self, corrections: Sequence[Correction], learning_rate: float) -> float:
-        """One step of the optimiser; the loss, NaN if it was skipped."""
+    def look_through(self, weights: Mapping[str, Tensor]) -> None:
+        """See pictures through other weights of the network from now on."""
+        if self.net is self.model.net:
+            self.net = self.model.copy().net
+        self.net.load_state_dict(dict(weights))
+
+    def study(self, corrections: Sequence[Correction]) -> None:
+        """One piece of work: gradients of the objects of some crops, clicked on as often as chance has it."""
         tries = self._tries(corrections)
         if not tries:
-            return math.nan
+            return
         for _ in range(self._clicks() - 1):
-            self._click_again(tries)
+            _click_again(tries, self._masks(self.head, tries))
         self.head.train()
+        if not self.train_norm:
+            self.head.freeze_norm()
         shown = torch.stack([t.shown() for t in tries])
         with self.backend.autocast():
             logits = self.head(shown)
@@ -101,9 +117,14 @@ class ClickStudent:
         )
         loss = mask_loss(logits.float(), truth, known)
         loss.backward()
+        self._losses.append(float(loss.detach()))
+
+    def advance(self, learning_rate: float) -> float:
+        """One step of the optimiser with the gradients so far; the loss, NaN if it was skipped."""
+        value = float(np.mean(self._losses)) if self._losses else math.nan
         norm = torch.nn.utils.clip_grad_norm_(self.head.parameters(), LARGEST_GRADIENT)
+        self._losses.clear()
         self.step += 1
-        value = float(loss.detach())
         healthy = math.isfinite(value) and math.isfinite(float(norm))
         if healthy:
             self.optimizer.step(learning_rate * min(1.0, self.step / WARMUP))
@@ -115,12 +136,12 @@ class ClickStudent:
 
     def _tries(self, corrections: Sequence[Correction]) -> list[_Try]:
         """Objects of some crops, each with its first prompt."""
-        crops = [crop for _ in range(CROPS) if (crop := self._crop(corrections)) is not None]
+        crops = [crop for _ in range(self.crops) if (crop := self._crop(corrections)) is not None]
         if not crops:
             return []
         images = torch.stack([c.image for c in crops]).contiguous(memory_format=torch.channels_last)
         with torch.inference_mode(), self.backend.autocast():
-            seen = encode(self.model.net, images.to(self.backend.device)).float()
+            seen = encode(self.net, images.to(self.backend.device)).float()
         # windows reach over the edges of the crops
         seen = F.pad(seen, [SIDE // 2] * 4).clone()
         return [
@@ -133,10 +154,7 @@ class ClickStudent:
         """An augmented crop around an object; its target is the numbers of the objects. None if none is found."""
         for _ in range(PATIENCE):
             correction = corrections[int(torch.randint(len(corrections), (), generator=self.random))]
-            known = self._examples.get(id(correction))
-            if known is None:  # the correction is kept, so that its id is not given to another one
-                known = self._examples[id(correction)] = (correction, shapes_of(correction, self.model.card))
-            example = known[1]
+            example = self._example(correction)
             where = torch.nonzero((example.targets[0] > 0) & (example.weight[0] > 0))
             if len(where):
                 break
@@ -147,6 +165,18 @@ class ClickStudent:
         middle += (torch.rand(2, generator=self.random) - 0.5) * CROP / 2
         crop = sample(example, warp_grid((float(middle[0]), float(middle[1])), CROP, options, self.random))
         return replace(crop, image=recolor(change_greys(crop.image, options, self.random), options, self.random))
+
+    def _example(self, correction: Correction) -> Example:
+        """Picture and objects of a correction; built once."""
+        known = self._examples.get(id(correction))
+        if known is None:  # the correction is kept, so that its id is not given to another one
+            known = self._examples[id(correction)] = (correction, shapes_of(correction, self.model.card))
+        return known[1]
+
+    def keep_only(self, corrections: Sequence[Correction]) -> None:
+        """Forget what was withdrawn, or replaced by a newer one."""
+        wanted = {id(correction) for correction in corrections}
+        self._examples = {key: known for key, known in self._examples.items() if key in wanted}
 
     def _objects(self, labels: npt.NDArray[np.int32], known: npt.NDArray[np.bool_], view: Tensor) -> list[_Try]:
         """Some objects of a crop in their windows."""
@@ -213,23 +243,77 @@ class ClickStudent:
         """How many clicks the objects of this step get: mostly one or two."""
         return int(min(self.numpy.geometric(0.45), LONGEST))
 
-    def _click_again(self, tries: Sequence[_Try]) -> None:
-        """Click into the largest error of the head's own masks."""
-        self.head.eval()
+    def _masks(self, head: UNet, tries: Sequence[_Try]) -> npt.NDArray[np.bool_]:
+        """The masks that a head gives, (N, side, side)."""
+        head.eval()
         with torch.no_grad(), self.backend.autocast():
-            logits = self.head(torch.stack([t.shown() for t in tries]))
-        for each, said in zip(tries, (logits[:, 0] > 0).cpu().numpy(), strict=True):
-            found = next_click(said, each.truth, each.known)
-            each.previous = said
-            if found is None:
-                continue
-            point, on_object = ((float(found[0][0]), float(found[0][1])),), found[1]
-            old = each.prompts
-            each.prompts = (
-                replace(old, positive=old.positive + point)
-                if on_object
-                else replace(old, negative=old.negative + point)
-            )
+            logits = head(torch.stack([t.shown() for t in tries]))
+        masks: npt.NDArray[np.bool_] = (logits[:, 0] > 0).cpu().numpy()
+        return masks
+
+    # --- how good heads are --------------------------------------------------------
+
+    def scores(self, heads: Sequence[UNet], correction: Correction) -> list[list[float]]:
+        """How right heads are on some objects of a correction: overlap (0 to 1) after one click and after two.
+
+        Returns
+        -------
+        list of list of float
+            Of each head: the same objects in the same order; empty if the correction has no object.
+        """
+        example = self._example(correction)
+        labels, known = example.targets[0].numpy().astype(np.int32), example.weight[0].numpy() > 0
+        labels = np.where(known, labels, 0)
+        counts = np.bincount(labels.ravel())
+        numbers = [int(n) for n in np.flatnonzero(counts >= SMALLEST) if n][:OBJECTS]
+        if not numbers:
+            return [[] for _ in heads]
+        image = example.image[None]
+        height, width = image.shape[-2:]
+        factor = 2**self.net.depth
+        image = F.pad(image, [0, -width % factor, 0, -height % factor], mode="replicate")
+        with torch.inference_mode(), self.backend.autocast():
+            seen = encode(self.net, image.contiguous(memory_format=torch.channels_last).to(self.backend.device))
+        view = F.pad(seen[0, :, :height, :width].float(), [SIDE // 2] * 4)
+        return [self._overlaps(head, numbers, labels, known, view) for head in heads]
+
+    def _overlaps(
+        self,
+        head: UNet,
+        numbers: Sequence[int],
+        labels: npt.NDArray[np.int32],
+        known: npt.NDArray[np.bool_],
+        view: Tensor,
+    ) -> list[float]:
+        """The overlaps of one head: each object is clicked on in its middle, then in the largest error."""
+        tries = []
+        wide, trusted = np.pad(labels, SIDE // 2), np.pad(known, SIDE // 2)
+        for number in numbers:
+            y, x = point_inside(labels == number)
+            cut = (slice(y, y + SIDE), slice(x, x + SIDE))
+            middle = Prompts(((float(SIDE // 2), float(SIDE // 2)),))
+            tries.append(_Try(view[(slice(None), *cut)], wide[cut] == number, trusted[cut], middle))
+        overlaps = []
+        for _ in range(2):
+            masks = self._masks(head, tries)
+            overlaps += [_overlap(mask & t.known, t.truth & t.known) for mask, t in zip(masks, tries, strict=True)]
+            _click_again(tries, masks)
+        return overlaps
+
+
+def _click_again(tries: Sequence[_Try], masks: npt.NDArray[np.bool_]) -> None:
+    """Click into the largest error of each mask."""
+    for each, said in zip(tries, masks, strict=True):
+        found = next_click(said, each.truth, each.known)
+        each.previous = said
+        if found is not None:
+            each.prompts = each.prompts.and_click(*found)
+
+
+def _overlap(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]) -> float:
+    """Intersection over union."""
+    either = np.count_nonzero(a | b)
+    return float(np.count_nonzero(a & b)) / either if either else 1.0
 
 
 def mask_loss(logits: Tensor, truth: Tensor, known: Tensor) -> Tensor:
@@ -245,4 +329,5 @@ def train_clicks(student: ClickStudent, corrections: Sequence[Correction], *, st
     """Teach a click head; the rate falls to zero along a cosine. Yields the loss of each step."""
     while student.step < steps:
         rate = LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * student.step / steps))
-        yield student.study(corrections, rate)
+        student.study(corrections)
+        yield student.advance(rate)

@@ -9,18 +9,23 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
+from typing import TYPE_CHECKING
 
 from napari_unet.core.corrections import Correction
 from napari_unet.core.errors import ModelError
 from napari_unet.core.events import TrainStep, WeightsChanged
+from napari_unet.engine.click_rounds import ClickRounds
 from napari_unet.engine.evaluate import Score, score_on
 from napari_unet.engine.rehearsal import rehearsal_of
 from napari_unet.engine.sampling import split
 from napari_unet.engine.student import RECIPES, Recipe, Student
 from napari_unet.nets.model import Model, all_finite, rounded
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SCORED_AT_MOST = 24
 JURY = 8
@@ -107,7 +112,8 @@ def fine_tune(
     if not split(list(corrections))[0]:
         raise ModelError("There is no correction to learn from yet. Correct an object, then train.")
     student = Student(model, recipe or RECIPES[model.card.kind], seed, rehearsal_of(model))
-    return _rounds(model, corrections, _Budget(steps, seconds), student, control or Control())
+    heads = ClickRounds(model, seed, student.rehearsal) if model.click is not None else None
+    return _rounds(model, corrections, _Budget(steps, seconds), student, control or Control(), heads)
 
 
 def _rounds(
@@ -116,6 +122,7 @@ def _rounds(
     budget: _Budget,
     student: Student,
     control: Control,
+    heads: ClickRounds | None,
 ) -> Iterator[TrainStep | WeightsChanged]:
     """The training behind `fine_tune`, as one text from top to bottom."""
     recipe = student.recipe
@@ -137,26 +144,26 @@ def _rounds(
         candidate = rounded(student.average)
         scored = _jury(taught, held_out)
         scores: list[Score] = []
-        for correction in scored:
-            if not in_use.knows(correction):
-                in_use.score(correction)
-                yield replace(last, progress=1.0)
-            scores.append(score_on(model, candidate, correction))
+        for score in in_use.compare(candidate, scored):
+            scores += [score] if score is not None else []
             yield replace(last, progress=1.0)
-        in_use.keep_only(scored)
         before, after = sum(map(in_use.score, scored), Score()), sum(scores, Score())
 
         # many rounds, each a little worse, must not add up to more than one may be
         would_lose = max(0.0, lost + before.mean - after.mean)
         is_broken = 4 * student.skipped > student.step - begun or not all_finite(candidate)
         reason = _why_not(before, after, is_broken=is_broken, is_lower=would_lose > recipe.tolerance)
+        for _ in heads.round(model.net.state_dict() if reason else candidate, taught, scored) if heads else ():
+            yield replace(last, progress=1.0)
+        won = heads.won if heads else {}
         if not reason:
             lost, refused = would_lose, 0
-            model.replace_weights(candidate)
+            model.replace_weights({**candidate, **won})
             in_use.take_over(scored, scores)
             yield replace(last, progress=1.0, kept=True, score=after.mean)
             yield WeightsChanged(model.version, before.mean, after.mean, len(held_out), len(taught))
         else:
+            model.replace_weights(won, version=model.version)  # the masks stay as they are
             yield replace(last, progress=1.0, kept=False, score=after.mean, reason=reason)
             refused += 1
             if is_broken or refused > recipe.endurance:
@@ -194,8 +201,16 @@ class _InUse:
             self._known[id(correction)] = (correction, score)
         return self._known[id(correction)][1]
 
-    def keep_only(self, corrections: Sequence[Correction]) -> None:
-        """Forget what was withdrawn, or replaced by a newer one."""
+    def compare(self, state: Mapping[str, Tensor], corrections: Sequence[Correction]) -> Iterator[Score | None]:
+        """Score other weights on corrections, one piece of work at a time; None after a piece for the old ones.
+
+        What is not among these corrections any more is forgotten.
+        """
+        for correction in corrections:
+            if not self.knows(correction):
+                self.score(correction)
+                yield None
+            yield score_on(self.model, state, correction)
         self._known = {id(c): self._known[id(c)] for c in corrections}
 
     def take_over(self, corrections: Sequence[Correction], scores: Sequence[Score]) -> None:

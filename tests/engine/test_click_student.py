@@ -87,7 +87,7 @@ def test_the_next_click_goes_into_the_error(student, correct):
     """After a click the old mask is shown too, and one prompt more, where the truth is known."""
     tries = student._tries([correct(0)])
     before = [each.prompts for each in tries]
-    student._click_again(tries)
+    engine._click_again(tries, student._masks(student.head, tries))
     for each, old in zip(tries, before, strict=True):
         assert each.previous is not None
         new = len(each.prompts.positive) + len(each.prompts.negative) - len(old.positive) - len(old.negative)
@@ -115,4 +115,29 @@ def test_pictures_without_objects_teach_nothing(student, correct):
     """Empty pictures among others are passed over; with nothing else a step is skipped."""
     empty = replace(correct(0), labels=np.zeros_like(correct(0).labels))
     assert math.isnan(next(train_clicks(student, [empty], steps=1)))
-    assert math.isfinite(next(train_clicks(student, [empty, correct(1)], steps=1)))
+    assert math.isfinite(next(train_clicks(student, [empty, correct(1)], steps=2)))
+
+
+def test_heads_are_scored_alike_on_the_same_objects(student, correct):
+    """Overlaps after one click and after two, of each object; nothing of a place without objects; always the same."""
+    correction = correct(1)
+    other = new_head(student.net, 7)
+    scores = student.scores((student.head, other), correction)
+    assert [len(each) for each in scores] == [8, 8]  # four objects, clicked on twice
+    assert all(0 <= value <= 1 for each in scores for value in each)
+    assert scores == student.scores((student.head, other), correction)
+    assert scores[0] != scores[1]
+    empty = replace(correction, labels=np.zeros_like(correction.labels))
+    assert student.scores((student.head,), empty) == [[]]
+
+
+def test_pictures_are_seen_through_other_weights(student, correct):
+    """The network of the model stays as it is while the head learns for the one that may take over."""
+    other = {
+        name: value + 0.5 if value.is_floating_point() else value for name, value in student.net.state_dict().items()
+    }
+    before = student.scores((student.head,), correct(1))
+    student.look_through(other)
+    assert student.scores((student.head,), correct(1)) != before
+    assert same(student.net.state_dict(), other)
+    assert not same(student.model.net.state_dict(), other)

@@ -1,0 +1,81 @@
+"""The click head's part in `fine_tune`: it learns from the same corrections, and takes over if it is not worse."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_unet.core.corrections import Correction
+from napari_unet.engine.click_student import ClickStudent
+from napari_unet.nets.model import CLICK, Model, all_finite, rounded
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+STEPS, PIECES = 8, 4
+"""Steps of the optimiser in a round, and pieces of work in each."""
+LEARNING_RATE = 3e-4
+
+
+class ClickRounds:
+    """A click head that learns while the network it reads learns, too.
+
+    Parameters
+    ----------
+    model : Model
+        With a click head.
+    seed : int
+    rehearsal : sequence of Correction
+        What must not be forgotten: the last piece of each step is of it.
+
+    Attributes
+    ----------
+    won : dict of str to Tensor
+        After a round: the head's new weights, as `Model.replace_weights` takes them; empty if the old ones stay.
+    """
+
+    def __init__(self, model: Model, seed: int, rehearsal: Sequence[Correction]) -> None:
+        self.model, self.rehearsal = model, rehearsal
+        self.student = ClickStudent(model, seed, crops=1, train_norm=False)
+        self.won: dict[str, Tensor] = {}
+
+    def round(
+        self, weights: Mapping[str, Tensor], taught: Sequence[Correction], jury: Sequence[Correction]
+    ) -> Iterator[None]:
+        """Learn from corrections and compare, one piece of work at a time.
+
+        Parameters
+        ----------
+        weights : state dict
+            Of the network that is in use when the round ends.
+        taught, jury : sequence of Correction
+            To learn from, and to compare the old head and the new one on.
+        """
+        student, self.won = self.student, {}
+        old = self.model.click
+        if old is None:
+            return
+        student.look_through(weights)
+        student.keep_only([*taught, *jury, *self.rehearsal])
+        for _ in range(STEPS):
+            for piece in range(PIECES):
+                is_rehearsal = self.rehearsal and piece == PIECES - 1
+                student.study(self.rehearsal if is_rehearsal else taught)
+                yield
+            student.advance(LEARNING_RATE)
+        candidate = rounded(student.average)
+        if not all_finite(candidate):
+            return
+        new = self.model.copy().click
+        if new is None:
+            return
+        new.load_state_dict(candidate)
+        before, after = list[float](), list[float]()
+        for correction in jury:
+            for all_scores, scores in zip((before, after), student.scores((old, new), correction), strict=True):
+                all_scores += scores
+            yield
+        if before and np.mean(after) >= np.mean(before):
+            self.won = {CLICK + name: value for name, value in candidate.items()}
