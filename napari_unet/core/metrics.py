@@ -265,3 +265,9 @@ def _checked(labels: Labels, which: str) -> Labels:
 def _ratio(part: float, whole: float) -> float:
     """Divide; nothing of nothing is 1, for both pictures are empty then."""
     return float(part) / float(whole) if whole else 1.0
+
+
+def overlap(a: Mask, b: Mask) -> float:
+    """Intersection over union of two masks of one shape, 0 to 1; 1 if both are empty."""
+    either = np.count_nonzero(a | b)
+    return np.count_nonzero(a & b) / either if either else 1.0

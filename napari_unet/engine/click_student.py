@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from napari_unet.core.annotator import point_inside
 from napari_unet.core.corrections import Correction
 from napari_unet.core.geometry import Box
+from napari_unet.core.metrics import overlap
 from napari_unet.core.prompts import Prompts, Window, next_click, prompt_maps
 from napari_unet.engine.adamw import AdamW
 from napari_unet.engine.augment import Augmentation, Example, change_greys, recolor, sample, warp_grid
@@ -296,7 +297,7 @@ class ClickStudent:
         overlaps = []
         for _ in range(2):
             masks = self._masks(head, tries)
-            overlaps += [_overlap(mask & t.known, t.truth & t.known) for mask, t in zip(masks, tries, strict=True)]
+            overlaps += [overlap(mask & t.known, t.truth & t.known) for mask, t in zip(masks, tries, strict=True)]
             _click_again(tries, masks)
         return overlaps
 
@@ -308,12 +309,6 @@ def _click_again(tries: Sequence[_Try], masks: npt.NDArray[np.bool_]) -> None:
         each.previous = said
         if found is not None:
             each.prompts = each.prompts.and_click(*found)
-
-
-def _overlap(a: npt.NDArray[np.bool_], b: npt.NDArray[np.bool_]) -> float:
-    """Intersection over union."""
-    either = np.count_nonzero(a | b)
-    return float(np.count_nonzero(a & b)) / either if either else 1.0
 
 
 def mask_loss(logits: Tensor, truth: Tensor, known: Tensor) -> Tensor:

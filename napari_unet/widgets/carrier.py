@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.geometry import Box
+from napari_unet.core.metrics import overlap
 from napari_unet.core.prompts import prompts_of
 from napari_unet.widgets import tools
 from napari_unet.widgets.clicker import Clicker, Kept, clicker_of, flat
@@ -134,10 +135,9 @@ def _is_there(masks: MaskLayer, kept: Kept) -> bool:
 
 
 def _overlap(a: tools.Found, b: tools.Found) -> float:
-    """Intersection over union of two masks of a plane."""
+    """How much two masks of a plane overlap."""
     box = Box.union((a[0], b[0]))
     both = np.zeros((2, *box.shape), bool)
     for plane, (where, mask) in zip(both, (a, b), strict=True):
         plane[where.within(box).slices] = mask
-    either = np.count_nonzero(both.any(axis=0))
-    return int(np.count_nonzero(both.all(axis=0))) / int(either) if either else 0.0
+    return overlap(both[0], both[1])

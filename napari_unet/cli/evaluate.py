@@ -1,0 +1,37 @@
+"""unet-live evaluate: labels against the truth."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from tqdm import tqdm
+
+from napari_unet.cli.program import JsonOption, app, name_of, pairs_of
+from napari_unet.core.metrics import evaluate as evaluate_labels
+from napari_unet.core.metrics import mean_scores
+from napari_unet.store.ome_zarr import is_zarr
+from napari_unet.store.pictures import read_labels
+
+
+@app.command()
+def evaluate(
+    predicted: Annotated[Path, typer.Argument(help="Labels to score: a file or a folder.")],
+    truth: Annotated[Path, typer.Argument(help="The right labels: a file, or a folder of the same names.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Score labels against the truth: ap50, ap75, map, dice, iou, f1, pq; per picture and in the mean."""
+    is_folder = predicted.is_dir() and not is_zarr(predicted)
+    pairs = pairs_of(predicted, truth) if is_folder else [(predicted, truth)]
+    rows = {name_of(a): evaluate_labels(read_labels(a), read_labels(b)) for a, b in tqdm(pairs, disable=None)}
+    mean = mean_scores(list(rows.values()))
+    if as_json:
+        typer.echo(json.dumps({"pictures": rows, "mean": mean}, indent=1))
+        return
+    names = list(mean)
+    width = max(len(name) for name in [*rows, "mean"])
+    typer.echo(" " * width + "".join(f"{name:>7}" for name in names))
+    for name, scores in [*rows.items(), ("mean", mean)]:
+        typer.echo(f"{name:<{width}}" + "".join(f"{scores[key]:7.3f}" for key in names))

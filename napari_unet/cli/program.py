@@ -1,0 +1,75 @@
+"""What all commands share: the program, its options, pairs of files, and what is said of failures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from napari_unet.core.errors import LabelsError, UNetLiveError
+from napari_unet.store.pictures import find_pictures
+
+STOPPED = 130  # exit code after Ctrl+C
+
+app = typer.Typer(
+    help="U-Net Live: a U-Net that segments microscopy pictures and learns from corrected masks.",
+    no_args_is_help=False,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
+ModelOption = Annotated[str, typer.Option("--model", help="A shipped name, a .safetensors or a .pth file.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def name_of(path: Path) -> str:
+    """The name that a picture and its labels share: the file's, or the OME-Zarr folder's, without its endings."""
+    return path.stem.removesuffix(".ome")
+
+
+def pairs_of(
+    images: Path, labels: Path, leave_out: Sequence[str] = (), only: Sequence[str] = ("*",)
+) -> list[tuple[Path, Path]]:
+    """Pictures and labels of the same name, ending apart: those like one of `only` and like none of `leave_out`."""
+    known = {name_of(path): path for path in find_pictures([labels])}
+    pairs = [(path, known[name_of(path)]) for path in find_pictures([images]) if name_of(path) in known]
+
+    def is_like(path: Path, patterns: Sequence[str]) -> bool:
+        return any(fnmatchcase(name_of(path), pattern) for pattern in patterns)
+
+    pairs = [pair for pair in pairs if is_like(pair[0], only) and not is_like(pair[0], leave_out)]
+    if not pairs:
+        raise LabelsError(
+            f"No picture in '{images}' has labels of the same name in '{labels}'. Name them alike, endings apart."
+        )
+    return pairs
+
+
+def run(command: typer.Typer) -> None:
+    """Run a command line; every failure is one sentence, exit code 2 for a user's mistake, 1 else."""
+    try:
+        code = command(standalone_mode=False) or 0
+    except Exception as error:
+        sentence, code = _sentence_and_code(error)
+        typer.echo(sentence, err=True)
+        raise SystemExit(code) from error
+    if code == STOPPED:
+        typer.echo("Stopped.", err=True)
+    raise SystemExit(code)
+
+
+def _sentence_and_code(error: Exception) -> tuple[str, int]:
+    """What to say of a failure, and with which exit code."""
+    if isinstance(error, UNetLiveError):
+        return str(error), 2
+    usage = getattr(error, "format_message", None)  # a mistake on the command line, found by click
+    if usage is not None:
+        return f"{' '.join(usage().split()).rstrip('.')}; add --help to see how the command is used.", 2
+    if isinstance(error, OSError) and error.strerror:
+        about = f" '{error.filename}'" if error.filename else ""
+        return f"The system refused{about}: {error.strerror}.", 1
+    said = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".")
+    return f"Something went wrong inside U-Net Live ({said}); report it with what 'unet-live info' says.", 1

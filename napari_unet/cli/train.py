@@ -1,0 +1,134 @@
+"""unet-live train: a model from labelled pictures."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from tqdm import tqdm
+
+from napari_unet.cli.program import DeviceOption, app, pairs_of
+from napari_unet.core.card import KINDS, ModelCard
+from napari_unet.core.corrections import Correction, Mask
+from napari_unet.core.errors import LabelsError, ModelError
+from napari_unet.core.geometry import Box
+from napari_unet.core.sizes import median_diameter
+from napari_unet.store.pictures import read_labels, read_picture
+
+
+def _read_set(images: Path, labels: Path, ignore: int | None, leave_out: Sequence[str]) -> list[Correction]:
+    """The labelled pictures of two folders."""
+    pairs = tqdm(pairs_of(images, labels, leave_out), desc="Reading", unit="picture", disable=None)
+    return [_read_pair(picture, truth, ignore) for picture, truth in pairs]
+
+
+def _read_pair(image: Path, labels: Path, ignore: int | None) -> Correction:
+    """A labelled picture as one large correction: everything in it is trusted."""
+    source, truth = read_picture(image), read_labels(labels)
+    if source.shape != truth.shape:
+        raise LabelsError(f"'{image.name}' is {source.shape} and its labels are {truth.shape}; they must be alike.")
+    trusted: Mask = np.ones(truth.shape, bool) if ignore is None else truth != ignore
+    raw = source.read(Box.whole(source.shape))
+    truth = np.where(trusted, truth, 0).astype(np.int32)
+    return Correction(raw, truth, trusted, source.limits(), held_out=False, channels_first=True)
+
+
+@app.command()
+def train(  # noqa: PLR0913 - each option of the command is one
+    images: Annotated[Path, typer.Argument(help="Folder of pictures.")],
+    labels: Annotated[Path, typer.Argument(help="Folder of labels of the same names; 0 is background.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The .safetensors file to write.")],
+    base: Annotated[str, typer.Option("--from", help="A model to start from.")] = "",
+    minutes: Annotated[float | None, typer.Option(help="How long to train.")] = None,
+    steps: Annotated[int | None, typer.Option(help="How many steps to train instead.")] = None,
+    device: DeviceOption = "auto",
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    ignore_label: Annotated[int | None, typer.Option(help="Label of pixels of which nothing is known.")] = None,
+    kind: Annotated[str, typer.Option(help="objects or classes.")] = "objects",
+    base_channels: Annotated[int, typer.Option(help="Channels of the network at full resolution.")] = 24,
+    diameter: Annotated[float | None, typer.Option(help="Size to which objects are brought, in pixels.")] = None,
+    also: Annotated[list[Path] | None, typer.Option(help="Another set: a folder with images and labels in it.")] = None,
+    leave_out: Annotated[list[str] | None, typer.Option(help="Names to leave out, like 'field7_*'.")] = None,
+    synthetic: Annotated[int, typer.Option(help="Pictures to make and learn from, too.", min=0)] = 0,
+    rehearsal: Annotated[int, typer.Option(help="Pictures to keep beside the model, for later learning.", min=0)] = 0,
+    clicks: Annotated[int, typer.Option(help="Steps in which its click head learns after that.", min=0)] = 0,
+) -> None:
+    """Train a model from folders of pictures and labels. Stopped, the same command goes on."""
+    # torch: only when it is needed
+    from napari_unet.engine.fit import at_known_size, balanced, fit, kinds_of, made_pictures, new_student
+    from napari_unet.engine.rehearsal import chosen
+    from napari_unet.engine.rehearsal import write as write_rehearsal
+
+    _check_training(output, minutes, steps, kind, diameter, clicks)
+    if minutes is None and steps is None:
+        minutes = 60.0
+    folders = [(images, labels), *((folder / "images", folder / "labels") for folder in also or ())]
+    sets = [_read_set(*folder, ignore_label, leave_out or ()) for folder in folders]
+    sets.append(made_pictures(synthetic, seed))
+    corrections = [correction for known in sets for correction in known]
+    card = _card_of(output.stem, kind, base_channels, seed, corrections)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    seconds = minutes * 60 if minutes is not None else None
+    log = output.with_suffix(".log.jsonl")
+    bar = tqdm(total=1000, desc="Training", unit="‰", disable=None)
+    start = time.monotonic()
+    model, student = new_student(card, base, device, seed)
+    if diameter is not None:
+        model.card = replace(model.card, diameter=diameter)
+    if model.net.settings["out_channels"] < card.architecture["out_channels"]:
+        known, wanted = model.net.settings["out_channels"], card.architecture["out_channels"]
+        raise ModelError(f"'{base}' knows {known} classes and the labels hold {wanted}. Start from another model.")
+    for row in fit(model, student, balanced(sets), output, steps=steps, seconds=seconds, clicks=clicks):
+        row["seconds"] = round(time.monotonic() - start, 1)
+        with log.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        bar.set_postfix(step=row.get("step", row.get("click_step")), loss=row["loss"])
+        bar.update(round(1000 * row["progress"]) - bar.n)
+    bar.close()
+    if rehearsal:
+        kept = at_known_size(chosen(kinds_of(sets[:-1]), rehearsal, seed), model.card)
+        write_rehearsal(output.with_suffix(".rehearsal.npz"), kept, seed)
+    typer.echo(f"Wrote {output} ({output.stat().st_size / 1e6:.1f} MB).")
+
+
+def _check_training(
+    output: Path, minutes: float | None, steps: int | None, kind: str, diameter: float | None, clicks: int
+) -> None:
+    """Refuse options that make no training, before anything is read."""
+    if output.suffix.lower() != ".safetensors":
+        raise ModelError(f"A model is a .safetensors file, and '{output}' is none. Name one with -o.")
+    if kind not in KINDS:
+        raise ModelError(f"There is no kind '{kind}'. Choose objects or classes with --kind.")
+    if diameter is not None and not 1 <= diameter < math.inf:
+        raise ModelError(f"Objects cannot be brought to a diameter of {diameter:g} pixels. Give 1 or more.")
+    if clicks and kind != "objects":
+        raise ModelError("Clicks show objects, and this would be a model of classes. Leave out --clicks.")
+    if minutes is not None and steps is not None:
+        raise ModelError("The training ends after --minutes or after --steps. Give one of them.")
+    if (minutes is not None and not 0 < minutes < math.inf) or (steps is not None and steps < (0 if clicks else 1)):
+        raise ModelError("A training of no length teaches nothing. Give --minutes or --steps above 0.")
+
+
+def _card_of(name: str, kind: str, base_channels: int, seed: int, corrections: list[Correction]) -> ModelCard:
+    """The card of a model that learns from these pictures."""
+    objects = sum(len(np.unique(c.labels[c.labels > 0])) for c in corrections)
+    outputs = max(2, *(int(c.labels.max(initial=0)) + 1 for c in corrections)) if kind == "classes" else 2
+    command = shlex.join(["unet-live", *sys.argv[1:]])
+    return ModelCard(
+        name=name,
+        kind=kind,
+        architecture={"in_channels": 3, "out_channels": outputs, "base_channels": base_channels},
+        classes=("background", *(f"class {n}" for n in range(1, outputs))) if kind == "classes" else (),
+        diameter=round(median_diameter(*(c.labels for c in corrections)) or ModelCard.diameter, 1),
+        trained_on=f"{len(corrections)} pictures, {objects} objects, seed {seed}, torch {version('torch')}: {command}",
+    )

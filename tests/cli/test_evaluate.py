@@ -1,0 +1,33 @@
+"""unet-live evaluate: labels against the truth."""
+
+import json
+
+import numpy as np
+import tifffile
+
+from tests.cli.conftest import assert_refused
+
+
+def test_evaluate_gives_perfect_labels_one(unet_live, folders):
+    """Labels against themselves score 1 in every figure, per picture and in the mean."""
+    code, out, _ = unet_live("evaluate", folders[1], folders[1], "--json")
+    scores = json.loads(out)
+    assert code == 0
+    assert set(scores["pictures"]) == {"a", "b"}
+    assert set(scores["mean"]) == {"ap50", "ap75", "map", "dice", "iou", "f1", "pq"}
+    assert set(scores["mean"].values()) == {1.0}
+
+
+def test_evaluate_prints_a_table(unet_live, folders):
+    """Two files give a row for the picture and one for the mean."""
+    code, out, _ = unet_live("evaluate", folders[1] / "a.tif", folders[1] / "b.tif")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == ["ap50", "a", "mean"]
+    assert out.splitlines()[-1].split()[1] == "1.000"
+
+
+def test_evaluate_says_what_does_not_fit(unet_live, folders, tmp_path):
+    """Labels of another size, and files that are not there, give one sentence each."""
+    tifffile.imwrite(tmp_path / "small.tif", np.zeros((5, 5), np.uint8))
+    assert_refused(unet_live("evaluate", tmp_path / "small.tif", folders[1] / "a.tif"))
+    assert_refused(unet_live("evaluate", tmp_path / "lost.tif", folders[1] / "a.tif"), "lost.tif")

@@ -1,0 +1,16 @@
+"""unet-live info: what a bug report needs."""
+
+import json
+
+import torch
+
+
+def test_info_tells_what_a_bug_report_needs(unet_live):
+    """Versions, devices, what was chosen of them, and the shipped models, in both forms."""
+    code, out, _ = unet_live("info", "--json")
+    facts = json.loads(out)
+    assert code == 0
+    assert set(facts) == {"system", "python", "packages", "devices", "chosen", "models"}
+    assert facts["packages"]["torch"] == torch.__version__
+    assert facts["chosen"] in facts["devices"].values()
+    assert "python" in unet_live("info")[1]

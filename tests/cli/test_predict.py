@@ -1,0 +1,98 @@
+"""unet-live predict: what it writes, what it leaves alone, and the one sentence of every mistake."""
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+from PIL import Image
+
+from napari_unet.store.pictures import read_labels
+from tests.cli.conftest import assert_refused, discs
+
+
+def test_predict_writes_labels_of_files_and_folders(unet_live, model, folders, tmp_path):
+    """TIFF, PNG and colour pictures each give NAME.tif with labels of the picture's size."""
+    Image.fromarray(discs()[0]).save(tmp_path / "gray.png")
+    Image.fromarray(np.stack([discs()[0]] * 3, -1)).save(tmp_path / "colour.png")
+    out = tmp_path / "out"
+    code, _, err = unet_live(
+        "predict", folders[0], tmp_path / "gray.png", tmp_path / "colour.png", "-o", out, "--model", model
+    )
+    assert code == 0, err
+    assert sorted(path.name for path in out.iterdir()) == ["a.tif", "b.tif", "colour.tif", "gray.tif"]
+    assert all(read_labels(path).shape == (64, 64) for path in out.iterdir())
+
+
+def test_predict_gives_an_ome_zarr_for_an_ome_zarr(unet_live, model, tmp_path):
+    """The labels of an OME-Zarr are one too, and nothing half-written stays beside it."""
+    zarr.save_array(tmp_path / "cells.ome.zarr", discs()[0])
+    code, _, err = unet_live("predict", tmp_path / "cells.ome.zarr", "-o", tmp_path / "out", "--model", model)
+    assert code == 0, err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["cells.ome.zarr"]
+    assert read_labels(tmp_path / "out" / "cells.ome.zarr").shape == (64, 64)
+
+
+@pytest.mark.parametrize("options", [("--channels", "1"), ("--channels", "2,0"), ("--diameter", "12")])
+def test_predict_takes_channels_and_a_diameter(unet_live, model, tmp_path, options):
+    """Options change what the network reads, never the size of the masks."""
+    tifffile.imwrite(tmp_path / "rgb.tif", np.stack([discs()[0]] * 3, -1), photometric="rgb")
+    code, _, err = unet_live("predict", tmp_path / "rgb.tif", "-o", tmp_path / "out", "--model", model, *options)
+    assert code == 0, err
+    assert read_labels(tmp_path / "out" / "rgb.tif").shape == (64, 64)
+
+
+def test_predict_leaves_masks_alone_that_are_there(unet_live, model, folders, tmp_path):
+    """A second run goes on where the first one stopped: what is there is not computed again."""
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "a.tif").write_bytes(b"mine")
+    code, _, err = unet_live("predict", folders[0], "-o", out, "--model", model)
+    assert code == 0
+    assert "1 of 2 pictures have masks" in err
+    assert (out / "a.tif").read_bytes() == b"mine"
+    assert (out / "b.tif").exists()
+    assert unet_live("predict", folders[0], "-o", out, "--model", "there is none")[0] == 0  # not even loaded
+
+
+def test_predict_goes_on_after_a_bad_picture(unet_live, model, folders, tmp_path):
+    """A damaged picture gives one sentence with its name and exit code 2; the others get their masks."""
+    (folders[0] / "a.tif").write_bytes(b"no picture")
+    assert_refused(unet_live("predict", folders[0], "-o", tmp_path / "out", "--model", model), "a.tif")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["b.tif"]
+
+
+def test_predict_names_the_picture_that_lacks_a_channel(unet_live, model, folders, tmp_path):
+    """What is wrong with one picture is said with its name."""
+    (folders[0] / "b.tif").unlink()
+    result = unet_live("predict", folders[0], "-o", tmp_path / "out", "--model", model, "--channels", "4")
+    assert_refused(result, "a.tif", "Channels 4")
+
+
+def test_predict_refuses_two_pictures_of_one_name(unet_live, model, folders, tmp_path):
+    """Two pictures whose masks would have one name are not written over each other."""
+    Image.fromarray(discs()[0]).save(folders[0] / "a.png")
+    assert_refused(unet_live("predict", folders[0], "-o", tmp_path / "out", "--model", model), "a.png", "a.tif")
+
+
+def test_predict_never_writes_over_the_picture(unet_live, model, folders):
+    """Masks into the pictures' own folder are refused, not taken for masks that are there."""
+    assert_refused(unet_live("predict", folders[0], "-o", folders[0], "--model", model), "another folder")
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (("--model", "nothing.safetensors"), "nothing.safetensors"),
+        (("--device", "toaster"), "toaster"),
+        (("--channels", "red"), "red"),
+        (("--diameter", "0"), "diameter"),
+        (("--diameter", "wide"), "--diameter"),
+        (("--diameter", "nan"), "diameter"),
+        (("--nosuch",), "--nosuch"),
+        (("lost.tif",), "lost.tif"),
+    ],
+)
+def test_predict_says_what_is_wrong_with_an_option(unet_live, model, folders, tmp_path, options, word):
+    """A mistake on the command line is one sentence and exit code 2."""
+    given = options if "--model" in options else (*options, "--model", model)
+    assert_refused(unet_live("predict", folders[0], "-o", tmp_path / "out", *given), word)

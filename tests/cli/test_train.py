@@ -1,0 +1,107 @@
+"""unet-live train: a model that predicts, and the one sentence of every mistake."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+from napari_unet.engine.rehearsal import read as read_rehearsal
+from napari_unet.nets.model import load_model
+from tests.cli.conftest import assert_refused, discs
+
+
+def train(unet_live, folders, output, *options):
+    """Run three steps of a tiny training."""
+    size = ("--steps", "3", "--base-channels", "4", "--device", "cpu")
+    return unet_live("train", *folders, "-o", output, *size, *options)
+
+
+def test_train_writes_a_model_that_predicts(unet_live, folders, tmp_path):
+    """Folders in, one file out: its card tells the data and the command, and the same seed gives the same weights."""
+    output = tmp_path / "new" / "mine.safetensors"
+    code, _, err = train(unet_live, folders, output, "--seed", "7")
+    assert code == 0, err
+    card = load_model(output, device="cpu").card
+    assert "2 pictures, 8 objects, seed 7" in card.trained_on
+    assert card.diameter == pytest.approx(16, abs=1)
+    first = output.read_bytes()
+    assert train(unet_live, folders, output, "--seed", "7")[0] == 0
+    assert len(output.read_bytes()) == len(first)
+    assert not list(output.parent.glob("*.checkpoint*"))
+    rows = [json.loads(line) for line in output.with_suffix(".log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [3, 3]
+
+
+def test_train_goes_on_from_a_model(unet_live, folders, model, tmp_path):
+    """With --from the weights begin where a model was, and the card names it as the parent."""
+    code, _, err = train(unet_live, folders, tmp_path / "m.safetensors", "--from", model)
+    assert code == 0, err
+    assert load_model(tmp_path / "m.safetensors", device="cpu").card.parent == load_model(model, device="cpu").sha256()
+
+
+def test_train_takes_more_sets_and_makes_pictures(unet_live, folders, tmp_path):
+    """Sets with --also, made pictures with --synthetic; what --leave-out names is not read."""
+    other = tmp_path / "other"
+    shutil.copytree(folders[0], other / "images")
+    shutil.copytree(folders[1], other / "labels")
+    options = ("--also", other, "--synthetic", "3", "--leave-out", "b*", "--rehearsal", "5")
+    code, _, err = train(unet_live, folders, tmp_path / "m.safetensors", *options)
+    assert code == 0, err
+    assert load_model(tmp_path / "m.safetensors", device="cpu").card.trained_on.startswith("5 pictures")
+    assert len(read_rehearsal(tmp_path / "m.rehearsal.npz")) == 2  # of pictures, not of what was made
+    assert_refused(train(unet_live, folders, tmp_path / "n.safetensors", "--leave-out", "*"), "name")
+
+
+def test_train_learns_classes_and_ignores_a_label(unet_live, folders, tmp_path):
+    """One output a class; the label of pixels of which nothing is known is no class."""
+    truth = discs()[1] % 3
+    truth[:8] = 255
+    for path in folders[1].iterdir():
+        tifffile.imwrite(path, truth)
+    output = tmp_path / "m.safetensors"
+    code, _, err = train(unet_live, folders, output, "--kind", "classes", "--ignore-label", "255")
+    assert code == 0, err
+    card = load_model(output, device="cpu").card
+    assert card.classes == ("background", "class 1", "class 2")
+    truth[truth == 1] = 4
+    for path in folders[1].iterdir():
+        tifffile.imwrite(path, truth)
+    more = ("--kind", "classes", "--ignore-label", "255", "--from", output)
+    assert_refused(train(unet_live, folders, tmp_path / "n.safetensors", *more), "3 classes", "5")
+
+
+def test_train_says_what_is_wrong_with_the_labels(unet_live, folders, tmp_path):
+    """Labels of another shape, then none at all: one sentence each."""
+    tifffile.imwrite(folders[1] / "a.tif", np.zeros((5, 5), np.uint8))
+    assert_refused(train(unet_live, folders, tmp_path / "m.safetensors"), "a.tif", "(5, 5)")
+    for path in folders[1].iterdir():
+        path.unlink()
+    assert_refused(train(unet_live, folders, tmp_path / "m.safetensors"), "labels")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "word"),
+    [
+        ("m.pth", (), ".safetensors"),
+        ("m.safetensors", ("--kind", "cats"), "cats"),
+        ("m.safetensors", ("--minutes", "1"), "--minutes"),
+        ("m.safetensors", ("--steps", "0"), "--steps"),
+        ("m.safetensors", ("--from", "nothing"), "nothing"),
+        ("m.safetensors", ("--kind", "classes", "--clicks", "5"), "--clicks"),
+    ],
+)
+def test_train_says_what_is_wrong_with_an_option(unet_live, folders, tmp_path, name, options, word):
+    """Options that make no training are refused before a step is made."""
+    assert_refused(train(unet_live, folders, tmp_path / name, *options), word)
+    assert not (tmp_path / name).exists()
+
+
+def test_train_teaches_clicks_alone(unet_live, folders, model, tmp_path):
+    """No step of the network, some of its click head: the masks are those of the model begun from."""
+    assert train(unet_live, folders, tmp_path / "m.safetensors", "--from", model, "--steps=0", "--clicks=2")[0] == 0
+    before, after = (load_model(path, device="cpu").state() for path in (model, tmp_path / "m.safetensors"))
+    assert before.keys() < after.keys()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
