@@ -83,8 +83,8 @@ def test_each_tour_has_a_project_folder_of_its_own(tmp_path):
 def test_the_facts_of_a_tour_are_told_in_one_paragraph():
     """What was measured is said in words, before and after."""
     scores = {"ap50_before": 0.5, "ap50_after": 0.75, "unseen_ap50_before": 0.4, "unseen_ap50_after": 0.6}
-    told = print_facts({**scores, "corrections": 3, "rounds": 2, "worst_tick_ms": 41.7})
-    assert told.startswith("3 corrections, 2 rounds of learning")
+    told = print_facts({**scores, "corrections": 3, "clicked": 1, "rounds": 2, "worst_tick_ms": 41.7})
+    assert told.startswith("3 corrections (1 by clicks), 2 rounds of learning")
     assert "0.50 -> 0.75" in told
     assert "0.40 -> 0.60" in told
     assert told.endswith("42 ms.")

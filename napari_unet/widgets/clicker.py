@@ -179,7 +179,7 @@ class Clicker:
 
     def _after_answer(self, act: Callable[[], object]) -> None:
         """Do something now; or, while an answer is awaited, when it has come."""
-        if not self._is_waiting:
+        if not self.is_waiting:
             act()
             return
         earlier = self._then
@@ -192,7 +192,7 @@ class Clicker:
         self._then = both
 
     @property
-    def _is_waiting(self) -> bool:
+    def is_waiting(self) -> bool:
         """Whether the mask of the object in work is awaited."""
         return bool(self._stages) and self._stages[-1].found is None
 
@@ -218,7 +218,7 @@ class Clicker:
 
     def _mends(self, point: Point) -> bool:
         """Whether a click belongs to the object in work: on it or close to it, and on no other object."""
-        found = self._found
+        found = self.found
         if found is None or self._masks is None:
             return bool(self._stages)
         box, mask = found
@@ -236,13 +236,13 @@ class Clicker:
 
     def _labels_under(self) -> Any:
         """The labels under the mask of the object in work."""
-        if self._found is None or self._masks is None:
+        if self.found is None or self._masks is None:
             return np.zeros(0, int)
-        box, mask = self._found
+        box, mask = self.found
         return self._masks.layer.data[(*self._lead, *box.slices)][mask]
 
     @property
-    def _found(self) -> Found | None:
+    def found(self) -> Found | None:
         """The newest mask of the object in work."""
         return next((s.found for s in reversed(self._stages) if s.found is not None), None)
 
@@ -250,7 +250,7 @@ class Clicker:
         """Ask for the mask, and show a first guess until it is there."""
         if self._masks is None:
             return
-        before = self._found
+        before = self.found
         self._lead = lead
         self._stages.append(Stage(prompts))
         self._asked = self.desk.session.click(self._masks.picture.key, lead, prompts, before)
@@ -276,10 +276,10 @@ class Clicker:
         """Write the object in work into the label layer, as one undo step; it teaches. False if there is none."""
         if not self._stages:
             return False
-        if self._is_waiting:
+        if self.is_waiting:
             self._after_answer(self.keep)
             return True
-        masks, found = self._masks, self._found
+        masks, found = self._masks, self.found
         if masks is None or found is None or not found[1].any():
             self._reset()
             return False
@@ -323,7 +323,7 @@ class Clicker:
         if answer.request == self._hover_asked and not self._stages:
             self._hover = found
             self._draw(guess=found)
-        elif answer.request == self._asked and self._is_waiting:
+        elif answer.request == self._asked and self.is_waiting:
             self._stages[-1].found = found
             self._draw()
             self.desk.acted.emit(_AGAIN if found[1].any() else "Nothing was found here. Click again, or Esc drops it.")
@@ -337,7 +337,7 @@ class Clicker:
         if guess is not None:
             self.view.show(guess, prompts, "guess")
         else:
-            self.view.show(self._found, prompts, "mask")
+            self.view.show(self.found, prompts, "mask")
 
     # --- hovering --------------------------------------------------------------
 

@@ -56,10 +56,16 @@ class Hand:
         QTest.mouseRelease(self.canvas, left, pos=self.pixel(points[-1]))
         QApplication.processEvents()
 
-    def click(self, point: Point) -> None:
-        """Press and release at a point."""
+    def click(self, point: Point, *, right: bool = False) -> None:
+        """Press and release at a point, with the left button or with the right one."""
+        button = Qt.MouseButton.RightButton if right else Qt.MouseButton.LeftButton
         QTest.mouseMove(self.canvas, self.pixel(point))
-        QTest.mouseClick(self.canvas, Qt.MouseButton.LeftButton, pos=self.pixel(point))
+        QTest.mouseClick(self.canvas, button, pos=self.pixel(point))
+        QApplication.processEvents()
+
+    def press(self, key: Qt.Key) -> None:
+        """Press and release a key, with the focus on the canvas."""
+        QTest.keyClick(self.canvas, key)
         QApplication.processEvents()
 
     def _move_pressed(self, spot: QPoint) -> None:

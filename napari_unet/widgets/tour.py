@@ -19,7 +19,8 @@ from skimage.measure import regionprops
 from napari_unet.core.annotator import Fault, cutting_line, faults, point_inside
 from napari_unet.core.corrections import Labels, Mask
 from napari_unet.core.errors import UNetLiveError
-from napari_unet.core.metrics import evaluate
+from napari_unet.core.metrics import evaluate, overlap
+from napari_unet.core.prompts import next_click
 from napari_unet.widgets.desk import Desk, desk_of
 from napari_unet.widgets.gestures import gestures_of
 from napari_unet.widgets.hand import Hand, wait
@@ -31,6 +32,9 @@ SAMPLE, UNSEEN = "brightfield", "brightfield_unseen"
 CORRECTIONS = 38
 SMALLEST = 30  # pixels that are wrong: less is not worth a stroke at this zoom
 THINK_MS = 700
+CLICKS, CLICK_MS, RIGHT = 3, 300, 0.75
+"""Clicks on an object until it is painted instead, a rest between two, and the overlap that will do."""
+CLICK_SECONDS = 5
 LEARN_SECONDS = 120
 PREDICT_SECONDS = 120
 
@@ -86,7 +90,7 @@ class Tour:
         self.hand = Hand(self.viewer, _canvas_of(self.workspace))
         self.ticks = Ticks()
         self.problems: list[str] = []
-        self.corrections, self.rounds, self._shots = 0, 0, 0
+        self.corrections, self.clicked, self.rounds, self._shots = 0, 0, 0, 0
         listen(self.desk.session.failed, self.workspace, self.problems.append)
         listen(self.desk.session.weights_changed, self.workspace, self._count_round)
         self.desk.session.open_project(_free_folder(folder))
@@ -121,6 +125,7 @@ class Tour:
             "unseen_ap50_before": round(unseen_before, 4),
             "unseen_ap50_after": round(unseen_after, 4),
             "corrections": self.corrections,
+            "clicked": self.clicked,
             "learnt": state.learnt,
             "rounds": self.rounds,
             "seconds": round(time.monotonic() - start, 1),
@@ -193,8 +198,32 @@ class Tour:
             self.use("cut", cutting_line(truth, fault))
         elif fault.kind == "split":
             self.use("join", [point_inside(shown == number) for number in fault.shown])
-        else:
+        elif not self.click(truth == fault.true[0]):
             self.paint(truth == fault.true[0])
+
+    def click(self, truth: Mask) -> bool:
+        """Click an object until its mask is right, and keep it; False if a few clicks do not do."""
+        gestures, clicker = gestures_of(self.viewer), gestures_of(self.viewer).clicker
+        gestures.start("click")
+        point, on_object, is_right = point_inside(truth), True, False
+        for _ in range(CLICKS):
+            self.hand.click(point, right=not on_object)
+            self.wait(lambda: clicker.is_at_work and not clicker.is_waiting, CLICK_SECONDS)
+            found = np.zeros(truth.shape, bool)
+            if clicker.found is not None:
+                found[clicker.found[0].slices] = clicker.found[1]
+            is_right = overlap(found, truth) >= RIGHT
+            following = next_click(found, truth)
+            if is_right or following is None:
+                break
+            point, on_object = following
+            self.rest(CLICK_MS)
+        self.clicked += int(is_right)
+        if is_right and self.clicked in (1, 3):
+            self.shoot("clicked")
+        self.hand.press(Qt.Key.Key_Return if is_right else Qt.Key.Key_Escape)
+        gestures.stop()
+        return is_right
 
     def use(self, tool: str, path: Sequence[Sequence[float]]) -> None:
         """Click with a tool of the dock, or drag it."""
@@ -327,7 +356,8 @@ def _free_folder(folder: Path) -> Path:
 def print_facts(facts: dict[str, Any]) -> str:
     """The tour's figures in one paragraph."""
     return (
-        f"{facts['corrections']} corrections, {facts['rounds']} rounds of learning: ap50 of the corrected picture "
+        f"{facts['corrections']} corrections ({facts['clicked']} by clicks), {facts['rounds']} rounds of learning: "
+        f"ap50 of the corrected picture "
         f"{facts['ap50_before']:.2f} -> {facts['ap50_after']:.2f}, of one it never saw "
         f"{facts['unseen_ap50_before']:.2f} -> {facts['unseen_ap50_after']:.2f}; "
         f"worst tick {facts['worst_tick_ms']:.0f} ms."

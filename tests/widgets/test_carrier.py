@@ -26,7 +26,7 @@ def carrier(qtbot, viewer, masks):
     gestures_of(viewer).start("click")
     clicker = clicker_of(viewer)
     clicker.take("on", [[1.0, 30.0, 40.0]], (1, 2))
-    qtbot.waitUntil(lambda: not clicker._is_waiting)
+    qtbot.waitUntil(lambda: not clicker.is_waiting)
     clicker.keep()
     return carrier_of(viewer)
 

@@ -25,7 +25,7 @@ def clicker(viewer, masks):
 def show(qtbot, clicker, gesture, *points):
     """One click, box or scribble, and the answer to it."""
     clicker.take(gesture, [list(map(float, p)) for p in points], PLANE)
-    qtbot.waitUntil(lambda: not clicker._is_waiting)
+    qtbot.waitUntil(lambda: not clicker.is_waiting)
 
 
 def test_a_click_is_one_question_and_enter_one_undo_step(qtbot, clicker, masks, session):
@@ -211,7 +211,7 @@ def test_clicks_in_a_stack_ask_for_the_slice(qtbot, viewer, session):
     gestures_of(viewer).start("click")
     clicker = clicker_of(viewer)
     clicker.take("on", [[2.0, 30.0, 40.0]], (1, 2))
-    qtbot.waitUntil(lambda: not clicker._is_waiting)
+    qtbot.waitUntil(lambda: not clicker.is_waiting)
     clicker.keep()
     assert session.clicks[-1][1] == (2,)
     assert masks.layer.data[2, 30, 40] > 0
@@ -228,14 +228,14 @@ def test_real_keys_and_buttons(hand, session, qtbot):
     assert gestures.tool == "click"
     clicker = clicker_of(viewer)
     hand.drag((10, 60))
-    qtbot.waitUntil(lambda: clicker.is_at_work and not clicker._is_waiting)
+    qtbot.waitUntil(lambda: clicker.is_at_work and not clicker.is_waiting)
     QTest.mouseClick(hand.canvas, Qt.MouseButton.RightButton, pos=hand.pixel((14, 62)))
-    qtbot.waitUntil(lambda: len(clicker._stages) == 2 and not clicker._is_waiting)
+    qtbot.waitUntil(lambda: len(clicker._stages) == 2 and not clicker.is_waiting)
     assert clicker._stages[-1].prompts.negative
     hand.press(Qt.Key.Key_Backspace)
     assert len(clicker._stages) == 1
     QTest.mouseClick(hand.canvas, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.ShiftModifier, hand.pixel((14, 62)))
-    qtbot.waitUntil(lambda: len(clicker._stages) == 2 and not clicker._is_waiting)
+    qtbot.waitUntil(lambda: len(clicker._stages) == 2 and not clicker.is_waiting)
     assert clicker._stages[-1].prompts.negative
     hand.press(Qt.Key.Key_Return)
     assert not clicker.is_at_work
@@ -252,14 +252,14 @@ def test_real_drags_are_boxes_and_scribbles(hand, session, qtbot):
     gestures.start("click")
     clicker = clicker_of(hand.viewer)
     hand.drag((4, 54), (16, 70))
-    qtbot.waitUntil(lambda: clicker.is_at_work and not clicker._is_waiting)
+    qtbot.waitUntil(lambda: clicker.is_at_work and not clicker.is_waiting)
     box = session.clicks[-1][2].box
     assert np.allclose((*box.start, *box.stop), (4, 54, 17, 71), atol=1)
     hand.press(Qt.Key.Key_Escape)
     assert not clicker.is_at_work
     assert gestures.tool == "click"
     hand.drag((50, 10), (50, 30), modifier=Qt.KeyboardModifier.AltModifier)
-    qtbot.waitUntil(lambda: clicker.is_at_work and not clicker._is_waiting)
+    qtbot.waitUntil(lambda: clicker.is_at_work and not clicker.is_waiting)
     assert len(session.clicks[-1][2].positive) > 5
     hand.press(Qt.Key.Key_Escape)
     QTest.mouseClick(hand.canvas, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.ControlModifier, hand.pixel((40, 50)))
