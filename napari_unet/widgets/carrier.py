@@ -49,7 +49,7 @@ class Carrier:
         self.is_on = False
         self._masks: MaskLayer | None = None
         self._at: Kept | None = None
-        self._asked = self._slices = 0
+        self._asked = self._slices = self._axis = 0
         listen(desk.session.object_found, desk, self._on_found)
 
     def go(self) -> None:
@@ -70,6 +70,7 @@ class Carrier:
             self.desk.acted.emit(_NOTHING)
         else:
             self._masks, self._at, self._slices, self.is_on = masks, kept, 0, True
+            self._axis = self._way(masks)
             self._show(masks, kept.lead)
             self._next()
 
@@ -85,12 +86,23 @@ class Carrier:
         masks, at = self._masks, self._at
         if masks is None or at is None:
             return
-        lead = (*at.lead[:-1], at.lead[-1] + 1)
-        if lead[-1] >= masks.layer.data.shape[len(lead) - 1]:
+        lead = self._following(at)
+        if lead[self._axis] >= masks.layer.data.shape[self._axis]:
             self.stop("The last slice is done,")
             return
         self._asked = self.desk.session.click(masks.picture.key, lead, prompts_of(at.mask, at.box))
-        self.desk.acted.emit(f"Object {at.number} is carried on: slice {lead[-1]}. The same key stops.")
+        self.desk.acted.emit(f"Object {at.number} is carried on: slice {lead[self._axis]}. The same key stops.")
+
+    def _following(self, at: Kept) -> tuple[int, ...]:
+        """The next slice or frame."""
+        return tuple(place + (axis == self._axis) for axis, place in enumerate(at.lead))
+
+    def _way(self, masks: MaskLayer) -> int:
+        """The axis to go along: that of the slider in hand, as for napari's arrow keys, if it has slices."""
+        dims, shape = self.desk.viewer.dims, masks.layer.data.shape[:-2]
+        moved = int(dims.last_used) - (dims.ndim - masks.layer.ndim)
+        several = [axis for axis, size in enumerate(shape) if size > 1] or [len(shape) - 1]
+        return moved if moved in several else several[-1]
 
     def _on_found(self, answer: ObjectMask) -> None:
         """The object in the next slice has come."""
@@ -107,7 +119,7 @@ class Carrier:
         if answer.foreground < FOREGROUND or _overlap((at.box, at.mask), found) < OVERLAP:
             self.stop(f"Object {at.number} ends here,")
             return
-        lead = (*at.lead[:-1], at.lead[-1] + 1)
+        lead = self._following(at)
         number = tools.place(masks, lead, found, may_replace=self.clicker.may_replace, number=at.number)
         if not number:
             self.stop("What comes next is yours already: stopped")

@@ -17,6 +17,8 @@ import time
 from pathlib import Path
 
 RUNS = 3
+CLICKED = 30
+"""Objects that are clicked on."""
 
 
 def wait(is_true, seconds: float = 90.0) -> float:
@@ -79,6 +81,7 @@ def measure() -> dict[str, float]:
     wait(lambda: bool(fresh))
     facts["correction_to_fresh_masks"] = time.perf_counter() - start
 
+    facts |= clicks(desk)
     desk.session.learn_now()
     desk.predict()
     wait(lambda: desk.session.state.predicting)
@@ -92,6 +95,42 @@ def measure() -> dict[str, float]:
     return facts
 
 
+def clicks(desk) -> dict[str, float]:
+    """Seconds from a click to its mask in view while the model learns: in a region that is new, and in one that is not.
+
+    The user is at work, so one core is left to the window.
+    """
+    import numpy as np
+    from qtpy.QtTest import QTest
+    from skimage.measure import regionprops
+
+    from napari_unet.widgets.gestures import gestures_of
+
+    gestures, clicker = gestures_of(desk.viewer), gestures_of(desk.viewer).clicker
+    desk.session.learn_now()
+    wait(lambda: desk.session.state.learning == "learning")
+    gestures.start("click")
+    axes, first, again, learning = (desk.masks.layer.ndim - 2, desk.masks.layer.ndim - 1), [], [], []
+    found = [region.centroid for region in regionprops(desk.masks.layer.data) if region.area > 60]
+    for y, x in found[:: max(1, len(found) // CLICKED)]:
+        for times in (first, again, again):
+            desk.be_active()
+            start = time.perf_counter()
+            clicker.take("on", [[y, x]], axes)
+            wait(lambda: not clicker.is_waiting)
+            times.append(time.perf_counter() - start)
+            learning.append(desk.session.state.learning == "learning")
+        clicker.drop()
+        QTest.qWait(200)
+    gestures.stop()
+    return {
+        "click_first_p95": float(np.percentile(first, 95)),
+        "click_again_median": float(np.median(again)),
+        "click_again_p95": float(np.percentile(again, 95)),
+        "clicks_while_learning": float(np.mean(learning)),
+    }
+
+
 def main() -> None:
     """Some runs, each in a fresh process; the medians."""
     if sys.argv[1:] == ["--one"]:
@@ -100,7 +139,7 @@ def main() -> None:
     command = [sys.executable, __file__, "--one"]
     runs = [subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(RUNS)]
     rows = [json.loads(run.stdout.splitlines()[-1]) for run in runs]
-    print(json.dumps({key: round(statistics.median(row[key] for row in rows), 2) for key in rows[0]}, indent=1))
+    print(json.dumps({key: round(statistics.median(row[key] for row in rows), 3) for key in rows[0]}, indent=1))
 
 
 if __name__ == "__main__":

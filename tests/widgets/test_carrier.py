@@ -119,3 +119,21 @@ def test_an_object_that_was_undone_is_not_carried_on(carrier, masks):
     carrier.go()
     assert not carrier.is_on
     assert "Keep an object first" in told[-1]
+
+
+@pytest.mark.parametrize("moved", [0, 1])
+def test_it_goes_along_the_slider_in_hand(qtbot, viewer, session, moved):
+    """Time or z: as napari's arrow keys do, along the slider that is highlighted."""
+    viewer.add_image(np.random.default_rng(0).random((3, 4, 60, 80), dtype=np.float32), name="film")
+    desk, clicker = desk_of(viewer), clicker_of(viewer)
+    desk.take(viewer.layers["film"])
+    masks = desk.add_masks()
+    gestures_of(viewer).start("click")
+    clicker.take("on", [[0.0, 0.0, 30.0, 40.0]], (2, 3))
+    qtbot.waitUntil(lambda: not clicker.is_waiting)
+    viewer.dims.last_used = moved
+    carrier_of(viewer).go()
+    qtbot.waitUntil(lambda: not carrier_of(viewer).is_on)
+    expected = np.zeros((3, 4), bool)
+    expected[(slice(None), 0) if moved == 0 else (0, slice(None))] = True
+    assert np.array_equal(masks.layer.data[:, :, 30, 40] > 0, expected)
