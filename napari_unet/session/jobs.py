@@ -89,9 +89,7 @@ class Device:
         """Predict the plane that a picture's view lies in."""
         model = self._need_model()
         if request.measures:
-            source, view = request.picture.reading, request.picture.view
-            found = yield from measure(model, source, view, expected=request.expected)
-            yield Measured(request.picture.key, found)  # whoever pulls sets the picture's scale
+            yield from self.measure(request.picture, request.picture.view, request.expected)
         plane = self._plane(model, request)
 
         def look() -> Box:
@@ -107,6 +105,11 @@ class Device:
             request=request.number,
             keep_outputs=pixels <= LARGEST_KEPT,
         )
+
+    def measure(self, picture: Picture, view: Box | None, expected: float | None) -> Iterator[Progress | Measured]:
+        """Measure the size of a picture's objects; whoever pulls sets its scale."""
+        found = yield from measure(self._need_model(), picture.reading, view, expected=expected)
+        yield Measured(picture.key, found)
 
     def click(
         self, picture: Picture, lead: tuple[int, ...], prompts: Prompts, previous: tuple[Box, Mask] | None

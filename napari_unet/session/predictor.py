@@ -63,6 +63,7 @@ class Predictor:
         self._worker, self._learner, self._board, self._pictures, self._emit = worker, learner, board, pictures, emit
         self._request, self._answered, self._clicks = 0, 0, 0
         self._clicked = ""
+        self._looked_at: set[str] = set()
         self._asking = threading.Lock()
 
     # --- masks of a whole plane ------------------------------------------------
@@ -126,9 +127,14 @@ class Predictor:
         previous: tuple[Box, Mask] | None,
         number: int,
         asked: float,
-    ) -> Iterator[ObjectMask]:
-        """The answer to a click, begun in the device thread."""
-        found = self._learner.device().click(picture, lead, prompts, previous)
+    ) -> Iterator[Progress | Measured | ObjectMask]:
+        """The answer to a click, begun in the device thread; a picture that was not predicted yet is measured first."""
+        device = self._learner.device()
+        if self.diameter is None and picture.measured is None and picture.key not in self._looked_at:
+            plane = Box((*lead, 0, 0), (*(i + 1 for i in lead), *picture.source.shape[-2:]))
+            yield from device.measure(picture, plane, self.usual)
+            self._looked_at.add(picture.key)  # where there is nothing to see, it is not looked for at each click
+        found = device.click(picture, lead, prompts, previous)
         yield replace(found, request=number, seconds=time.monotonic() - asked)
 
     # --- what the device thread says ---------------------------------------------

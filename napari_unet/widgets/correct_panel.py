@@ -146,6 +146,7 @@ class CorrectPanel(QWidget):
         masks = self.desk.masks
         for control in (*self.tools.values(), self.accept, self.view_right, self.suggest, self.undo):
             control.setEnabled(masks is not None)
+        self.tools["click"].setEnabled(self.desk.picture is not None)  # it needs no prediction
         if masks is not None:
             masks.is_numbering = self.new_objects.isChecked()
 

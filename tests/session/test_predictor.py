@@ -78,3 +78,31 @@ def test_of_clicks_that_wait_the_newest_is_answered(opened):
     numbers = [session.click(picture.key, (0,), Prompts(((30.0, 40.0 + i),))) for i in range(20)]
     ear.wait(lambda: any(found.request == numbers[-1] for found in ear.of("object_found")))
     assert len(ear.of("object_found")) < len(numbers)
+
+
+def test_the_size_of_objects_is_measured_at_the_first_click(opened):
+    """A picture that was not predicted yet is measured once, so that clicks see it at the size the model knows."""
+    session, ear, picture = opened
+    session.click(picture.key, (0,), Prompts(((30.0, 40.0),)))
+    answer(ear)
+    assert picture.measured == pytest.approx(24.4, rel=0.2)
+    assert session.state.measured == picture.measured
+    assert ear.of("progressed")[-1].done == ear.of("progressed")[-1].total  # no bar is left
+
+
+@pytest.mark.parametrize("channels", [None, (0, 2)])
+def test_colour_and_channels(opened, channels):
+    """Pictures in colour and with channels chosen are clicked on as well; what was read is not read anew."""
+    session, ear, _ = opened
+    grey, truth = blobs()
+    color = np.stack([grey[0] * 200 + 20, grey[0] * 120 + 40, 250 - grey[0] * 200], -1).clip(0, 255).astype(np.uint8)
+    picture = session.open_picture("color", ImageSource.of_array(color))
+    session.use_channels(picture.key, channels)
+    for _ in range(2):
+        ear.forget()
+        session.click(picture.key, (), Prompts(((30.0, 40.0),)))
+        found = answer(ear)
+    got = np.zeros(truth[0].shape, bool)
+    got[found.box.slices] = found.mask
+    assert (got & truth[0]).sum() / (got | truth[0]).sum() > 0.6
+    assert len(session._learner.device()._clicks._regions) == 1
