@@ -134,7 +134,6 @@ class Clicker:
         masks.layer.mouse_move_callbacks.remove(self._on_move)
         for key in self._keys:
             masks.layer.bind_key(key, None)
-        self.view.hide()
 
     @property
     def _keys(self) -> dict[str, Callable[[], object]]:

@@ -279,13 +279,14 @@ class Gestures:
             layers.move(layers.index(self._pen), len(layers))
 
     def _on_picture(self) -> None:
-        """Another picture is in hand; when the first gets its label layer, it is the time to lay the pen ready.
+        """Another picture is in hand; when the first gets its label layer, pen and clicks are laid ready.
 
         Once alone: this is also told while a closing window removes all layers.
         """
         self.stop()
         if self._pen is None and self.desk.masks is not None:
             self._lay_pen(self.desk.masks.layer)
+            self.clicker.view.lay(self.desk.masks)
 
 
 def _rectangle(path: list[Point], axes: tuple[int, int]) -> Box:

@@ -176,11 +176,11 @@ def test_a_model_without_a_click_head_says_so(viewer, masks, session):
 
 
 def test_putting_the_tool_away_keeps_the_object_in_work(qtbot, clicker, masks, viewer):
-    """Nothing that was clicked is lost; the layer of the clicks is hidden."""
+    """Nothing that was clicked is lost, and no click is shown any more."""
     show(qtbot, clicker, "on", (10, 60))
     gestures_of(viewer).stop()
     assert masks.layer.data[10, 60] == 3
-    assert not clicker.view.layer.visible
+    assert not clicker.view.layer.data.any()
     assert not masks.layer.mouse_move_callbacks
 
 
