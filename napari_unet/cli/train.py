@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import shlex
@@ -65,7 +66,16 @@ def train(  # noqa: PLR0913 - each option of the command is one
 ) -> None:
     """Train a model from folders of pictures and labels. Stopped, the same command goes on."""
     # torch: only when it is needed
-    from napari_unet.engine.fit import at_known_size, balanced, fit, kinds_of, made_pictures, new_student
+    from napari_unet.engine.fit import (
+        at_known_size,
+        balanced,
+        fit,
+        fit_clicks,
+        forget_checkpoint,
+        kinds_of,
+        made_pictures,
+        new_student,
+    )
     from napari_unet.engine.rehearsal import chosen
     from napari_unet.engine.rehearsal import write as write_rehearsal
 
@@ -88,13 +98,16 @@ def train(  # noqa: PLR0913 - each option of the command is one
     if model.net.settings["out_channels"] < card.architecture["out_channels"]:
         known, wanted = model.net.settings["out_channels"], card.architecture["out_channels"]
         raise ModelError(f"'{base}' knows {known} classes and the labels hold {wanted}. Start from another model.")
-    for row in fit(model, student, balanced(sets), output, steps=steps, seconds=seconds, clicks=clicks):
+    rows = fit(model, student, balanced(sets), output, steps=steps, seconds=seconds)
+    clicked = fit_clicks(model, balanced(sets[:-1]), sets[-1], output, steps=clicks, seed=seed) if clicks else ()
+    for row in itertools.chain(rows, clicked):
         row["seconds"] = round(time.monotonic() - start, 1)
         with log.open("a") as file:
             file.write(json.dumps(row) + "\n")
         bar.set_postfix(step=row.get("step", row.get("click_step")), loss=row["loss"])
         bar.update(round(1000 * row["progress"]) - bar.n)
     bar.close()
+    forget_checkpoint(output)
     if rehearsal:
         kept = at_known_size(chosen(kinds_of(sets[:-1]), rehearsal, seed), model.card)
         write_rehearsal(output.with_suffix(".rehearsal.npz"), kept, seed)

@@ -14,7 +14,7 @@ from napari_unet.core.corrections import Edit, Mask
 from napari_unet.core.diff import place_object
 from napari_unet.core.geometry import Box
 from napari_unet.core.metrics import overlap
-from napari_unet.core.picture import Picture
+from napari_unet.core.picture import Picture, usual_size
 from napari_unet.core.prompts import Prompts, next_click
 from napari_unet.core.sides import Sides
 from napari_unet.core.sizes import usual_scale
@@ -136,7 +136,14 @@ class _Ours:
 
 
 def clicked(
-    model: Model, pictures: Sequence[Known], *, objects: int = 6, most: int = MOST, seed: int = 0, peers: bool = False
+    model: Model,
+    pictures: Sequence[Known],
+    *,
+    objects: int = 6,
+    most: int = MOST,
+    seed: int = 0,
+    expected: float | None = None,
+    peers: bool = False,
 ) -> Iterator[dict[str, Clicked]]:
     """Click on objects of pictures; nothing is learnt.
 
@@ -150,6 +157,8 @@ def clicked(
     most : int
         Clicks on an object.
     seed : int
+    expected : float, optional
+        Diameter of the objects that were kept in other pictures, in pixels.
     peers : bool
         The same objects by the ways of `click_peers`, too.
 
@@ -160,7 +169,7 @@ def clicked(
     """
     segmenter = ClickSegmenter(model)
     for known in pictures:
-        measured = measured_by(model, known.source)
+        measured = measured_by(model, known.source, expected=expected)
         scale = usual_scale(measured, model.card.diameter)
         segmenter.look_at(known.source, (), scale)
         found: dict[str, Clicked] = {OURS: Clicked()}
@@ -255,7 +264,7 @@ def simulate_clicks(  # noqa: PLR0913 - each is one choice of an experiment
         seconds = USER_SECONDS * kept
 
     def facts() -> dict[str, float]:
-        parts = list(clicked(model, held_out, objects=objects, most=most, seed=seed))
+        parts = list(clicked(model, held_out, objects=objects, most=most, seed=seed, expected=desk.usual))
         return together(parts)[OURS].facts(most)
 
     yield ClickPoint(0, facts())
@@ -306,8 +315,16 @@ class _ClickDesk:
         parts = self.sides.divide(edit, picture.taught)
         for part in parts:
             part.apply(picture.truth, picture.taught)
+        picture.note_sizes(edit)
+        if picture.rescale(None, self.model.card.diameter):
+            self.pool.rebuild({picture.key: picture})
         self.pool.take(picture, parts)
         return True
+
+    @property
+    def usual(self) -> float | None:
+        """The usual size of the objects that were kept, as other pictures of the project are read by it."""
+        return usual_size(self._pictures.values())
 
     def _picture(self, known: Known) -> Picture:
         """A picture as the session knows it, read at the size of its objects."""
@@ -317,7 +334,7 @@ class _ClickDesk:
             picture = Picture(
                 known.name, known.name, known.source, np.zeros(shape, np.int32), np.zeros(shape, np.uint8)
             )
-            picture.measured = measured_by(self.model, known.source)
+            picture.measured = measured_by(self.model, known.source, expected=self.usual)
             picture.rescale(None, self.model.card.diameter)
             self._pictures[known.name] = picture
         return picture

@@ -99,9 +99,8 @@ def fit(
     *,
     steps: int | None = None,
     seconds: float | None = None,
-    clicks: int = 0,
 ) -> Iterator[dict[str, Any]]:
-    """Train and write `output`; rows of the log on the way.
+    """Train and write `output`; rows of the log on the way. The checkpoint stays until `forget_checkpoint`.
 
     Pictures of objects are resized so that their objects are as large as the card says. A run that was stopped
     goes on from the checkpoint beside `output`.
@@ -116,15 +115,13 @@ def fit(
         The `.safetensors` file.
     steps, seconds : int, float
         The budget, one of them.
-    clicks : int
-        Steps in which the click head learns after that; the network stays as it is then.
 
     Yields
     ------
     dict
-        step, progress, loss; of the click head: click_step, progress, loss.
+        step, progress, loss.
     """
-    checkpoint = output.with_suffix(".checkpoint.safetensors")
+    checkpoint = _checkpoint_of(output)
     used = _resume(student, checkpoint)
     corrections = at_known_size(corrections, model.card)
     losses: list[float] = []
@@ -140,16 +137,32 @@ def fit(
     model.replace_weights(rounded(student.average))
     model.save(output)
     yield {"step": student.step, "progress": 1.0, "loss": _mean(losses)}
-    if clicks:
-        yield from _fit_clicks(model, corrections, clicks, student.random.initial_seed())
-        model.save(output)
-    checkpoint.unlink(missing_ok=True)
 
 
-def _fit_clicks(model: Model, corrections: Sequence[Correction], steps: int, seed: int) -> Iterator[dict[str, Any]]:
-    """Train the click head of a model."""
+def fit_clicks(
+    model: Model, corrections: Sequence[Correction], made: Sequence[Correction], output: Path, *, steps: int, seed: int
+) -> Iterator[dict[str, Any]]:
+    """Train the click head of a model and write `output`; the network stays as it is.
+
+    Parameters
+    ----------
+    model : Model
+    corrections, made : sequence of Correction
+        Whole labelled pictures, and pictures of our own making: half of what it sees is made, so that it depends less
+        on the kind of picture.
+    output : Path
+        The `.safetensors` file.
+    steps, seed : int
+
+    Yields
+    ------
+    dict
+        click_step, progress, loss.
+    """
+    made = [*made] * max(1, round(len(corrections) / max(1, len(made))))
+    seen = at_known_size([*corrections, *made], model.card)
     student, losses = ClickStudent(model, seed), list[float]()
-    for step, loss in enumerate(train_clicks(student, corrections, steps=steps), start=1):
+    for step, loss in enumerate(train_clicks(student, seen, steps=steps), start=1):
         if math.isfinite(loss):
             losses.append(loss)
         if (step % ROW_EVERY == 0 or step == steps) and losses:
@@ -157,6 +170,17 @@ def _fit_clicks(model: Model, corrections: Sequence[Correction], steps: int, see
             losses.clear()
     student.head.load_state_dict(rounded(student.average))
     model.replace_click(student.head)
+    model.save(output)
+
+
+def forget_checkpoint(output: Path) -> None:
+    """The training is through: nothing is left to go on with."""
+    _checkpoint_of(output).unlink(missing_ok=True)
+
+
+def _checkpoint_of(output: Path) -> Path:
+    """Where a training that was stopped goes on."""
+    return output.with_suffix(".checkpoint.safetensors")
 
 
 def _mean(losses: list[float]) -> float | None:

@@ -62,6 +62,9 @@ class Carrier:
         if masks is None or reason:
             self.desk.acted.emit(reason or _NOTHING)
             return
+        if self.clicker.is_waiting:
+            self.clicker.after_answer(self.go)
+            return
         self.clicker.keep()
         kept = self.clicker.last
         if masks.layer.ndim < 3:

@@ -173,10 +173,10 @@ class Clicker:
                 self.desk.acted.emit("There is no object here.")
             return
         if lead != self._lead:
-            self._after_answer(self.keep)
-        self._after_answer(lambda: self._show_more(gesture, points, lead))
+            self.after_answer(self.keep)
+        self.after_answer(lambda: self._show_more(gesture, points, lead))
 
-    def _after_answer(self, act: Callable[[], object]) -> None:
+    def after_answer(self, act: Callable[[], object]) -> None:
         """Do something now; or, while an answer is awaited, when it has come."""
         if not self.is_waiting:
             act()
@@ -186,7 +186,7 @@ class Clicker:
         def both() -> None:
             if earlier is not None:
                 earlier()
-            self._after_answer(act)
+            self.after_answer(act)
 
         self._then = both
 
@@ -276,7 +276,7 @@ class Clicker:
         if not self._stages:
             return False
         if self.is_waiting:
-            self._after_answer(self.keep)
+            self.after_answer(self.keep)
             return True
         masks, found = self._masks, self.found
         if masks is None or found is None or not found[1].any():

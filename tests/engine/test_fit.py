@@ -11,7 +11,8 @@ import torch
 from napari_unet.core.card import ModelCard
 from napari_unet.core.errors import ModelError
 from napari_unet.engine import fit as engine
-from napari_unet.engine.fit import OFTEN, balanced, fit, made_pictures, new_student
+from napari_unet.engine.click_student import train_clicks
+from napari_unet.engine.fit import OFTEN, balanced, fit, fit_clicks, forget_checkpoint, made_pictures, new_student
 from napari_unet.engine.student import Student
 from napari_unet.nets.model import load_model, rounded
 
@@ -34,11 +35,12 @@ def same(a, b):
 
 
 def test_a_training_writes_one_file(student, correct, tmp_path):
-    """The file holds the averaged weights and the card; no checkpoint stays behind."""
+    """The file holds the averaged weights and the card; the checkpoint goes when it is told to."""
     model, learner = student()
     rows = list(fit(model, learner, [correct(0)], tmp_path / "m.safetensors", steps=5))
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 5]
     assert rows[-1]["progress"] == 1
+    forget_checkpoint(tmp_path / "m.safetensors")
     assert [p.name for p in tmp_path.iterdir()] == ["m.safetensors"]
     again = load_model(tmp_path / "m.safetensors", device="cpu")
     assert again.card.diameter == 9
@@ -63,28 +65,41 @@ def test_an_interrupted_training_goes_on(student, correct, tmp_path):
     assert (tmp_path / "m.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
 
 
-def test_the_click_head_learns_last(student, correct, tmp_path):
-    """It is in the same file, and the network is what it would be without; stopped there, only the clicks go on."""
-    corrections = [correct(0), correct(1)]
+def test_the_click_head_learns_last(student, correct, tmp_path, monkeypatch):
+    """It is in the same file, the network is what it would be without, and half of what it sees is made."""
+    monkeypatch.setattr(engine, "ROW_EVERY", 1)
+    output, corrections = tmp_path / "m.safetensors", [correct(n) for n in range(4)]
     model, learner = student()
-    list(fit(model, learner, corrections, tmp_path / "alone.safetensors", steps=3))
-    model, learner = student()
-    job = fit(model, learner, corrections, tmp_path / "m.safetensors", steps=3, clicks=2)
-    rows = list(itertools.islice(job, 5))
-    assert [row.get("click_step") for row in rows] == [None] * 4 + [1]
-    job.close()
-    model, learner = student()
-    rows = list(fit(model, learner, corrections, tmp_path / "m.safetensors", steps=3, clicks=2))
-    assert [row.get("step") for row in rows] == [3, None, None]
+    list(fit(model, learner, corrections, output, steps=3))
+    alone = load_model(output, device="cpu")
+    seen = []
+
+    def learn(student, corrections, *, steps):
+        seen.extend(corrections)
+        yield from train_clicks(student, corrections, steps=steps)
+
+    monkeypatch.setattr(engine, "train_clicks", learn)
+    rows = list(fit_clicks(model, corrections, [correct(9)], output, steps=2, seed=0))
+    assert [row["click_step"] for row in rows] == [1, 2]
     assert rows[-1]["progress"] == 1
-    assert [p.name for p in tmp_path.glob("m.*")] == ["m.safetensors"]
-    alone, both = (load_model(tmp_path / f"{name}.safetensors", device="cpu") for name in ("alone", "m"))
+    assert len(seen) == 8
+    both = load_model(output, device="cpu")
     assert same(both.net.state_dict(), alone.net.state_dict())
     assert alone.click is None
     assert both.click is not None
-    model, _ = student(base=str(tmp_path / "m.safetensors"))
+    model, _ = student(base=str(output))
     assert model.click is not None
     assert model.card.click == both.card.click
+
+
+def test_stopped_among_the_clicks_only_they_are_learnt_again(student, correct, tmp_path):
+    """The checkpoint stays until all is done, so that the network is not trained twice."""
+    output, corrections = tmp_path / "m.safetensors", [correct(0), correct(1)]
+    model, learner = student()
+    list(fit(model, learner, corrections, output, steps=3))
+    next(fit_clicks(model, corrections, [], output, steps=2, seed=0))
+    model, learner = student()
+    assert [row["step"] for row in fit(model, learner, corrections, output, steps=3)] == [3]
 
 
 def test_an_interrupted_checkpoint_leaves_the_one_before(student, correct, tmp_path, monkeypatch):

@@ -137,3 +137,17 @@ def test_it_goes_along_the_slider_in_hand(qtbot, viewer, session, moved):
     expected = np.zeros((3, 4), bool)
     expected[(slice(None), 0) if moved == 0 else (0, slice(None))] = True
     assert np.array_equal(masks.layer.data[:, :, 30, 40] > 0, expected)
+
+
+def test_an_object_whose_mask_is_awaited_is_kept_first(qtbot, carrier, masks, session, viewer):
+    """The key is pressed before the answer has come: the object is kept, then carried on."""
+    session.answers = False
+    clicker = clicker_of(viewer)
+    viewer.dims.set_current_step(0, 1)
+    clicker.take("on", [[1.0, 10.0, 60.0]], (1, 2))
+    carrier.go()
+    assert not carrier.is_on
+    session.answers = True
+    session.answer(len(session.clicks))
+    qtbot.waitUntil(lambda: masks.layer.data[4, 10, 60] > 0)
+    assert len(np.unique(masks.layer.data[1:, 10, 60])) == 1
