@@ -8,11 +8,11 @@ import math
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -65,53 +65,47 @@ def train(  # noqa: PLR0913 - each option of the command is one
     clicks: Annotated[int, typer.Option(help="Steps in which its click head learns after that.", min=0)] = 0,
 ) -> None:
     """Train a model from folders of pictures and labels. Stopped, the same command goes on."""
-    # torch: only when it is needed
-    from napari_unet.engine.fit import (
-        at_known_size,
-        balanced,
-        fit,
-        fit_clicks,
-        forget_checkpoint,
-        kinds_of,
-        made_pictures,
-        new_student,
-    )
-    from napari_unet.engine.rehearsal import chosen
-    from napari_unet.engine.rehearsal import write as write_rehearsal
+    from napari_unet.engine import fit as fitting  # torch: only when it is needed
+    from napari_unet.engine import rehearsal as rehearsing
 
     _check_training(output, minutes, steps, kind, diameter, clicks)
     if minutes is None and steps is None:
         minutes = 60.0
     folders = [(images, labels), *((folder / "images", folder / "labels") for folder in also or ())]
     sets = [_read_set(*folder, ignore_label, leave_out or ()) for folder in folders]
-    sets.append(made_pictures(synthetic, seed))
+    sets.append(fitting.made_pictures(synthetic, seed))
     corrections = [correction for known in sets for correction in known]
     card = _card_of(output.stem, kind, base_channels, seed, corrections)
     output.parent.mkdir(parents=True, exist_ok=True)
     seconds = minutes * 60 if minutes is not None else None
-    log = output.with_suffix(".log.jsonl")
-    bar = tqdm(total=1000, desc="Training", unit="‰", disable=None)
-    start = time.monotonic()
-    model, student = new_student(card, base, device, seed)
+    model, student = fitting.new_student(card, base, device, seed)
     if diameter is not None:
         model.card = replace(model.card, diameter=diameter)
     if model.net.settings["out_channels"] < card.architecture["out_channels"]:
         known, wanted = model.net.settings["out_channels"], card.architecture["out_channels"]
         raise ModelError(f"'{base}' knows {known} classes and the labels hold {wanted}. Start from another model.")
-    rows = fit(model, student, balanced(sets), output, steps=steps, seconds=seconds)
-    clicked = fit_clicks(model, balanced(sets[:-1]), sets[-1], output, steps=clicks, seed=seed) if clicks else ()
-    for row in itertools.chain(rows, clicked):
-        row["seconds"] = round(time.monotonic() - start, 1)
-        with log.open("a") as file:
-            file.write(json.dumps(row) + "\n")
-        bar.set_postfix(step=row.get("step", row.get("click_step")), loss=row["loss"])
-        bar.update(round(1000 * row["progress"]) - bar.n)
-    bar.close()
-    forget_checkpoint(output)
+    rows = [fitting.fit(model, student, fitting.balanced(sets), output, steps=steps, seconds=seconds)]
+    if clicks:
+        taken = fitting.balanced(sets[:-1])
+        rows.append(fitting.fit_clicks(model, taken, sets[-1], output, steps=clicks, seed=seed))
+    _log(itertools.chain(*rows), output.with_suffix(".log.jsonl"))
+    fitting.forget_checkpoint(output)
     if rehearsal:
-        kept = at_known_size(chosen(kinds_of(sets[:-1]), rehearsal, seed), model.card)
-        write_rehearsal(output.with_suffix(".rehearsal.npz"), kept, seed)
+        kept = rehearsing.chosen(fitting.kinds_of(sets[:-1]), rehearsal, seed)
+        rehearsing.write(output.with_suffix(".rehearsal.npz"), fitting.at_known_size(kept, model.card), seed)
     typer.echo(f"Wrote {output} ({output.stat().st_size / 1e6:.1f} MB).")
+
+
+def _log(rows: Iterable[dict[str, Any]], path: Path) -> None:
+    """Write the rows of a training, and show how far it is."""
+    start = time.monotonic()
+    with tqdm(total=1000, desc="Training", unit="‰", disable=None) as bar:
+        for row in rows:
+            row["seconds"] = round(time.monotonic() - start, 1)
+            with path.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            bar.set_postfix(step=row.get("step", row.get("click_step")), loss=row["loss"])
+            bar.update(round(1000 * row["progress"]) - bar.n)
 
 
 def _check_training(
