@@ -78,7 +78,7 @@ def test_larger_objects_are_believed_where_the_network_contradicts_itself_less(d
         return engine._Look(20.0, strife[0]) if scale == 1 else engine._Look(60.0, strife[1])
 
     monkeypatch.setattr(engine, "_look_twice", look)
-    assert measured(disc_model, np.zeros((64, 64), np.float32))[0] == size
+    assert measured(disc_model, np.zeros((64, 64), np.float32))[0] == size * engine.WHOLE
 
 
 def test_outputs_that_fit_each_other_are_at_peace(disc_model, draw, monkeypatch):
