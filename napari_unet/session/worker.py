@@ -17,6 +17,9 @@ FIRST, INTERACTIVE, BACKGROUND = 0, 1, 2
 SWITCH_SECONDS = 0.0005
 ACTIVE_FOR = 1.5
 """Seconds after something the user did in which a core is left to the window."""
+HUSH_SECONDS = 0.5
+"""After a FIRST job, seconds in which no background work begins: whoever clicks often clicks again at once, and would
+wait for a piece of it."""
 
 _numbers = count()
 
@@ -64,7 +67,7 @@ class GpuWorker:
         self._change = threading.Condition()
         self._is_closing = False
         self._turns = count(1)
-        self._active_until = 0.0
+        self._active_until = self._hushed_until = 0.0
         # Python work in this thread (there is always some) must not hold the window for 5 ms at a time
         sys.setswitchinterval(SWITCH_SECONDS)
         # not a daemon: a daemon that is inside torch when the interpreter ends aborts the process
@@ -123,12 +126,14 @@ class GpuWorker:
 
         with self._change:
             while not self._is_closing and not has_ended():
-                ready = [job for job in self._jobs.values() if not job.is_paused]
+                hush = self._hushed_until - time.monotonic()
+                lowest = INTERACTIVE if hush > 0 else BACKGROUND
+                ready = [job for job in self._jobs.values() if not job.is_paused and job.priority <= lowest]
                 if ready:
                     job = min(ready, key=order)
                     job.turn = next(self._turns)
                     return job
-                self._change.wait(LOOK_SECONDS)
+                self._change.wait(min(LOOK_SECONDS, hush) if hush > 0 else LOOK_SECONDS)
         return None
 
     def _run(self) -> None:
@@ -136,6 +141,8 @@ class GpuWorker:
         while (job := self._next_job()) is not None:
             tell(self._before, time.monotonic() < self._active_until)
             self._pull(job)
+            if job.priority == FIRST:
+                self._hushed_until = time.monotonic() + HUSH_SECONDS
             del job  # or a cancelled job, and the memory it holds, would live until the next one comes
 
     def _pull(self, job: _Job) -> None:

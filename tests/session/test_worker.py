@@ -1,9 +1,11 @@
 """GpuWorker: which job is pulled next, and that nothing ends its thread."""
 
 import threading
+import time
 
 import pytest
 
+from napari_unet.session import worker
 from napari_unet.session.worker import BACKGROUND, FIRST, INTERACTIVE, GpuWorker
 
 LONG = 20.0
@@ -65,6 +67,19 @@ def log():
 def pieces(name, count):
     """A job of some pieces."""
     return lambda: iter([f"{name}{n}" for n in range(count)])
+
+
+def test_background_work_waits_a_moment_after_what_the_user_asked_first(log, monkeypatch):
+    """The next click is answered at once; tiles in view do not wait, and the background goes on after a while."""
+    monkeypatch.setattr(worker, "HUSH_SECONDS", 1.0)
+    log.worker.submit("click", pieces("c", 1), FIRST)
+    log.wait_for_ends("click")
+    start = time.monotonic()
+    log.worker.submit("learn", pieces("l", 1), BACKGROUND)
+    log.worker.submit("predict", pieces("p", 1), INTERACTIVE)
+    log.wait_for_ends("learn", "predict")
+    assert [event for _, event in log.events] == ["c0", "p0", "l0"]
+    assert time.monotonic() - start > 0.5
 
 
 def test_first_then_the_newest_interactive_then_background_in_turn(log):
