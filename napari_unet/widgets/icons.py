@@ -36,9 +36,14 @@ def theme_color(part: str = "icon") -> QColor:
 
 def icon(name: str, color: QColor | None = None) -> QIcon:
     """The drawing `icons/NAME.svg` in a colour (the theme's colour of icons unless told)."""
+    return _painted(name, (color or theme_color()).name())
+
+
+@cache
+def _painted(name: str, color: str) -> QIcon:
+    """A drawing in a colour; kept, for painting it takes some 20 ms and buttons change their icons while one works."""
     svg = (_folder() / f"{name}.svg").read_text(encoding="utf-8")
-    color = color or theme_color()
-    renderer = QSvgRenderer(QByteArray(svg.replace("currentColor", color.name()).encode()))
+    renderer = QSvgRenderer(QByteArray(svg.replace("currentColor", color).encode()))
     painted = QIcon()
     for size in _SIZES:
         painted.addPixmap(_paint(renderer, size, 1.0), QIcon.Mode.Normal)
