@@ -7,7 +7,7 @@ import torch
 from napari_unet.core.errors import ImageError, ModelError
 from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
-from napari_unet.core.prompts import Prompts
+from napari_unet.core.prompts import MAPS, Prompts
 from napari_unet.engine import click as engine
 from napari_unet.engine.click import ClickMask, ClickSegmenter
 
@@ -22,7 +22,7 @@ class Glass(torch.nn.Module):
 
     def forward(self, shown):
         """The picture is the first channel; then the clicks on the object and beside it, the box and the old mask."""
-        picture, _, negative, box, before = shown.unbind(1)
+        (picture, *_), (_, negative, box, before) = shown[:, :-MAPS].unbind(1), shown[:, -MAPS:].unbind(1)
         logits = 10 * picture - 5 - 50 * negative
         logits = torch.where(box.amax((1, 2), keepdim=True) > 0, logits - 50 * (1 - box), logits)
         return torch.where(before.amax((1, 2), keepdim=True) > 0, logits - 50 * (1 - before), logits)[:, None]
@@ -31,7 +31,7 @@ class Glass(torch.nn.Module):
 @pytest.fixture
 def click_model(disc_model, monkeypatch):
     """A model whose click head sees the picture alone: what it gives shows whether all lies where it should."""
-    monkeypatch.setattr(engine, "encode", lambda net, x: x)
+    monkeypatch.setattr(engine, "encode", lambda net, x: x.repeat(1, net.settings["base_channels"] + 1, 1, 1))
     disc_model.click = Glass()
     return disc_model
 
@@ -188,3 +188,11 @@ def test_what_cannot_be_clicked_on_is_a_sentence(click_model, make_model):
         segmenter.segment([(1, 1)])
     with pytest.raises(ImageError, match="3 axes"):
         segmenter.set_image(np.zeros((5, 40, 40)))
+
+
+def test_how_sure_the_network_is_is_told(clicker):
+    """The mean of what it says of foreground over the mask; nothing where nothing is found."""
+    segmenter, labels = clicker
+    found = segmenter.answer(Prompts((middle(labels == 1),)))
+    assert found.foreground == pytest.approx(1.0, abs=0.15)  # the fake network says what the picture shows
+    assert segmenter.answer(Prompts()).foreground == 0
