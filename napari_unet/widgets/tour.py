@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +60,14 @@ class Ticks:
         """Measure no more."""
         self._timer.stop()
 
-    def skip(self) -> None:
-        """What happened since the last tick does not count."""
-        self._clock.start()
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What happens meanwhile does not count; napari lets timers fire while it takes a screenshot."""
+        was_on = self._timer.isActive()
+        self.stop()
+        yield
+        if was_on:
+            self.start()
 
     def _tick(self) -> None:
         self.late.append(max(0.0, self._clock.nsecsElapsed() / 1e6 - 10))
@@ -283,8 +289,8 @@ class Tour:
         self._shots += 1
         QApplication.processEvents()
         path = self.folder / f"{self._shots:02d}_{name}.png"
-        self.viewer.screenshot(str(path), canvas_only=False, flash=False)
-        self.ticks.skip()  # a screenshot is the tour's, not the user's
+        with self.ticks.paused():  # a screenshot is the tour's, not the user's
+            self.viewer.screenshot(str(path), canvas_only=False, flash=False)
 
 
 def play(folder: Path, size: tuple[int, int] = (1280, 720)) -> dict[str, float]:
