@@ -23,7 +23,7 @@ from napari_unet.engine.click_peers import Scene, ways
 from napari_unet.engine.measure import measured_by
 from napari_unet.engine.pool import Pool
 from napari_unet.engine.predict import segment_source
-from napari_unet.engine.simulate import Known
+from napari_unet.engine.simulate import Known, teach
 from napari_unet.engine.train import fine_tune
 from napari_unet.nets.model import Model
 
@@ -312,13 +312,7 @@ class _ClickDesk:
             return False
         change, number = placed
         edit = Edit(picture.key, change.box, change.labels, change.labels == number, "click")
-        parts = self.sides.divide(edit, picture.taught)
-        for part in parts:
-            part.apply(picture.truth, picture.taught)
-        picture.note_sizes(edit)
-        if picture.rescale(None, self.model.card.diameter):
-            self.pool.rebuild({picture.key: picture})
-        self.pool.take(picture, parts)
+        teach(self.model, self.pool, self.sides, picture, edit)
         return True
 
     @property

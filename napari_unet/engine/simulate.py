@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_unet.core.annotator import Act, correct, faults, stroke
-from napari_unet.core.corrections import Labels
+from napari_unet.core.corrections import Edit, Labels
 from napari_unet.core.errors import ModelError
 from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
@@ -163,6 +163,18 @@ def simulate(  # noqa: PLR0913 - each is one choice of an experiment
         yield CurvePoint(made, user, train, desk.score(held_out), right, kinds, model.version != before)
 
 
+def teach(model: Model, pool: Pool, sides: Sides, picture: Picture, edit: Edit) -> None:
+    """Take a correction as the app does: divide it, keep it, learn from it, and read the picture at its size."""
+    parts = sides.divide(edit, picture.taught)
+    for part in parts:
+        part.apply(picture.truth, picture.taught)
+    if model.card.kind == "objects":
+        picture.note_sizes(edit)
+        if picture.rescale(None, model.card.diameter):
+            pool.rebuild({picture.key: picture})
+    pool.take(picture, parts)
+
+
 class _Desk:
     """What the annotator works at: the pictures in turn, and what was said of them so far."""
 
@@ -305,14 +317,6 @@ class _Desk:
 
     def _take(self, index: int, act: Act) -> Act:
         """Take a correction as the app does: divide it, keep it, learn from it."""
-        picture = self._pictures[index]
-        parts = self.sides.divide(act.edit, picture.taught)
-        for part in parts:
-            part.apply(picture.truth, picture.taught)
-        if self.model.card.kind == "objects":
-            picture.note_sizes(act.edit)
-            if picture.rescale(None, self.model.card.diameter):
-                self.pool.rebuild({picture.key: picture})
-        self.pool.take(picture, parts)
+        teach(self.model, self.pool, self.sides, self._pictures[index], act.edit)
         self._masks[index] = act.labels
         return act
