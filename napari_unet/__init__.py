@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from napari_unet.core.geometry import Box
     from napari_unet.core.metrics import evaluate
     from napari_unet.engine.click import ClickSegmenter
-    from napari_unet.engine.predict import segment
+    from napari_unet.engine.segment import segment
     from napari_unet.engine.train import fine_tune
     from napari_unet.nets.model import Model, load_model
     from napari_unet.nets.unet import UNet
@@ -53,7 +53,7 @@ _HOME = {
     "evaluate": "core.metrics",
     "fine_tune": "engine.train",
     "load_model": "nets.model",
-    "segment": "engine.predict",
+    "segment": "engine.segment",
     "session_of": "widgets.viewer_session",
 }
 

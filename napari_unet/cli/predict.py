@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from tqdm import tqdm
 
-from napari_unet.cli.program import DeviceOption, ModelOption, app, name_of
+from napari_unet.cli.program import DeviceOption, ModelOption, app, at_its_fastest, name_of
 from napari_unet.core.errors import ImageError, UNetLiveError
 from napari_unet.core.events import Progress
 from napari_unet.store.ome_zarr import create_label_zarr, is_zarr
@@ -37,6 +37,8 @@ def predict(
     if len(waiting) < len(tasks):
         typer.echo(f"{len(tasks) - len(waiting)} of {len(tasks)} pictures have masks in {output} already.", err=True)
     loaded = load_model(model, device=device) if waiting else None
+    if loaded is not None:
+        at_its_fastest(loaded)
     failed = False
     with tqdm(total=len(waiting), unit="picture", disable=None) as bar:
         for number, (path, target) in enumerate(waiting.items(), start=1):
@@ -79,7 +81,7 @@ def _predict_one(
     model: Any, path: Path, target: Path, channels: tuple[int, ...] | None, diameter: float | None, bar: Any
 ) -> None:
     """Labels of one picture into one file."""
-    from napari_unet.engine.predict import segment_source
+    from napari_unet.engine.segment import segment_source
 
     source = read_picture(path)
     reading = source if channels is None else source.select(channels)

@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from tqdm import tqdm
 
 from napari_unet.core.errors import LabelsError, UNetLiveError
+from napari_unet.core.speeds import Speed
 from napari_unet.store.pictures import find_pictures
+from napari_unet.store.speeds import read_speeds, write_speeds
+
+if TYPE_CHECKING:
+    from napari_unet.nets.model import Model
 
 STOPPED = 130  # exit code after Ctrl+C
 
@@ -46,6 +52,28 @@ def pairs_of(
             f"No picture in '{images}' has labels of the same name in '{labels}'. Name them alike, endings apart."
         )
     return pairs
+
+
+def at_its_fastest(model: Model) -> list[Speed]:
+    """Let a model predict in the way that is fastest here, measured once for each computer; what was measured."""
+    from napari_unet.engine.choice import measure_speeds, measured_on, take_fastest  # torch: only when it is needed
+
+    if model.net.ndim != 2:
+        return []
+    speeds = read_speeds(measured_on(model))
+    if not speeds:
+        measuring = measure_speeds(model)
+        with tqdm(desc="Finding the fastest way, once", unit="picture", disable=None, leave=False) as bar:
+            while True:
+                try:
+                    next(measuring)
+                except StopIteration as end:
+                    speeds = end.value
+                    break
+                bar.update()
+        write_speeds(measured_on(model), speeds)
+    take_fastest(model, speeds)
+    return speeds
 
 
 def run(command: typer.Typer) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 from skimage.measure import label as connected
-from skimage.morphology import local_maxima, reconstruction
+from skimage.morphology import local_maxima
 from skimage.segmentation import watershed
 
 from napari_unet.core.corrections import Labels, Mask
@@ -74,21 +74,65 @@ def build_objects(
     height = ndimage.gaussian_filter(np.where(mask, distance, 0).astype(np.float32), SMOOTHING / scale)
     np.clip(height, 0, 1.5, out=height)
     steps = np.round(height * 64).astype(np.int16)
+    seeds = connected(local_maxima(steps) & mask, connectivity=mask.ndim)
     depth = max(1, round(64 * 0.3 * (1 - settings.separation) ** 2))
-    # the tops are cut off by `depth`: those that stood out less melt together (skimage's own h_maxima
-    # keeps two of equal height apart, however slight the dip between them)
-    flat = reconstruction(np.maximum(steps - depth, 0), steps)
-    seeds = connected(local_maxima(flat) & mask, connectivity=mask.ndim)
-    labels = watershed(-height, seeds, mask=mask).astype(np.int32)
+    labels = _join_slight(watershed(-height, seeds, mask=mask).astype(np.int32), steps, depth)
     # parts of the foreground without a middle (cut by the window, or flat) are objects too
     rest = connected(mask & (labels == 0), connectivity=1)
     labels[rest > 0] = rest[rest > 0] + labels.max()
     return _tidy(labels, settings)
 
 
+def _join_slight(basins: npt.NDArray[np.int32], steps: npt.NDArray[np.int16], depth: int) -> npt.NDArray[np.int32]:
+    """Join basins of a watershed whose tops stand out from the saddle between them by no more than `depth`.
+
+    The tops that are left are the h-maxima, at a third of the time of a reconstruction by dilation (which sorts every
+    pixel). Each basin is 1..N around its top; they keep the number of the highest.
+    """
+    count = int(basins.max()) + 1
+    one, two, lows = _saddles(basins, steps)
+    tops = np.zeros(count, np.int64)
+    np.maximum.at(tops, basins[basins > 0], steps[basins > 0])
+    slight = np.minimum(tops[one], tops[two]) - lows <= depth
+    one, two, lows = one[slight], two[slight], lows[slight]
+    highest, parent = tops.tolist(), list(range(count))
+
+    def root(basin: int) -> int:
+        while parent[basin] != basin:
+            parent[basin] = basin = parent[parent[basin]]
+        return basin
+
+    for pair in np.argsort(-lows, kind="stable").tolist():  # the highest saddle first
+        high, low = sorted((root(int(one[pair])), root(int(two[pair]))), key=highest.__getitem__, reverse=True)
+        if highest[low] - lows[pair] <= depth:
+            parent[low] = high
+    return np.array([root(basin) for basin in range(count)], np.int32)[basins]
+
+
+def _saddles(
+    basins: npt.NDArray[np.int32], steps: npt.NDArray[np.int16]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The basins that touch, each pair once, and the highest point of the rim between them."""
+    count, pairs, lows = int(basins.max()) + 1, [], []
+    for axis in range(basins.ndim):
+        here, there = (
+            tuple(part if a == axis else slice(None) for a in range(basins.ndim))
+            for part in (slice(None, -1), slice(1, None))
+        )
+        at = np.nonzero((basins[here] != basins[there]) & (basins[here] > 0) & (basins[there] > 0))
+        both = np.sort(np.stack([basins[here][at], basins[there][at]]).astype(np.int64), axis=0)
+        pairs.append(both[0] * count + both[1])
+        lows.append(np.minimum(steps[here][at], steps[there][at]).astype(np.int64))
+    pair, low = np.concatenate(pairs), np.concatenate(lows)
+    order = np.lexsort((-low, pair))
+    pair, low = pair[order], low[order]
+    first = np.flatnonzero(np.diff(pair, prepend=-1))
+    return pair[first] // count, pair[first] % count, low[first]
+
+
 def _tidy(labels: npt.NDArray[np.int32], settings: InstanceSettings) -> npt.NDArray[np.int32]:
     """Drop small objects, close holes, and number the rest 1..N."""
-    keep = np.bincount(labels.ravel()) >= settings.min_area
+    keep = np.bincount(labels.ravel()) >= max(1, settings.min_area)
     keep[0] = False
     numbers = np.where(keep, np.cumsum(keep), 0).astype(np.int32)
     labels = numbers[labels]

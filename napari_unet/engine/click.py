@@ -22,9 +22,10 @@ from napari_unet.core.intensity import fit_channels, normalize
 from napari_unet.core.prompts import Point, Prompts, Window, prompt_maps
 from napari_unet.core.sizes import scale_for, usual_scale
 from napari_unet.engine.device import backend_for
+from napari_unet.engine.forward import forward_with_features
 from napari_unet.engine.measure import measured_by
 from napari_unet.engine.network import resize, scaled
-from napari_unet.nets.click import SIDE, encode
+from napari_unet.nets.click import SIDE, shown
 from napari_unet.nets.model import Model
 
 REGION, STEP = 320, 96
@@ -296,8 +297,8 @@ class ClickSegmenter:
         tensor = resize(tensor, shape) if shape != box.shape else tensor
         pad = [side for n in reversed(shape) for side in (0, -n % 2**self.model.net.depth)]
         tensor = F.pad(tensor, pad, mode="replicate").contiguous(memory_format=torch.channels_last)
-        with torch.inference_mode(), backend.autocast():
-            seen = encode(self.model.net, tensor)
+        logits, features = forward_with_features(self.model, tensor)
+        seen = shown(features, logits, tensor)
         return _Region(seen[..., : shape[0], : shape[1]].to(backend.dtype), box)
 
     def _in_picture(self, logits: npt.NDArray[np.float32], window: Window, prompts: Prompts) -> ClickMask:

@@ -22,7 +22,7 @@ from napari_unet.engine.click import ClickMask, ClickSegmenter
 from napari_unet.engine.click_peers import Scene, ways
 from napari_unet.engine.measure import measured_by
 from napari_unet.engine.pool import Pool
-from napari_unet.engine.predict import segment_source
+from napari_unet.engine.segment import segment_source
 from napari_unet.engine.simulate import Known, teach
 from napari_unet.engine.train import fine_tune
 from napari_unet.nets.model import Model

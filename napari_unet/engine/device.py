@@ -1,4 +1,4 @@
-"""Which number type, tile and threads a device works best with; what runs where, in words."""
+"""How a device is used best: number type, form of the network, tiles and threads; what runs where, in words."""
 
 from __future__ import annotations
 
@@ -6,11 +6,15 @@ import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 import torch
 
-from napari_unet.nets.model import pick_device
+from napari_unet.nets.model import Model, pick_device
+
+Form = Literal["torch", "openvino"]
 
 
 @dataclass(frozen=True)
@@ -25,12 +29,15 @@ class Backend:
     core, large_core : int
         Side of what a tile writes, in pixels: while somebody watches (a few tenths of a second on
         two CPU cores), and while nobody does (less is spent on halos).
+    form : {'torch', 'openvino'}
+        What predicts; torch trains in any case.
     """
 
     device: torch.device
     dtype: torch.dtype
     core: int = 448
     large_core: int = 1024
+    form: Form = "torch"
 
     def autocast(self) -> AbstractContextManager[None]:
         """The context in which networks run."""
@@ -39,13 +46,19 @@ class Backend:
     @property
     def line(self) -> str:
         """What runs where: "CPU, 2 cores, bfloat16" or "CUDA: NVIDIA H200, bfloat16"."""
-        number_type = str(self.dtype).removeprefix("torch.")
+        number_type = self.number_type
         if self.device.type == "cuda":
             return f"CUDA: {torch.cuda.get_device_name(self.device)}, {number_type}"
         if self.device.type == "mps":
             return f"Apple GPU, {number_type}"
         cores = usable_cores()
-        return f"CPU, {cores} core{'s' if cores > 1 else ''}, {number_type}"
+        form = ", OpenVINO" if self.form == "openvino" else ""
+        return f"CPU, {cores} core{'s' if cores > 1 else ''}, {number_type}{form}"
+
+    @property
+    def number_type(self) -> str:
+        """The name of the number type: "bfloat16"."""
+        return str(self.dtype).removeprefix("torch.")
 
 
 def usable_cores() -> int:
@@ -54,10 +67,37 @@ def usable_cores() -> int:
 
 
 def backend_for(device: str | torch.device = "auto") -> Backend:
-    """The fastest exact-enough way to use a device, by name or as it is."""
+    """How to use a device, by name or as it is, as long as nothing was measured on it."""
     chosen = pick_device(device) if isinstance(device, str) else device
     number_type = _number_type(chosen.type)
-    return Backend(chosen, number_type, 1024, 2048) if chosen.type == "cuda" else Backend(chosen, number_type)
+    if chosen.type == "cuda":
+        return Backend(chosen, number_type, 1024, 2048)
+    form: Form = "openvino" if chosen.type == "cpu" and has_openvino() else "torch"
+    return Backend(chosen, number_type, form=form)
+
+
+_chosen: dict[str, Backend] = {}
+
+
+def backend_of(model: Model) -> Backend:
+    """How a model predicts here: as it was measured to be fastest, or as is usual for its device."""
+    return _chosen.get(kind_of(model)) or backend_for(model.device)
+
+
+def choose(model: Model, backend: Backend) -> None:
+    """Models like this one predict so from now on."""
+    _chosen[kind_of(model)] = backend
+
+
+def kind_of(model: Model) -> str:
+    """What models have in common that are as fast as each other: the device, and the layers of the network."""
+    settings = {**model.net.settings, "dropout": 0.0}
+    return f"{model.device} {' '.join(f'{name}={settings[name]}' for name in sorted(settings))}"
+
+
+def has_openvino() -> bool:
+    """Whether the extra `openvino` is installed."""
+    return find_spec("openvino") is not None
 
 
 @lru_cache

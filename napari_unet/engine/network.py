@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from napari_unet.core.intensity import FloatArray
-from napari_unet.engine.device import backend_for
+from napari_unet.engine.device import Backend, backend_for
+from napari_unet.engine.forward import forward
 from napari_unet.nets.losses import against_background
 from napari_unet.nets.model import Model
 
@@ -24,6 +25,7 @@ def run_network(
     scale: float = 1.0,
     *,
     state: Mapping[str, Tensor] | None = None,
+    backend: Backend | None = None,
     at_network_size: bool = False,
 ) -> Outputs:
     """Outputs of the network for one window, at the window's own size.
@@ -36,7 +38,9 @@ def run_network(
     scale : float
         The window is resized by this before the network, and the outputs back.
     state : state dict, optional
-        Other weights to try; those of the model stay untouched.
+        Other weights to try; those of the model stay untouched. Any state, an empty one too, runs in torch.
+    backend : Backend, optional
+        Another way to run the network than the one chosen, to try it.
     at_network_size : bool
         Leave the outputs at the size that the network saw.
 
@@ -45,8 +49,7 @@ def run_network(
     (K, [Z,] Y, X) float16
         Objects: probability of foreground, distance. Classes: their probabilities.
     """
-    backend = backend_for(model.device)
-    tensor = torch.from_numpy(np.ascontiguousarray(x))[None].to(backend.device)  # (1, C, Y, X)
+    tensor = torch.from_numpy(np.ascontiguousarray(x))[None].to(model.device)  # (1, C, Y, X)
     size = tensor.shape[2:]
     if scale != 1:
         tensor = resize(tensor, scaled(tuple(size), scale))
@@ -56,10 +59,13 @@ def run_network(
     tensor = F.pad(tensor, pad, mode="replicate") if any(pad) else tensor
     if model.net.ndim == 2:
         tensor = tensor.contiguous(memory_format=torch.channels_last)
-    with torch.inference_mode(), backend.autocast():
-        # functional_call: other weights are tried without any moment at which the model holds them
-        logits = torch.func.functional_call(model.net, dict(state or {}), (tensor,)).float()
-    logits = logits[(..., *(slice(0, n) for n in inner))]  # (1, K, Y, X)
+    if state is None:
+        logits = forward(model, tensor, backend=backend)
+    else:
+        with torch.inference_mode(), backend_for(model.device).autocast():
+            # functional_call: other weights are tried without any moment at which the model holds them
+            logits = torch.func.functional_call(model.net, dict(state), (tensor,)).float()
+    logits = logits[(slice(None), slice(None), *(slice(0, n) for n in inner))]  # (1, K, Y, X)
     outputs = _probabilities(logits, model.card.kind)
     if scale != 1 and not at_network_size:
         outputs = resize(outputs, tuple(size))

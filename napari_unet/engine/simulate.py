@@ -24,7 +24,7 @@ from napari_unet.core.sizes import usual_scale
 from napari_unet.core.suggest import Suggestion, side_of_place, suggest
 from napari_unet.engine.measure import measured_by
 from napari_unet.engine.pool import Pool
-from napari_unet.engine.predict import segment_source
+from napari_unet.engine.segment import segment_source
 from napari_unet.engine.student import Recipe
 from napari_unet.engine.train import fine_tune
 from napari_unet.nets.model import Model

@@ -44,5 +44,9 @@ def encode(net: UNet, x: Tensor) -> Tensor:
         Features of the last decoder, probability of foreground, distance to the rim, and the picture itself.
     """
     features = net.features(x)
-    logits = net.head(features)
+    return shown(features, net.head(features), x)
+
+
+def shown(features: Tensor, logits: Tensor, x: Tensor) -> Tensor:
+    """As `encode`, from what the network has given already."""
     return torch.cat([features, torch.sigmoid(logits[:, :1]), logits[:, 1:].clamp(-1, 2), x], dim=1)

@@ -15,12 +15,14 @@ from napari_unet.core.geometry import Box
 from napari_unet.core.instances import InstanceSettings
 from napari_unet.core.picture import Picture
 from napari_unet.core.prompts import Prompts
+from napari_unet.engine.choice import measure_speeds, measured_on, take_fastest
 from napari_unet.engine.click import ClickMask, ClickSegmenter
-from napari_unet.engine.device import backend_for, device_names, usable_cores
+from napari_unet.engine.device import backend_for, backend_of, device_names, usable_cores
 from napari_unet.engine.measure import measure
 from napari_unet.engine.predict import Plane, plane_of, predict
 from napari_unet.engine.train import Control, fine_tune
 from napari_unet.nets.model import Model, model_from_bytes
+from napari_unet.store.speeds import read_speeds, write_speeds
 
 LARGEST_KEPT = 100_000_000
 """Pixels of a plane up to which the network's outputs are kept, for thresholds to act at once (4 bytes each)."""
@@ -77,13 +79,31 @@ class Device:
         if torch.get_num_threads() != wanted:
             torch.set_num_threads(wanted)
 
-    def take(self, model: Model, device: str) -> Loaded:
+    def take(self, model: Model) -> Loaded:
         """The model is the one in use from here on."""
         if self.model is None or self.model.device != model.device:
             self.core = None  # how small tiles must be is a matter of the device
         self.model = model
         self.planes.clear()
-        return Loaded(model.card, model.version, backend_for(device).line, tuple(device_names()))
+        if speeds := read_speeds(measured_on(model)):
+            take_fastest(model, speeds)
+        return Loaded(model.card, model.version, backend_of(model).line, tuple(device_names()))
+
+    def find_fastest(self) -> Iterator[str]:
+        """Measure in which way the model predicts fastest, if that never was; the line that says what runs where."""
+        model = self._need_model()
+        if model.net.ndim != 2 or read_speeds(measured_on(model)):
+            return
+        measuring = measure_speeds(model)
+        while True:
+            try:
+                next(measuring)
+            except StopIteration as end:
+                write_speeds(measured_on(model), end.value)
+                take_fastest(model, end.value)
+                yield backend_of(model).line
+                return
+            yield backend_of(model).line
 
     def predict(self, request: Request) -> Iterator[Progress | Measured | Prediction]:
         """Predict the plane that a picture's view lies in."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from napari_unet.nets.model import Model
     from napari_unet.session.jobs import Device
 
-MODEL, LEARN = "model", "learn"
+MODEL, LEARN, SPEEDS = "model", "learn", "speeds"
 LONGEST_HISTORY = 4000
 VERSIONS_KEPT = 10
 """Versions that can be gone back to, the first apart; as many as a project keeps."""
@@ -179,7 +179,7 @@ class Learner:
 
     def on_taken(self, taken: Taken) -> bool:
         """Another model, or another version of it, is in use (device thread); whether its weights are others."""
-        wish, loaded = taken.wish, self.device().take(taken.model, taken.wish.device)
+        wish, loaded = taken.wish, self.device().take(taken.model)
         was_learning = self._worker.cancel(LEARN)
         if was_learning:
             self._end_bar()
@@ -188,6 +188,7 @@ class Learner:
             if self._wish is taken.asked:
                 self._wish = self._in_use
         self._note_choice(wish)
+        self._worker.submit(SPEEDS, lambda: self.device().find_fastest())
         self._board.update(
             model=loaded.card.name,
             kind=loaded.card.kind,

@@ -23,7 +23,7 @@ from napari_unet.core.prompts import Prompts
 from napari_unet.core.sizes import scale_for
 from napari_unet.engine.pool import Pool
 from napari_unet.session.keeper import Draft, Event, Keeper, sentence_of
-from napari_unet.session.learner import LEARN, MODEL, Learner, Taken
+from napari_unet.session.learner import LEARN, MODEL, SPEEDS, Learner, Taken
 from napari_unet.session.ledger import Ledger
 from napari_unet.session.predictor import CLICK, PREDICT, News, Predictor
 from napari_unet.session.state import Board, SessionState, Version
@@ -340,6 +340,8 @@ class Session:
                 self.pictures[event.picture].measured = event.diameter
             self._rescale()
             self._board.update(measured=event.diameter)
+        elif job == SPEEDS:
+            self._board.update(device=event)
         else:
             self._predictor.on_event(event)
 

@@ -10,7 +10,7 @@ def test_info_tells_what_a_bug_report_needs(unet_live):
     code, out, _ = unet_live("info", "--json")
     facts = json.loads(out)
     assert code == 0
-    assert set(facts) == {"system", "python", "packages", "devices", "chosen", "models"}
+    assert set(facts) == {"system", "python", "packages", "devices", "chosen", "speeds", "models"}
     assert facts["packages"]["torch"] == torch.__version__
     assert facts["chosen"] in facts["devices"].values()
     assert "python" in unet_live("info")[1]

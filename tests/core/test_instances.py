@@ -4,9 +4,12 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy import ndimage
+from skimage.measure import label as connected
+from skimage.morphology import local_maxima, reconstruction
 
 from napari_unet.core.geometry import Box
-from napari_unet.core.instances import InstanceSettings, build_objects, lay_over
+from napari_unet.core.instances import SMOOTHING, InstanceSettings, build_objects, lay_over
 from napari_unet.core.metrics import evaluate
 from napari_unet.core.targets import rim_distance
 from napari_unet.core.tiles import cover
@@ -311,3 +314,21 @@ def test_ids_are_given_out_once():
         labels, next_id = laid.labels, laid.next_id
     assert same(labels, truth)
     assert next_id == 10
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("separation", [0.2, 0.5, 0.9])
+def test_objects_are_the_basins_of_the_h_maxima(seed, separation):
+    """As many objects as the surface has h-maxima, found by a reconstruction: what stands out less is joined."""
+    random = np.random.default_rng(seed)
+    surface = ndimage.gaussian_filter(random.random((120, 120)), 5)
+    surface = ((surface - surface.min()) / np.ptp(surface)).astype(np.float32)
+    settings = InstanceSettings(separation=separation, min_area=0)
+    found = build_objects(np.ones_like(surface), surface, settings)
+    steps = np.round(np.clip(ndimage.gaussian_filter(surface, SMOOTHING), 0, 1.5) * 64).astype(int)
+    depth = max(1, round(64 * 0.3 * (1 - separation) ** 2))
+    beside = ndimage.generate_binary_structure(2, 1)
+    flat = reconstruction(np.maximum(steps - depth, 0), steps, footprint=beside)
+    tops = connected(local_maxima(flat, connectivity=1), connectivity=1)
+    assert found.max() > 3
+    assert abs(int(found.max()) - int(tops.max())) <= 1  # the saddles of a watershed are those of its own lines

@@ -29,11 +29,13 @@ QUICK = Recipe(
 
 @contextmanager
 def one_way_of_computing():
-    """float32 and one thread, whatever the processor."""
+    """float32 in torch and one thread, whatever the processor."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(device, "_multiplies_bfloat16", lambda: False)
+        patch.setattr(device, "has_openvino", lambda: False)
+        patch.setattr(device, "_chosen", {})
         device._number_type.cache_clear()
         yield
     device._number_type.cache_clear()

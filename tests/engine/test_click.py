@@ -31,7 +31,8 @@ class Glass(torch.nn.Module):
 @pytest.fixture
 def click_model(disc_model, monkeypatch):
     """A model whose click head sees the picture alone: what it gives shows whether all lies where it should."""
-    monkeypatch.setattr(engine, "encode", lambda net, x: x.repeat(1, net.settings["base_channels"] + 1, 1, 1))
+    features = disc_model.net.settings["base_channels"]
+    monkeypatch.setattr(engine, "shown", lambda seen, logits, x: x.repeat(1, features + 1, 1, 1))
     disc_model.click = Glass()
     return disc_model
 
@@ -122,8 +123,8 @@ def test_a_region_is_read_once(clicker, monkeypatch):
     """Clicks in the same place cost the head alone; new weights ask for reading anew."""
     segmenter, labels = clicker
     read = []
-    real = engine.encode
-    monkeypatch.setattr(engine, "encode", lambda *a: read.append(1) or real(*a))
+    real = engine.shown
+    monkeypatch.setattr(engine, "shown", lambda *a: read.append(1) or real(*a))
     first = segmenter.segment([middle(labels == 1)])
     count = len(read)
     assert count >= 1

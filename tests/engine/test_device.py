@@ -1,5 +1,7 @@
 """What runs where."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -26,7 +28,17 @@ def test_bfloat16_where_the_processor_has_it(monkeypatch, quick, dtype):
 def test_the_line_says_what_runs_where(monkeypatch, cores, line):
     """The processor's line names its cores and the number type."""
     monkeypatch.setattr(device, "usable_cores", lambda: cores)
-    assert backend_for("cpu").line == line
+    backend = Backend(torch.device("cpu"), torch.float32)
+    assert backend.line == line
+    assert replace(backend, form="openvino").line == f"{line}, OpenVINO"
+
+
+@pytest.mark.parametrize(("installed", "form"), [(True, "openvino"), (False, "torch")])
+def test_openvino_is_used_where_it_is_installed(monkeypatch, installed, form):
+    """As long as nothing was measured, the extra is taken on the processor, and on no other device."""
+    monkeypatch.setattr(device, "has_openvino", lambda: installed)
+    assert backend_for("cpu").form == form
+    assert backend_for(torch.device("mps")).form == "torch"
 
 
 def test_the_line_of_a_graphics_card(monkeypatch):

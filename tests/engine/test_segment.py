@@ -10,7 +10,8 @@ from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
 from napari_unet.core.metrics import evaluate
 from napari_unet.engine import predict as engine
-from napari_unet.engine.predict import Assembly, plane_of, predict, segment, segment_source
+from napari_unet.engine.predict import plane_of, predict
+from napari_unet.engine.segment import Assembly, segment, segment_source
 
 
 def noise(*shape, seed=0):

@@ -12,7 +12,8 @@ from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
 from napari_unet.core.instances import InstanceSettings
 from napari_unet.engine import predict as engine
-from napari_unet.engine.predict import Assembly, plane_of, segment
+from napari_unet.engine.predict import plane_of
+from napari_unet.engine.segment import Assembly, segment
 from napari_unet.nets.model import load_model
 from napari_unet.session import jobs
 from napari_unet.store.project import Project

@@ -1,0 +1,81 @@
+"""The network in its fastest form, which is made anew when its weights have changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from napari_unet.engine.device import Backend, backend_of
+from napari_unet.engine.openvino import Run, can_compile, compiled
+from napari_unet.nets.folding import fold_norm
+from napari_unet.nets.model import Model
+from napari_unet.nets.unet import UNet
+
+
+@dataclass
+class _Form:
+    """One state of a model's weights, ready to run.
+
+    Attributes
+    ----------
+    stamp : int
+        Changes with the weights.
+    backend : Backend
+    net : UNet
+        Its BatchNorm is folded into the convolutions.
+    runs : dict of (threads, with features) to callable
+        What OpenVINO made of it: for each number of threads something else.
+    """
+
+    stamp: int
+    backend: Backend
+    net: UNet
+    runs: dict[tuple[int, bool], Run] = field(default_factory=dict)
+
+    def run(self, x: Tensor, *, features: bool) -> list[Tensor]:
+        """Logits, and the features if they are asked for."""
+        if self.backend.form == "openvino" and can_compile(self.net):
+            threads = torch.get_num_threads()  # as many as the window leaves
+            key = (threads, features)
+            if key not in self.runs:
+                self.runs[key] = compiled(self.net, self.backend.dtype, threads, features=features)
+            return self.runs[key](x)
+        with torch.inference_mode(), self.backend.autocast():
+            seen = self.net.features(x)
+            return [self.net.head(seen).float(), *([seen] if features else [])]
+
+
+_forms: WeakKeyDictionary[Model, _Form] = WeakKeyDictionary()
+
+
+def forward(model: Model, x: Tensor, *, backend: Backend | None = None) -> Tensor:
+    """Logits of a model, (B, C, [Z,] Y, X) to (B, K, [Z,] Y, X) float32.
+
+    Parameters
+    ----------
+    model : Model
+    x : Tensor
+        On the model's device; 2**depth divides each side.
+    backend : Backend, optional
+        Another way than the one chosen, to try it.
+    """
+    return _form_of(model, backend or backend_of(model)).run(x, features=False)[0]
+
+
+def forward_with_features(model: Model, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits as of `forward`, and the last decoder's features (B, base_channels, [Z,] Y, X)."""
+    logits, features = _form_of(model, backend_of(model)).run(x, features=True)
+    return logits, features
+
+
+def _form_of(model: Model, backend: Backend) -> _Form:
+    """The model as it is now in the form that a backend asks for."""
+    # torch counts how often a tensor was written to; a version of the model may be set to any number
+    stamp = sum(tensor._version for tensor in (*model.net.parameters(), *model.net.buffers()))
+    form = _forms.get(model)
+    if form is None or form.stamp != stamp or form.backend != backend:
+        form = _forms[model] = _Form(stamp, backend, fold_norm(model.net))
+    return form

@@ -1,0 +1,98 @@
+"""A U-Net in OpenVINO (extra `openvino`), which convolves about a third faster than torch does on a processor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from napari_unet.nets.unet import UNet
+
+Run = Callable[[Tensor], list[Tensor]]
+"""(B, C, Y, X) to [logits], or to [logits, features]."""
+HINTS = {torch.float32: "f32", torch.bfloat16: "bf16"}
+
+
+def can_compile(net: UNet) -> bool:
+    """Whether a network, its BatchNorm folded, is one that `compiled` takes."""
+    return net.ndim == 2 and net.settings["norm"] in ("batch", "none") and not net.bilinear
+
+
+def compiled(net: UNet, dtype: torch.dtype, threads: int, *, features: bool = False) -> Run:
+    """A network as a function of OpenVINO; to make one takes about a tenth of a second.
+
+    The graph is written layer by layer and not traced: that takes 1.5 s, in which Python stands still.
+
+    Parameters
+    ----------
+    net : UNet
+        2-D, without normalisation (see `fold_norm`).
+    dtype : torch.dtype
+        Number type of the convolutions: float32 or bfloat16.
+    threads : int
+    features : bool
+        Give the last decoder's features, too.
+
+    Returns
+    -------
+    callable
+        (B, C, Y, X) float32, Y and X multiples of 2**depth, to [logits (B, K, Y, X)], and the features
+        (B, base_channels, Y, X) after them if they are asked for. All float32.
+    """
+    import openvino
+
+    picture, last = _graph(net)
+    results = [_convolution(last, net.head), *([last] if features else [])]
+    config = {"INFERENCE_PRECISION_HINT": HINTS[dtype], "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
+    request = openvino.Core().compile_model(openvino.Model(results, [picture]), "CPU", config).create_infer_request()
+
+    def run(x: Tensor) -> list[Tensor]:
+        found = request.infer([x.contiguous().numpy()], share_inputs=True)
+        return [torch.from_numpy(found[place]) for place in range(len(results))]
+
+    return run
+
+
+def _graph(net: UNet) -> tuple[Any, Any]:
+    """The picture's node, and that of the last decoder's features."""
+    from openvino import opset13 as ops
+
+    x = picture = ops.parameter([-1, net.settings["in_channels"], -1, -1], np.float32, "picture")
+    skips = []
+    for level, encoder in enumerate(net.encoders):
+        x = _block(x, encoder)
+        if level < net.depth:
+            skips.append(x)
+            x = ops.max_pool(x, [2, 2], [1, 1], [0, 0], [0, 0], [2, 2]).output(0)
+    for up, decoder in zip(net.ups, net.decoders, strict=True):
+        up_kernel, up_bias = _weights(up)
+        x = ops.convolution_backprop_data(x, up_kernel, [2, 2], pads_begin=[0, 0], pads_end=[0, 0], dilations=[1, 1])
+        x = _block(ops.concat([skips.pop(), ops.add(x, up_bias)], 1), decoder)
+    return picture, x
+
+
+def _block(x: Any, block: nn.Module) -> Any:
+    """Twice: convolution and ReLU."""
+    from openvino import opset13 as ops
+
+    for layer in block.children():
+        x = _convolution(x, layer) if isinstance(layer, nn.Conv2d) else ops.relu(x)
+    return x
+
+
+def _convolution(x: Any, layer: nn.Module) -> Any:
+    """A convolution that keeps the size."""
+    from openvino import opset13 as ops
+
+    kernel, bias = _weights(layer)
+    pad = [kernel.shape[-1] // 2] * 2
+    return ops.add(ops.convolution(x, kernel, [1, 1], pad, pad, [1, 1]), bias)
+
+
+def _weights(layer: nn.Module) -> tuple[Any, Any]:
+    """Kernel, and bias as (1, channels, 1, 1)."""
+    kernel, bias = (np.ascontiguousarray(layer.get_parameter(name).detach().numpy()) for name in ("weight", "bias"))
+    return kernel, bias.reshape(1, -1, 1, 1)

@@ -1,0 +1,109 @@
+"""The network in its fastest form."""
+
+from dataclasses import replace
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+import torch
+
+from napari_unet.core.card import ModelCard
+from napari_unet.engine import forward as forwarding
+from napari_unet.engine.device import backend_for, backend_of, choose, kind_of
+from napari_unet.engine.forward import forward, forward_with_features
+from napari_unet.nets.model import Model
+
+FORMS = ["torch", pytest.param("openvino", marks=pytest.mark.skipif(not find_spec("openvino"), reason="an extra"))]
+
+
+@pytest.fixture
+def model():
+    """A network of the usual kind, with statistics as if it had been trained."""
+    card = ModelCard("t", architecture={"in_channels": 2, "out_channels": 2, "base_channels": 8, "depth": 3})
+    model = Model.create(card, seed=0, device="cpu")
+    for norm in model.net.modules():
+        if isinstance(norm, torch.nn.BatchNorm2d):
+            norm.running_mean.normal_(0, 0.2, generator=torch.Generator().manual_seed(1))
+            norm.running_var.uniform_(0.5, 2, generator=torch.Generator().manual_seed(2))
+    return model
+
+
+def exact(form):
+    """A form in float32."""
+    return replace(backend_for("cpu"), dtype=torch.float32, form=form)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("size", [(8, 8), (40, 72)])
+def test_every_form_gives_what_the_network_gives(model, form, size):
+    """Logits in float32 are those of the network itself, whatever the size."""
+    x = torch.randn(2, 2, *size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        wanted = model.net(x)
+    found = forward(model, x, backend=exact(form))
+    assert found.dtype == torch.float32
+    assert torch.allclose(found, wanted, atol=1e-4)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_features_are_the_networks(model, form):
+    """The features that clicks are answered from are those of the last decoder."""
+    choose(model, exact(form))
+    x = torch.randn(1, 2, 24, 24, generator=torch.Generator().manual_seed(0))
+    logits, features = forward_with_features(model, x)
+    with torch.no_grad():
+        assert torch.allclose(features, model.net.features(x), atol=1e-4)
+        assert torch.allclose(logits, model.net(x), atol=1e-4)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_new_weights_are_noticed(model, form):
+    """After weights have taken over, under whatever number, the form is made anew."""
+    backend, x = exact(form), torch.randn(1, 2, 16, 16)
+    before = forward(model, x, backend=backend).clone()
+    assert torch.equal(forward(model, x, backend=backend), before)
+    other = Model.create(model.card, seed=5, device="cpu")
+    model.replace_weights(other.net.state_dict(), version=model.version)
+    with torch.no_grad():
+        assert torch.allclose(forward(model, x, backend=backend), model.net(x), atol=1e-4)
+    assert not torch.allclose(forward(model, x, backend=backend), before, atol=1e-2)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_form_is_made_once(model, form, monkeypatch):
+    """As long as the weights stay, nothing is folded again."""
+    made = []
+    fold = forwarding.fold_norm
+    monkeypatch.setattr(forwarding, "fold_norm", lambda net: made.append(1) or fold(net))
+    for _ in range(3):
+        forward(model, torch.zeros(1, 2, 8, 8), backend=exact(form))
+    assert len(made) == 1
+
+
+def test_what_cannot_be_compiled_runs_in_torch():
+    """A network with group normalisation is not for OpenVINO, and is answered all the same."""
+    settings = {"in_channels": 1, "out_channels": 2, "base_channels": 8, "depth": 2, "norm": "group"}
+    model = Model.create(ModelCard("g", architecture=settings), seed=0, device="cpu")
+    x = torch.randn(1, 1, 16, 16)
+    with torch.no_grad():
+        assert torch.allclose(forward(model, x, backend=exact("openvino")), model.net(x), atol=1e-4)
+
+
+def test_the_outputs_are_ones_own(model):
+    """What was given once is not written over by the next call."""
+    backend = exact("openvino" if find_spec("openvino") else "torch")
+    first = forward(model, torch.zeros(1, 2, 16, 16), backend=backend)
+    kept = first.clone()
+    forward(model, torch.ones(1, 2, 16, 16), backend=backend)
+    assert torch.equal(first, kept)
+
+
+def test_models_alike_are_chosen_for_alike(model):
+    """A choice counts for all models of the same layers on the same device, and for no others."""
+    chosen = replace(backend_for("cpu"), core=123)
+    choose(model, chosen)
+    assert backend_of(Model.create(model.card, seed=9, device="cpu")) == chosen
+    other = Model.create(ModelCard("o", architecture={**model.card.architecture, "base_channels": 16}), device="cpu")
+    assert backend_of(other) == backend_for("cpu")
+    assert kind_of(other) != kind_of(model)
+    assert isinstance(np.asarray(forward(other, torch.zeros(1, 2, 8, 8))), np.ndarray)
