@@ -2,48 +2,58 @@
 
 from __future__ import annotations
 
-import shutil
+import math
 import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from tqdm import tqdm
 
-from napari_unet.cli.program import DeviceOption, ModelOption, app, at_its_fastest, name_of
+from napari_unet.cli.cluster import cluster, threads_of
+from napari_unet.cli.large import LARGE, Plan, predict_large
+from napari_unet.cli.program import DeviceOption, ModelOption, Way, app, at_its_fastest, loaded_model, name_of, way_of
 from napari_unet.core.errors import ImageError, UNetLiveError
-from napari_unet.core.events import Progress
-from napari_unet.store.ome_zarr import create_label_zarr, is_zarr
+from napari_unet.store.ome_zarr import is_zarr
 from napari_unet.store.pictures import find_pictures, read_picture, write_labels
 
 
 @app.command()
-def predict(
+def predict(  # noqa: PLR0913 - each option of the command is one
     inputs: Annotated[list[Path], typer.Argument(help="Pictures, or folders of them: TIFF, PNG, JPEG, OME-Zarr.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the labels.")],
     model: ModelOption = "default",
     device: DeviceOption = "auto",
     channels: Annotated[str, typer.Option(help="Channels that the model reads, from 0: 0,2")] = "",
     diameter: Annotated[float | None, typer.Option(help="Diameter of the objects, in pixels.")] = None,
+    workers: Annotated[int, typer.Option(help="Processes to work with on this computer.", min=0)] = 0,
+    scheduler: Annotated[str, typer.Option(help="Address of a dask scheduler whose workers do it.")] = "",
 ) -> None:
-    """Write masks of pictures: NAME.tif for each, NAME.ome.zarr for an OME-Zarr. What is there already is left out."""
-    from napari_unet.nets.model import load_model  # torch: only when it is needed
+    """Write masks of pictures: NAME.tif for each, NAME.ome.zarr for an OME-Zarr or a picture of over 67 million pixels.
 
+    What is there already is left out. A large picture goes on from where it was stopped. --workers and --scheduler
+    need the extra 'cluster'.
+    """
     chosen = _channels(channels)
     if diameter is not None and not diameter > 0:
         raise ImageError(f"A diameter of {diameter:g} pixels is none. Give one above 0.")
     tasks = _tasks(inputs, output)
-    waiting = {path: target for path, target in tasks.items() if not target.exists()}
+    waiting = {path: target for path, target in tasks.items() if not target.exists() and not _as_zarr(target).exists()}
     if len(waiting) < len(tasks):
         typer.echo(f"{len(tasks) - len(waiting)} of {len(tasks)} pictures have masks in {output} already.", err=True)
-    loaded = load_model(model, device=device) if waiting else None
-    if loaded is not None:
-        at_its_fastest(loaded)
+    if not waiting:
+        return
+    name = str(Path(model).absolute()) if Path(model).is_file() else model
+    at_its_fastest(loaded_model(name, device))
+    wish = _Wish(name, device, way_of(loaded_model(name, device)), chosen, diameter)
     failed = False
-    with tqdm(total=len(waiting), unit="picture", disable=None) as bar:
-        for number, (path, target) in enumerate(waiting.items(), start=1):
+    with cluster(scheduler, workers) as pool, tqdm(total=len(waiting), unit="picture", disable=None) as bar:
+        for number, (path, predicted) in enumerate(_predicted(waiting, wish, pool, bar), start=1):
             try:
-                _predict_one(loaded, path, target, chosen, diameter, bar)
+                predicted()
             except UNetLiveError as error:  # one bad picture does not keep the others waiting
                 failed = True
                 sentence = str(error)
@@ -52,6 +62,54 @@ def predict(
             bar.refresh()
     if failed:
         raise typer.Exit(2)
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """What is wanted of every picture: plain values, the same wherever they are sent."""
+
+    name: str
+    device: str
+    way: Way
+    channels: tuple[int, ...] | None
+    diameter: float | None
+
+
+def _predicted(
+    waiting: dict[Path, Path], wish: _Wish, pool: Any, bar: Any
+) -> Iterator[tuple[Path, Callable[[], None]]]:
+    """The pictures, and what to call for each: it is through when that returns.
+
+    Where several processes work, all pictures that are not large are begun at once.
+    """
+    small = [path for path in waiting if _is_small(path)] if pool is not None else []
+    begun = {
+        path: pool.submit(predict_file, wish, path.absolute(), waiting[path].absolute(), threads_of(pool), pure=False)
+        for path in small
+    }
+    for path, target in waiting.items():
+        yield path, begun[path].result if path in begun else partial(_predict_one, wish, path, target, pool, bar)
+
+
+def _is_small(path: Path) -> bool:
+    """Whether labels of a picture are held in memory; one that cannot be read is no large one."""
+    try:
+        return math.prod(read_picture(path).shape) <= LARGE
+    except UNetLiveError:
+        return True
+
+
+def predict_file(wish: _Wish, path: Path, target: Path, threads: int) -> None:
+    """Masks of one picture, in a process beside others."""
+    import torch
+
+    torch.set_num_threads(threads)
+    _predict_one(wish, path, target, None, tqdm(disable=True))
+
+
+def _as_zarr(target: Path) -> Path:
+    """Where the labels of a large picture go."""
+    return target if target.suffix == ".zarr" else target.with_suffix(".ome.zarr")
 
 
 def _tasks(inputs: list[Path], folder: Path) -> dict[Path, Path]:
@@ -77,26 +135,35 @@ def _channels(text: str) -> tuple[int, ...] | None:
         raise ImageError(f"'{text}' names no channels. Write their numbers from 0, like 0,2.") from error
 
 
-def _predict_one(
-    model: Any, path: Path, target: Path, channels: tuple[int, ...] | None, diameter: float | None, bar: Any
-) -> None:
+def _predict_one(wish: _Wish, path: Path, target: Path, pool: Any, bar: Any) -> None:
     """Labels of one picture into one file."""
-    from napari_unet.engine.segment import segment_source
+    from napari_unet.engine.device import backend_of
+    from napari_unet.engine.segment import network_scale, segment_source
 
-    source = read_picture(path)
-    reading = source if channels is None else source.select(channels)
+    model, source = loaded_model(wish.name, wish.device, wish.way), read_picture(path)
+    reading = source if wish.channels is None else source.select(wish.channels)
     before = int(bar.n)
 
-    def report(progress: Progress) -> None:
-        bar.n = round(before + progress.done / progress.total, 2)
+    def report(done: int, total: int) -> None:
+        bar.n = round(before + done / total, 2)
         bar.set_description(path.name[:30])
 
-    labels = segment_source(model, reading, diameter=diameter, report=report)
-    if target.suffix == ".tif":
+    if math.prod(source.shape) <= LARGE and target.suffix != ".zarr":
+        labels = segment_source(
+            model, reading, diameter=wish.diameter, report=lambda progress: report(progress.done, progress.total)
+        )
         write_labels(target, labels, source)
         return
-    part = target.with_name(f".{target.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    array = create_label_zarr(part, labels.shape, voxel_size=source.voxel_size)
-    array[...] = labels.astype(array.dtype)
-    part.replace(target)
+    target = _as_zarr(target)
+    plan = Plan(
+        picture=str(path.absolute()),
+        model=wish.name,
+        device=wish.device,
+        way=wish.way,
+        sha256=model.sha256(),
+        channels=wish.channels,
+        scale=network_scale(model, reading, wish.diameter),
+        core=backend_of(model).large_core,
+        folder=str(target.with_name(f".{target.name}.blocks").absolute()),
+    )
+    predict_large(model, reading, plan, target, pool=pool, report=report)

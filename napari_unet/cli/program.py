@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -74,6 +75,30 @@ def at_its_fastest(model: Model) -> list[Speed]:
         write_speeds(measured_on(model), speeds)
     take_fastest(model, speeds)
     return speeds
+
+
+Way = tuple[str, str]
+"""In which way a model predicts: what runs it, and its number type, as in `Speed`."""
+
+
+@lru_cache(maxsize=1)
+def loaded_model(name: str, device: str, way: Way | None = None) -> Model:
+    """A model, loaded once in a process; it predicts in the way given, or as is usual."""
+    from napari_unet.engine.choice import take_way
+    from napari_unet.nets.model import load_model
+
+    model = load_model(name, device=device)
+    if way is not None:
+        take_way(model, *way)
+    return model
+
+
+def way_of(model: Model) -> Way:
+    """In which way a model predicts here."""
+    from napari_unet.engine.device import backend_of
+
+    backend = backend_of(model)
+    return backend.form, backend.number_type
 
 
 def run(command: typer.Typer) -> None:

@@ -81,9 +81,14 @@ def take_fastest(model: Model, speeds: Sequence[Speed]) -> Speed:
     """Models like this one predict in the fastest of the measured ways from now on; that way."""
     usual = backend_for(model.device)
     best = fastest(speeds, (usual.form, usual.number_type))
-    form: Form = "openvino" if best.form == "openvino" else "torch"
-    choose(model, replace(usual, dtype=getattr(torch, best.number_type), form=form))
+    take_way(model, best.form, best.number_type)
     return best
+
+
+def take_way(model: Model, form: str, number_type: str) -> None:
+    """Models like this one predict so from now on, as a `Speed` has it."""
+    known: Form = "openvino" if form == "openvino" else "torch"
+    choose(model, replace(backend_for(model.device), dtype=getattr(torch, number_type), form=known))
 
 
 def measured_on(model: Model) -> str:

@@ -63,7 +63,8 @@ def pack(arrays: Mapping[str, npt.NDArray[Any]]) -> bytes:
             little = np.asarray(array, order="C").astype(array.dtype.newbyteorder("<"), copy=False)
             with io.BytesIO() as content:
                 np.lib.format.write_array(content, little, version=(1, 0), allow_pickle=False)
-                file.writestr(member, content.getbuffer(), compresslevel=1)
+                with content.getbuffer() as view:  # let go at once: a profiler may hold on to this frame
+                    file.writestr(member, view, compresslevel=1)
     return buffer.getvalue()
 
 

@@ -1,0 +1,62 @@
+"""Several processes or machines, through dask.distributed (extra `cluster`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from napari_unet.core.errors import DeviceError
+
+PATIENCE = 15
+"""Seconds in which a scheduler must answer."""
+
+
+@contextmanager
+def cluster(scheduler: str, workers: int) -> Iterator[Any]:
+    """A client of dask.distributed, or None where neither a scheduler nor workers are asked for.
+
+    Parameters
+    ----------
+    scheduler : str
+        The address of one that runs: tcp://host:8786. Its workers must see the same files under the same paths.
+    workers : int
+        Processes to start on this computer instead.
+
+    Raises
+    ------
+    DeviceError
+        If the extra is not installed, or the scheduler does not answer.
+    """
+    if not scheduler and not workers:
+        yield None
+        return
+    try:
+        from distributed import Client, LocalCluster
+    except ImportError as error:
+        raise DeviceError(
+            "Several processes need dask.distributed; install it with pip install 'napari-unet-live[cluster]'."
+        ) from error
+    if scheduler:
+        try:
+            client = Client(scheduler, timeout=PATIENCE)
+        except (OSError, ValueError) as error:
+            raise DeviceError(
+                f"No scheduler answers at '{scheduler}'. Start one with 'dask scheduler', or use --workers."
+            ) from error
+        with client:
+            yield client
+        return
+    own = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
+    with own, Client(own) as client:
+        yield client
+
+
+def threads_of(client: Any) -> int:
+    """How many threads each worker has for itself, when all of them work."""
+    from napari_unet.engine.device import usable_cores
+
+    hosts: dict[str, int] = {}
+    for worker in client.scheduler_info(n_workers=-1)["workers"].values():
+        hosts[worker["host"]] = hosts.get(worker["host"], 0) + 1
+    return max(1, usable_cores() // max(hosts.values(), default=1))

@@ -1,0 +1,186 @@
+"""A large picture block by block: to an OME-Zarr, on as many processes as there are, and on from where it stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from napari_unet.cli.program import Way, loaded_model
+from napari_unet.core.events import Prediction
+from napari_unet.core.geometry import Box
+from napari_unet.core.image import ImageSource
+from napari_unet.core.tiles import Tile
+from napari_unet.store.blocks import Blocks
+from napari_unet.store.ome_zarr import create_label_zarr
+from napari_unet.store.pictures import read_picture
+
+if TYPE_CHECKING:
+    from napari_unet.engine.predict import Plane
+    from napari_unet.nets.model import Model
+
+LARGE = 2**26
+"""Voxels above which labels are not held in memory, but written to an OME-Zarr block by block."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a process must know to predict a block: plain values, the same wherever they are sent.
+
+    Attributes
+    ----------
+    picture, model, device : str
+        As on the command line; whole paths.
+    way : (str, str)
+        In which the model predicts.
+    sha256 : str
+        Of the model: another one makes other blocks.
+    channels : tuple of int or None
+    scale : float
+        The picture is resized by this before the network.
+    core : int
+        Side of a block.
+    folder : str
+        Where blocks are kept.
+    """
+
+    picture: str
+    model: str
+    device: str
+    way: Way
+    sha256: str
+    channels: tuple[int, ...] | None
+    scale: float
+    core: int
+    folder: str
+
+
+class Pool(Protocol):
+    """What computes blocks elsewhere: a client of dask.distributed."""
+
+    def submit(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        """Begin; what it gives has a `result()`."""
+        ...
+
+
+def predict_large(
+    model: Model,
+    source: ImageSource,
+    plan: Plan,
+    target: Path,
+    *,
+    pool: Pool | None,
+    report: Callable[[int, int], None],
+) -> None:
+    """Labels of a picture into an OME-Zarr, of which never more than some blocks are held.
+
+    Blocks that an earlier run has made are not made again. They are joined in the same order whoever made them, so
+    that the labels are the same, too.
+
+    Parameters
+    ----------
+    model, source : Model, ImageSource
+        Those of the plan.
+    plan : Plan
+    target : Path
+        The folder to write, ending in .ome.zarr.
+    pool : Pool, optional
+        Computes the blocks; by default this process does.
+    report : callable
+        Called with how many blocks are done, and how many there are.
+    """
+    from napari_unet.engine.segment import Assembly
+
+    blocks = Blocks(Path(plan.folder))
+    blocks.begin(dataclasses.asdict(plan))
+    part = target.with_name(f".{target.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    assembly = Assembly(create_label_zarr(part, source.shape, voxel_size=source.voxel_size))
+    tiles = tiles_of(model, source, plan)
+    made = _made_elsewhere(plan, tiles, pool) if pool is not None else _made_here(model, source, plan, tiles)
+    for done, (tile, labels) in enumerate(made, start=1):
+        assembly.add(Prediction("", tile.around, tile.core, labels, model.card.kind, np.zeros((), np.float16)))
+        report(done, len(tiles))
+    if model.card.kind == "objects":
+        assembly.finish()
+    part.replace(target)
+    blocks.remove()
+
+
+def tiles_of(model: Model, source: ImageSource, plan: Plan) -> list[Tile]:
+    """The blocks of all planes of a picture; their places in this list are their numbers."""
+    return [tile for plane in _planes(model, source, plan) for tile in plane.grid.tiles()]
+
+
+def compute_block(plan: Plan, number: int, threads: int) -> None:
+    """Predict one block and keep it; for any process on any machine that sees the same files."""
+    import torch
+
+    torch.set_num_threads(threads)
+    model, source = opened(plan)
+    blocks = Blocks(Path(plan.folder))
+    if not blocks.has(number):
+        for _ in _made_here(model, source, plan, tiles_of(model, source, plan), [number]):
+            pass
+
+
+@lru_cache(maxsize=1)
+def opened(plan: Plan) -> tuple[Model, ImageSource]:
+    """The model and the picture of a plan, opened once in each process."""
+    source = read_picture(Path(plan.picture))
+    model = loaded_model(plan.model, plan.device, plan.way)
+    return model, source if plan.channels is None else source.select(plan.channels)
+
+
+def _planes(model: Model, source: ImageSource, plan: Plan) -> Iterator[Plane]:
+    """The planes (or volumes) of a picture."""
+    from napari_unet.engine.predict import plane_of
+
+    for lead in np.ndindex(*source.shape[: max(len(source.shape) - model.net.ndim, 0)]):
+        box = Box(lead, tuple(i + 1 for i in lead))
+        yield plane_of(model, source, box, scale=plan.scale, core=plan.core)
+
+
+def _made_here(
+    model: Model, source: ImageSource, plan: Plan, tiles: Sequence[Tile], wanted: Sequence[int] | None = None
+) -> Iterator[tuple[Tile, Any]]:
+    """Blocks in their order, those that are missing predicted and kept by this process."""
+    from napari_unet.engine.segment import predicted_tiles
+
+    blocks = Blocks(Path(plan.folder))
+    wanted = range(len(tiles)) if wanted is None else wanted
+    missing = [number for number in wanted if not blocks.has(number)]
+    plane = next(_planes(model, source, plan))  # a tile says itself in which plane it lies
+    predicted = predicted_tiles(model, plane, [tiles[number] for number in missing])
+    lacking = set(missing)
+    for number in wanted:
+        tile = tiles[number]
+        if number in lacking:
+            labels = next(predicted).labels
+            blocks.write(number, labels)
+        else:
+            labels = blocks.read(number, tile.around.shape)
+        yield tile, labels
+
+
+def _made_elsewhere(plan: Plan, tiles: Sequence[Tile], pool: Pool) -> Iterator[tuple[Tile, Any]]:
+    """Blocks in their order, those that are missing predicted by other processes, all at once."""
+    from napari_unet.cli.cluster import threads_of
+
+    blocks = Blocks(Path(plan.folder))
+    threads = threads_of(pool)
+    running = {
+        number: pool.submit(compute_block, plan, number, threads, pure=False)
+        for number in range(len(tiles))
+        if not blocks.has(number)
+    }
+    for number, tile in enumerate(tiles):
+        if number in running:
+            running.pop(number).result()
+        yield tile, blocks.read(number, tile.around.shape)
