@@ -8,6 +8,7 @@ import math
 import shlex
 import sys
 import time
+from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from importlib.metadata import version
@@ -64,9 +65,14 @@ def train(  # noqa: PLR0913 - each option of the command is one
     rehearsal: Annotated[int, typer.Option(help="Pictures to keep beside the model, for later learning.", min=0)] = 0,
     clicks: Annotated[int, typer.Option(help="Steps in which its click head learns after that.", min=0)] = 0,
 ) -> None:
-    """Train a model from folders of pictures and labels. Stopped, the same command goes on."""
+    """Train a model from folders of pictures and labels. Stopped, the same command goes on.
+
+    On several devices: torchrun --nproc-per-node N --no-python unet-live train ...; each step then sees N times as many
+    crops.
+    """
     from napari_unet.engine import fit as fitting  # torch: only when it is needed
     from napari_unet.engine import rehearsal as rehearsing
+    from napari_unet.engine.ranks import joined_ranks
 
     _check_training(output, minutes, steps, kind, diameter, clicks)
     if minutes is None and steps is None:
@@ -78,22 +84,31 @@ def train(  # noqa: PLR0913 - each option of the command is one
     card = _card_of(output.stem, kind, base_channels, seed, corrections)
     output.parent.mkdir(parents=True, exist_ok=True)
     seconds = minutes * 60 if minutes is not None else None
-    model, student = fitting.new_student(card, base, device, seed)
-    if diameter is not None:
-        model.card = replace(model.card, diameter=diameter)
-    if model.net.settings["out_channels"] < card.architecture["out_channels"]:
-        known, wanted = model.net.settings["out_channels"], card.architecture["out_channels"]
-        raise ModelError(f"'{base}' knows {known} classes and the labels hold {wanted}. Start from another model.")
-    rows = [fitting.fit(model, student, fitting.balanced(sets), output, steps=steps, seconds=seconds)]
-    if clicks:
-        taken = fitting.balanced(sets[:-1])
-        rows.append(fitting.fit_clicks(model, taken, sets[-1], output, steps=clicks, seed=seed))
-    _log(itertools.chain(*rows), output.with_suffix(".log.jsonl"))
+    with joined_ranks(device) as (ranks, own_device):
+        model, student = fitting.new_student(card, base, own_device, seed, ranks)
+        if diameter is not None:
+            model.card = replace(model.card, diameter=diameter)
+        _check_classes(base, model.net.settings["out_channels"], card.architecture["out_channels"])
+        learnt = fitting.fit(model, student, fitting.balanced(sets), output, steps=steps, seconds=seconds)
+        if not ranks.leads:
+            deque(learnt, maxlen=0)  # what it learns is in the weights of the leading process, too
+            return
+        rows: list[Iterable[dict[str, Any]]] = [learnt]
+        if clicks:
+            taken = fitting.balanced(sets[:-1])
+            rows.append(fitting.fit_clicks(model, taken, sets[-1], output, steps=clicks, seed=seed))
+        _log(itertools.chain(*rows), output.with_suffix(".log.jsonl"))
     fitting.forget_checkpoint(output)
     if rehearsal:
         kept = rehearsing.chosen(fitting.kinds_of(sets[:-1]), rehearsal, seed)
         rehearsing.write(output.with_suffix(".rehearsal.npz"), fitting.at_known_size(kept, model.card), seed)
     typer.echo(f"Wrote {output} ({output.stat().st_size / 1e6:.1f} MB).")
+
+
+def _check_classes(base: str, known: int, wanted: int) -> None:
+    """Refuse labels of more classes than the model has that the training starts from."""
+    if known < wanted:
+        raise ModelError(f"'{base}' knows {known} classes and the labels hold {wanted}. Start from another model.")
 
 
 def _log(rows: Iterable[dict[str, Any]], path: Path) -> None:

@@ -18,7 +18,8 @@ from napari_unet.core.errors import ModelError
 from napari_unet.core.sizes import median_diameter, usual_scale
 from napari_unet.core.synthetic import SIDE, synthetic_pictures
 from napari_unet.engine.click_student import ClickStudent, train_clicks
-from napari_unet.engine.student import FROM_PICTURES, Student
+from napari_unet.engine.ranks import Ranks
+from napari_unet.engine.student import ALONE, FROM_PICTURES, Student
 from napari_unet.engine.train import train
 from napari_unet.nets.model import Model, load_model, rounded
 
@@ -28,7 +29,7 @@ OFTEN = 8
 """How often a picture of a rare kind is drawn for each one of the largest kind, at most."""
 
 
-def new_student(card: ModelCard, base: str, device: str, seed: int) -> tuple[Model, Student]:
+def new_student(card: ModelCard, base: str, device: str, seed: int, ranks: Ranks = ALONE) -> tuple[Model, Student]:
     """A model to train from whole pictures, and its student.
 
     Parameters
@@ -37,6 +38,10 @@ def new_student(card: ModelCard, base: str, device: str, seed: int) -> tuple[Mod
         What the model will be.
     base : str
         A model to start from (its architecture and diameter count then), or ''.
+    device : str
+    seed : int
+    ranks : Ranks
+        The processes that train it together.
 
     Raises
     ------
@@ -45,7 +50,7 @@ def new_student(card: ModelCard, base: str, device: str, seed: int) -> tuple[Mod
     """
     if not base:
         model = Model.create(card, seed=seed, device=device)
-        return model, Student(model, FROM_PICTURES, seed)
+        return model, Student(model, FROM_PICTURES, seed, ranks=ranks)
     model = load_model(base, device=device)
     old = model.card
     if old.kind != card.kind:
@@ -55,7 +60,7 @@ def new_student(card: ModelCard, base: str, device: str, seed: int) -> tuple[Mod
     model.card = replace(card, trained_on=story, parent=model.sha256())
     # a network that knows something already is not shaken as hard as a new one
     gentle = replace(FROM_PICTURES, learning_rate=FROM_PICTURES.learning_rate / 2)
-    return model, Student(model, gentle, seed)
+    return model, Student(model, gentle, seed, ranks=ranks)
 
 
 def made_pictures(count: int, seed: int) -> list[Correction]:
@@ -128,14 +133,15 @@ def fit(
     for event in train(student, corrections, steps=steps, seconds=seconds, used=used):
         if math.isfinite(event.loss):
             losses.append(event.loss)
-        if event.step % CHECKPOINT_EVERY == 0:
+        if event.step % CHECKPOINT_EVERY == 0 and student.ranks.leads:
             _save(student, checkpoint, event.progress)
         if event.step % ROW_EVERY == 0 and losses:
             yield {"step": event.step, "progress": round(event.progress, 4), "loss": _mean(losses)}
             losses.clear()
-    _save(student, checkpoint, 1.0)
     model.replace_weights(rounded(student.average))
-    model.save(output)
+    if student.ranks.leads:
+        _save(student, checkpoint, 1.0)
+        model.save(output)
     yield {"step": student.step, "progress": 1.0, "loss": _mean(losses)}
 
 

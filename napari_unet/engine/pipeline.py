@@ -1,6 +1,7 @@
 """Work in order on one device, while what comes before and after it is done beside it.
 
-The only file of the engine with threads: they read and build, with numpy alone; torch is called by whoever pulls.
+The only file of the engine with threads. While pictures are predicted they read and build, with numpy alone; while
+a model is trained from whole pictures (never in the app) one makes the next crops on the processor.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 Prepared = TypeVar("Prepared")
@@ -18,6 +19,30 @@ Result = TypeVar("Result")
 
 AHEAD = 2
 """Items that are prepared, and that wait to be finished, at most: the memory that it costs to overlap."""
+
+
+class Ahead(Generic[Result]):
+    """Makes the next one of something while the last one is used, in one thread of its own.
+
+    Parameters
+    ----------
+    make : callable
+    """
+
+    def __init__(self, make: Callable[[], Result]) -> None:
+        self._make = make
+        self._pool = ThreadPoolExecutor(1, "ahead")
+        self._coming: Future[Result] = self._pool.submit(make)
+
+    def take(self) -> Result:
+        """The next one."""
+        made = self._coming.result()
+        self._coming = self._pool.submit(self._make)
+        return made
+
+    def peek(self) -> Result:
+        """The one that `take` will give."""
+        return self._coming.result()
 
 
 def in_order(

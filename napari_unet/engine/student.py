@@ -13,12 +13,15 @@ from napari_unet.core.corrections import Correction
 from napari_unet.engine.adamw import AdamW
 from napari_unet.engine.augment import Augmentation, Example
 from napari_unet.engine.device import Backend, backend_for
-from napari_unet.engine.sampling import ExampleCache, collate, draw_crop
+from napari_unet.engine.pipeline import Ahead
+from napari_unet.engine.ranks import Ranks
+from napari_unet.engine.sampling import Batch, ExampleCache, collate, draw_crop
 from napari_unet.nets.losses import loss_for, teacher_loss
 from napari_unet.nets.model import Model
 from napari_unet.nets.unet import UNet
 
 LARGEST_GRADIENT = 1.0
+ALONE = Ranks()
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ class Recipe:
         Let BatchNorm learn its statistics: only for large mixed sets.
     border_weight : float
         The paper's w0, for the background between close objects.
+    ahead : bool
+        Make the next crops in a thread beside the one that learns: not in the app, where one thread alone calls torch.
     augmentation : Augmentation
     """
 
@@ -74,6 +79,7 @@ class Recipe:
     teacher: float = 0.0
     train_norm: bool = False
     border_weight: float = 0.0
+    ahead: bool = False
     augmentation: Augmentation = field(default_factory=Augmentation)
 
 
@@ -90,6 +96,7 @@ FROM_PICTURES = Recipe(
     averaging=0.998,
     train_norm=True,
     border_weight=2.0,
+    ahead=True,
     augmentation=Augmentation(scale=1.5, elastic=4.0, grey=1.0, recolor=0.6, varied=True),
 )
 
@@ -104,15 +111,27 @@ class Student:
     seed : int
     rehearsal : sequence of Correction
         What the model knew before, to be learnt again in between.
+    ranks : Ranks
+        The processes that train the same model.
     """
 
-    def __init__(self, model: Model, recipe: Recipe, seed: int, rehearsal: Sequence[Correction] = ()) -> None:
+    def __init__(
+        self,
+        model: Model,
+        recipe: Recipe,
+        seed: int,
+        rehearsal: Sequence[Correction] = (),
+        *,
+        ranks: Ranks = ALONE,
+    ) -> None:
         self.recipe, self.kind, self.rehearsal = recipe, model.card.kind, rehearsal
         self.backend: Backend = backend_for(model.device)
         self.net, self.teacher = model.copy().net, model.copy().net
         self.average = {name: value.detach().clone() for name, value in self.net.state_dict().items()}
         self.optimizer = AdamW(self.net.parameters(), recipe.weight_decay)
-        self.random = torch.Generator().manual_seed(seed)
+        self.ranks, self._seed = ranks, seed
+        self.random = torch.Generator().manual_seed(self._own_seed(0))
+        self._coming: tuple[Sequence[Correction], Ahead[tuple[Tensor, Batch]]] | None = None
         self.examples = ExampleCache(model.card, recipe.border_weight)
         self.step, self.skipped = 0, 0
         self._pieces = 0
@@ -128,7 +147,7 @@ class Student:
         self.net.train()
         if not recipe.train_norm:
             self.net.freeze_norm()
-        batch = collate([self._crop(corrections) for _ in range(recipe.micro)]).to(self.backend.device)
+        batch = self._batch(corrections).to(self.backend.device)
         with self.backend.autocast():
             logits = self.net(batch.images)
         loss = loss_for(self.kind, logits, batch.targets, batch.weight)
@@ -138,6 +157,23 @@ class Student:
             loss = loss + recipe.teacher * teacher_loss(self.kind, logits, said, batch.weight == 0)
         (loss / recipe.batch).backward()
         self._losses.append(loss.detach() / recipe.batch)
+
+    def _batch(self, corrections: Sequence[Correction]) -> Batch:
+        """The crops of one piece of work."""
+        if not self.recipe.ahead:
+            return self._drawn(corrections)[1]
+        if self._coming is None or self._coming[0] is not corrections:
+            self._coming = (corrections, Ahead(lambda: self._drawn(corrections)))
+        return self._coming[1].take()[1]
+
+    def _drawn(self, corrections: Sequence[Correction]) -> tuple[Tensor, Batch]:
+        """Crops, and the state of chance before they were drawn."""
+        before = self.random.get_state()
+        return before, collate([self._crop(corrections) for _ in range(self.recipe.micro)])
+
+    def _own_seed(self, step: int) -> int:
+        """Each process draws other crops."""
+        return self._seed + 1_000_003 * self.ranks.number * (step + 1)
 
     def _crop(self, corrections: Sequence[Correction]) -> Example:
         """A crop around an object or around background, with the same chance; of any correction that has it.
@@ -152,8 +188,11 @@ class Student:
 
     def advance(self, learning_rate: float) -> float:
         """One step of the optimiser with the gradients so far; the loss, or NaN if it was skipped."""
+        self.ranks.average([p.grad for p in self.net.parameters() if p.grad is not None])
         norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), LARGEST_GRADIENT)
-        loss = float(torch.stack(self._losses).sum())
+        total = torch.stack(self._losses).sum()
+        self.ranks.average([total, *self._statistics()])
+        loss = float(total)
         self._losses.clear()
         self.step += 1
         # one value that is no number would poison every parameter, and clipping does not help
@@ -166,6 +205,10 @@ class Student:
         self.optimizer.forget_gradients()
         return loss if healthy else math.nan
 
+    def _statistics(self) -> list[Tensor]:
+        """What BatchNorm has seen: in several processes, each has seen other crops."""
+        return [value for value in self.net.buffers() if value.is_floating_point()] if self.recipe.train_norm else []
+
     def go_on_from(self, other: Student) -> None:
         """Count on from another student, and take over the examples that it has built."""
         self.examples, self.teacher = other.examples, other.teacher
@@ -176,7 +219,9 @@ class Student:
         tensors = {f"net.{k}": v for k, v in self.net.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in self.average.items()}
         tensors |= {f"optimizer.{k}": v for k, v in self.optimizer.state().items()}
-        return {**tensors, "step": torch.tensor(self.step), "random": self.random.get_state()}
+        # crops that were drawn but not learnt from are drawn again
+        chance = self.random.get_state() if self._coming is None else self._coming[1].peek()[0]
+        return {**tensors, "step": torch.tensor(self.step), "random": chance}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Go on from `state()`."""
@@ -188,7 +233,11 @@ class Student:
         self.average = {k: v.to(self.backend.device) for k, v in part("average.").items()}
         self.optimizer.restore(part("optimizer."))
         self.step = int(tensors["step"])
-        self.random.set_state(tensors["random"].cpu())
+        self._coming = None
+        if self.ranks.leads:
+            self.random.set_state(tensors["random"].cpu())
+        else:
+            self.random.manual_seed(self._own_seed(self.step))
 
 
 def follow(average: dict[str, Tensor], net: UNet, averaging: float, step: int) -> None:

@@ -298,7 +298,7 @@ def train(
     """
     recipe = student.recipe
     budget = _Budget(steps, seconds and seconds * (1 - used))
-    while (part := budget.used(student.step)) < 1:
+    while (part := student.ranks.agreed(budget.used(student.step))) < 1:
         progress = used + (1 - used) * part if seconds else part
         for _ in range(recipe.batch):
             student.study(corrections)

@@ -1,0 +1,79 @@
+"""One training on several devices: `torchrun` starts a process for each, and they step together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from napari_unet.nets.model import pick_device
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The processes that train one model together.
+
+    Attributes
+    ----------
+    number, count : int
+        Which of them this is, from 0, and how many there are.
+    """
+
+    number: int = 0
+    count: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the one that writes files and tells the user."""
+        return self.number == 0
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Give all processes the mean of theirs, in place: in one message, however many tensors there are."""
+        if self.count == 1 or not tensors:
+            return
+        flat = torch.cat([tensor.detach().reshape(-1).float() for tensor in tensors])
+        torch.distributed.all_reduce(flat)
+        flat /= self.count
+        for tensor, mean in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(mean.view_as(tensor))
+
+    def agreed(self, value: float) -> float:
+        """What the leading process says: clocks differ, and all must stop at the same step."""
+        if self.count == 1:
+            return value
+        said = torch.tensor([value], dtype=torch.float64, device=_own_device())
+        torch.distributed.broadcast(said, 0)
+        return float(said)
+
+
+@contextmanager
+def joined_ranks(device: str) -> Iterator[tuple[Ranks, str]]:
+    """The processes that `torchrun` has started, if it has, and the device of this one.
+
+    Parameters
+    ----------
+    device : str
+        As for `pick_device`; of several graphics cards each process takes its own.
+    """
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1:
+        yield Ranks(), device
+        return
+    kind = pick_device(device).type
+    if kind == "cuda":
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+        torch.cuda.set_device(pick_device(device))
+    torch.distributed.init_process_group("nccl" if kind == "cuda" else "gloo")
+    try:
+        yield Ranks(torch.distributed.get_rank(), count), device
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def _own_device() -> str:
+    """Where messages between the processes are made."""
+    return "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"

@@ -1,0 +1,84 @@
+"""Several processes train one model."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from napari_unet.engine.ranks import Ranks, joined_ranks
+
+ONE = """
+import json, sys, torch
+sys.path.insert(0, sys.argv[2])
+from dataclasses import replace
+from tests.engine.conftest import QUICK, correct_discs, make_tiny
+from napari_unet.engine.ranks import joined_ranks
+from napari_unet.engine.student import Student
+from napari_unet.engine.train import train
+
+torch.set_num_threads(1)
+with joined_ranks("cpu") as (ranks, device):
+    recipe = replace(QUICK, micro=2, train_norm=True, ahead=True)
+    student = Student(make_tiny(norm="batch"), recipe, 7, ranks=ranks)
+    seconds = {"seconds": 3.0} if sys.argv[3] == "seconds" else {"steps": 4}
+    losses = [event.loss for event in train(student, [correct_discs(0), correct_discs(1)], **seconds)]
+    sums = {name: float(value.double().sum()) for name, value in student.net.state_dict().items()}
+    first = float(student._drawn([correct_discs(0)])[1].images.sum())
+    with open(f"{sys.argv[1]}/{ranks.number}.json", "w") as file:
+        json.dump({"sums": sums, "losses": losses, "first": first, "count": ranks.count}, file)
+"""
+
+
+@pytest.fixture(params=["steps", "seconds"])
+def told(request, tmp_path):
+    """What two processes that torchrun started say after some steps."""
+    script = tmp_path / "one.py"
+    script.write_text(ONE)
+    root = str(Path(__file__).parents[2])
+    start = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29541"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": root}
+    run = subprocess.run(
+        [*start, str(script), str(tmp_path), root, request.param],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env=environment,
+    )
+    assert run.returncode == 0, run.stderr
+    return [json.loads((tmp_path / f"{number}.json").read_text()) for number in range(2)]
+
+
+def test_two_processes_hold_the_same_weights(told):
+    """After any number of steps, by number or by time, both have the same weights and losses, of different crops."""
+    one, two = told
+    assert one["count"] == 2
+    assert one["losses"] == two["losses"]
+    assert len(one["losses"]) >= 1
+    assert one["sums"] == two["sums"]
+    assert one["first"] != two["first"]
+
+
+def test_one_process_is_alone(monkeypatch):
+    """Without torchrun nothing is joined, and a mean is the thing itself."""
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with joined_ranks("cpu") as (ranks, device):
+        assert (ranks, device) == (Ranks(), "cpu")
+        assert ranks.leads
+    value = torch.ones(3)
+    ranks.average([value])
+    assert value.tolist() == [1, 1, 1]
+    assert ranks.agreed(0.5) == 0.5
+
+
+def test_the_mean_is_that_of_all(monkeypatch):
+    """Tensors of any shape and type hold the mean of all processes afterwards."""
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda flat: flat.mul_(3))  # the other one holds twice as much
+    tensors = [torch.ones(2, 3), torch.full((4,), 2.0, dtype=torch.float64)]
+    Ranks(1, 2).average(tensors)
+    assert tensors[0].tolist() == [[1.5] * 3] * 2
+    assert tensors[1].tolist() == [3.0] * 4
+    assert not Ranks(1, 2).leads
