@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,12 +20,14 @@ if TYPE_CHECKING:
     from psygnal import SignalInstance
 
     from napari_unet.session.session import Session
+    from napari_unet.session.state import SessionState
 
 _OTHER = "napari-unet"  # another plugin, by other people, whose name differs from ours by a word
 
 _sessions: weakref.WeakKeyDictionary[Any, Session] = weakref.WeakKeyDictionary()
 _endings: weakref.WeakKeyDictionary[Any, weakref.finalize[..., Any]] = weakref.WeakKeyDictionary()
 _told: set[str] = set()
+_spared: set[str] = set()
 
 
 def session_of(viewer: Any) -> Session:
@@ -50,8 +53,20 @@ def session_of(viewer: Any) -> Session:
         if not chosen.learn:
             session.learn(False)
         keep_session(viewer, session)
+        session.state_changed.connect(_spare_collector)
         _warn_of_namesake()
     return session
+
+
+def _spare_collector(state: SessionState) -> None:
+    """Once a model is loaded for the first time, let Python's garbage collector pass over all that was loaded with it.
+
+    napari and torch are some 400,000 objects that stay until the end. To look through them takes 100 to 300 ms, in which
+    no thread runs, a few times in a session. What is thrown away later is found as before.
+    """
+    if state.model and not _spared:
+        _spared.add(state.model)
+        gc.freeze()
 
 
 def keep_session(viewer: Any, session: Session) -> None:

@@ -12,6 +12,7 @@ from qtpy.QtCore import QObject, QThread
 from qtpy.QtWidgets import QWidget
 
 from napari_unet.session.session import Session
+from napari_unet.session.state import SessionState
 from napari_unet.widgets import viewer_session
 from napari_unet.widgets.viewer_session import listen, session_of
 from tests.widgets.conftest import FakeSession
@@ -110,3 +111,15 @@ def test_the_plugin_with_nearly_our_name_is_told_of_once(monkeypatch, is_there):
     viewer_session._warn_of_namesake()
     viewer_session._warn_of_namesake()
     assert len(told) == is_there
+
+
+def test_the_collector_passes_over_what_was_loaded_once(monkeypatch):
+    """When a model is loaded for the first time, and not before or again."""
+    frozen = []
+    monkeypatch.setattr(viewer_session.gc, "freeze", lambda: frozen.append(1))
+    monkeypatch.setattr(viewer_session, "_spared", set())
+    viewer_session._spare_collector(SessionState())
+    assert not frozen
+    for name in ("Generalist", "Generalist", "another"):
+        viewer_session._spare_collector(SessionState(model=name))
+    assert len(frozen) == 1
