@@ -18,7 +18,7 @@ from napari_unet.core.picture import Picture
 from napari_unet.core.prompts import Prompts
 from napari_unet.session.learner import Learner
 from napari_unet.session.state import Board
-from napari_unet.session.worker import BACKGROUND, FIRST, INTERACTIVE, GpuWorker
+from napari_unet.session.worker import ANSWER, BACKGROUND, INTERACTIVE, GpuWorker
 
 PREDICT, CLICK = "predict", "click"
 
@@ -116,7 +116,7 @@ class Predictor:
         self._clicks += 1
         self._clicked = key
         job = partial(self._click, self._pictures[key], lead, prompts, previous, self._clicks, time.monotonic())
-        self._worker.submit(CLICK, job, FIRST)
+        self._worker.submit(CLICK, job, ANSWER)
         return self._clicks
 
     def _click(

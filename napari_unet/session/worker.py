@@ -13,13 +13,14 @@ from typing import Any
 
 from napari_unet.session.telling import LOOK_SECONDS, has_ended, tell
 
-FIRST, INTERACTIVE, BACKGROUND = 0, 1, 2
+ANSWER, FIRST, INTERACTIVE, BACKGROUND = 0, 1, 2, 3
+"""Clicks; models to load; tiles in view; all else."""
 SWITCH_SECONDS = 0.0005
 ACTIVE_FOR = 1.5
 """Seconds after something the user did in which a core is left to the window."""
-HUSH_SECONDS = 0.5
-"""After a FIRST job, seconds in which no background work begins: whoever clicks often clicks again at once, and would
-wait for a piece of it."""
+HUSH_SECONDS, SHORT_HUSH_SECONDS = 0.5, 0.25
+"""After an ANSWER, seconds in which no background work begins, and in which no tile is refreshed either: whoever
+clicks often clicks again at once, and would wait for a piece of it."""
 
 _numbers = count()
 
@@ -38,7 +39,7 @@ class _Job:
 
 
 class GpuWorker:
-    """Runs jobs piece by piece: FIRST ones, then interactive ones, the newest first, then background ones in turn.
+    """Runs jobs piece by piece: those of a higher priority first, of these the newest, background ones in turn.
 
     A job is an iterator; one `next()` is one piece and gives one event. Between two pieces anything
     may be paused, cancelled or replaced, and nothing else is ever half done.
@@ -67,7 +68,7 @@ class GpuWorker:
         self._change = threading.Condition()
         self._is_closing = False
         self._turns = count(1)
-        self._active_until = self._hushed_until = 0.0
+        self._active_until, self._answered = 0.0, -HUSH_SECONDS
         # Python work in this thread (there is always some) must not hold the window for 5 ms at a time
         sys.setswitchinterval(SWITCH_SECONDS)
         # not a daemon: a daemon that is inside torch when the interpreter ends aborts the process
@@ -126,14 +127,18 @@ class GpuWorker:
 
         with self._change:
             while not self._is_closing and not has_ended():
-                hush = self._hushed_until - time.monotonic()
-                lowest = INTERACTIVE if hush > 0 else BACKGROUND
+                since = time.monotonic() - self._answered
+                lowest = next(
+                    (p for p, hush in ((FIRST, SHORT_HUSH_SECONDS), (INTERACTIVE, HUSH_SECONDS)) if since < hush),
+                    BACKGROUND,
+                )
                 ready = [job for job in self._jobs.values() if not job.is_paused and job.priority <= lowest]
                 if ready:
                     job = min(ready, key=order)
                     job.turn = next(self._turns)
                     return job
-                self._change.wait(min(LOOK_SECONDS, hush) if hush > 0 else LOOK_SECONDS)
+                hush = (SHORT_HUSH_SECONDS if lowest == FIRST else HUSH_SECONDS) - since
+                self._change.wait(LOOK_SECONDS if lowest == BACKGROUND else max(hush, 0.001))
         return None
 
     def _run(self) -> None:
@@ -141,8 +146,8 @@ class GpuWorker:
         while (job := self._next_job()) is not None:
             tell(self._before, time.monotonic() < self._active_until)
             self._pull(job)
-            if job.priority == FIRST:
-                self._hushed_until = time.monotonic() + HUSH_SECONDS
+            if job.priority == ANSWER:
+                self._answered = time.monotonic()
             del job  # or a cancelled job, and the memory it holds, would live until the next one comes
 
     def _pull(self, job: _Job) -> None:

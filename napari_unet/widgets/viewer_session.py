@@ -61,8 +61,8 @@ def session_of(viewer: Any) -> Session:
 def _spare_collector(state: SessionState) -> None:
     """Once a model is loaded for the first time, let Python's garbage collector pass over all that was loaded with it.
 
-    napari and torch are some 400,000 objects that stay until the end. To look through them takes 100 to 300 ms, in which
-    no thread runs, a few times in a session. What is thrown away later is found as before.
+    napari and torch are some 400,000 objects that stay until the end. To look through them takes 100 to 300 ms, in
+    which no thread runs, a few times in a session. What is thrown away later is found as before.
     """
     if state.model and not _spared:
         _spared.add(state.model)

@@ -1,56 +1,87 @@
-"""Time and peak memory of headless prediction against the number of pixels.
+"""Time and peak memory of `unet-live predict` against the number of pixels, and with two processes instead of one.
 
-    python tests/benchmarks/large_picture.py [SIDE ...]
+    python tests/benchmarks/large_picture.py [--workers] [SIDE ...]
 
-Each size runs in a process of its own, on a picture made of the fluorescence sample side by side. Prints Markdown.
+Pictures are the fluorescence sample side by side, written row by row; each runs in a process of its own, on the size of
+objects given. What the command takes for a picture of 64 x 64 pixels (to start, and to load the model) is taken off.
+With --workers each size runs on one process of dask.distributed and on two. Prints Markdown.
 """
 
 from __future__ import annotations
 
-import json
-import resource
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
+import tifffile
+import zarr
+from skimage.io import imread
 
-SIDES = (1024, 2048, 4096, 8192)
+import napari_unet
+
+SIDES = (2048, 4096, 8192, 16384)
+DIAMETER = "24"
+CODE = """
+import json, resource, runpy, sys
+from napari_unet.app import main
+try:
+    main()
+finally:
+    peak = [resource.getrusage(who).ru_maxrss / 1e6 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    print(json.dumps(peak), file=sys.stderr)
+"""
 
 
-def measure(side: int) -> dict[str, float]:
-    """Segment a picture of `side` squared in this process."""
-    from skimage.io import imread
-
-    import napari_unet
-    from napari_unet import load_model, segment
-
+def write_picture(path: Path, side: int) -> None:
+    """A picture of `side` squared, of which no more than some rows are held."""
     tile = imread(Path(napari_unet.__file__).parent / "samples" / "fluorescence.tif")
-    times = [-(-side // n) for n in tile.shape]
-    picture = np.tile(tile, times)[:side, :side].copy()
-    model = load_model(device="cpu")
-    segment(model, picture[:512, :512])  # warm
+    wide = np.tile(tile, (1, -(-side // tile.shape[1])))[:, :side]
+    picture = tifffile.memmap(path, shape=(side, side), dtype=tile.dtype, bigtiff=True, photometric="minisblack")
+    for top in range(0, side, len(tile)):
+        picture[top : top + len(tile)] = wide[: min(len(tile), side - top)]
+    picture.flush()
+
+
+def run(picture: Path, out: Path, *options: str) -> tuple[float, float, int]:
+    """Seconds, peak memory in GB of the process or of its largest child, and objects."""
     start = time.perf_counter()
-    labels = segment(model, picture)
+    command = [sys.executable, "-c", CODE, "predict", str(picture), "-o", str(out), "--diameter", DIAMETER, *options]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-    return {"side": side, "seconds": seconds, "peak_gb": peak, "objects": int(labels.max())}
+    peak = max(float(part) for part in said.strip().splitlines()[-1].strip("[]").split(","))
+    found = out / f"{picture.stem}.tif"
+    if found.exists():
+        return seconds, peak, int(tifffile.imread(found).max())
+    labels = zarr.open_array(out / f"{picture.stem}.ome.zarr" / "0", mode="r")
+    return seconds, peak, max(int(labels[top : top + 512].max()) for top in range(0, labels.shape[0], 512))
 
 
 def main() -> None:
     """Each size in a fresh process."""
-    if len(sys.argv) == 3 and sys.argv[1] == "--one":
-        print(json.dumps(measure(int(sys.argv[2]))))
-        return
-    sides = [int(a) for a in sys.argv[1:]] or list(SIDES)
-    print("| side | seconds | microseconds a pixel | peak memory (GB) | objects |")
-    print("| --- | --- | --- | --- | --- |")
-    for side in sides:
-        out = subprocess.run([sys.executable, __file__, "--one", str(side)], capture_output=True, text=True, check=True)
-        row = json.loads(out.stdout)
-        each = 1e6 * row["seconds"] / side**2
-        print(f"| {side} | {row['seconds']:.1f} | {each:.2f} | {row['peak_gb']:.2f} | {row['objects']} |", flush=True)
+    options = sys.argv[1:]
+    by_workers = "--workers" in options
+    sides = [int(a) for a in options if a.isdecimal()] or list(SIDES)
+    ways = [("--workers", "1"), ("--workers", "2")] if by_workers else [()]
+    print("| side | processes | seconds | microseconds a pixel | peak memory of one (GB) | objects |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    with tempfile.TemporaryDirectory() as folder:
+        for way in ways:
+            tiny = Path(folder) / "tiny.tif"
+            write_picture(tiny, 64)
+            idle = min(run(tiny, Path(folder) / f"idle-{way}-{n}", *way)[0] for n in range(2))
+            for side in sides:
+                picture = Path(folder) / f"of-{side}.tif"
+                write_picture(picture, side)
+                seconds, peak, objects = run(picture, Path(folder) / f"out-{way}-{side}", *way)
+                each = 1e6 * (seconds - idle) / side**2
+                row = (
+                    f"| {side} | {way[1] if way else 1} | {seconds - idle:.1f} | {each:.3f} | {peak:.2f} | {objects} |"
+                )
+                print(row, flush=True)
+                picture.unlink()
 
 
 if __name__ == "__main__":

@@ -162,9 +162,7 @@ def seed_network(args: argparse.Namespace, facts: dict) -> None:
     seconds = in_turns(things, 5)
     work = operations(model.net, SEED_SIDE)
     print(f"\n## The seed's network, {SEED_SIDE} x {SEED_SIDE}: {work / 1e9:.0f} GFLOP\n")
-    print(
-        "| what | seconds | times as fast as milesial's way | of the rate of a matrix product | pixels as milesial's |"
-    )
+    print("| what | seconds | times as fast as the first | of the rate of a matrix product | pixels as the first |")
     print("| --- | --- | --- | --- | --- |")
     rates = {"float32": matrix_rate(torch.float32), "bfloat16": matrix_rate(torch.bfloat16)}
     for name, each in seconds.items():
@@ -177,7 +175,7 @@ def seed_network(args: argparse.Namespace, facts: dict) -> None:
 
 
 def shipped_model(facts: dict) -> None:
-    """The shipped model, a picture of 2048 x 2048 to labels, grey and colour, in each form; and the share of instances."""
+    """The shipped model in each form: a picture of 2048 x 2048, grey and colour, to labels; the share of instances."""
     tile = imread(Path(napari_unet.__file__).parent / "samples" / "fluorescence.tif")
     times = [-(-LARGE_SIDE // n) for n in tile.shape]
     grey = np.tile(tile, times)[:LARGE_SIDE, :LARGE_SIDE].copy()

@@ -69,16 +69,19 @@ def test_specks_and_fragments_do_not_count(disc_model, monkeypatch):
     assert engine._usual([1.0, 2.0, 20.0, 21.0, 22.0]) == 21
 
 
-@pytest.mark.parametrize(("strife", "size"), [((0.1, 0.2), 20), ((0.2, 0.1), 60)])
-def test_larger_objects_are_believed_where_the_network_contradicts_itself_less(disc_model, monkeypatch, strife, size):
-    """Seen from near everything is small, from afar large: the outputs that fit each other decide."""
+@pytest.mark.parametrize(
+    ("far", "strife", "size"),
+    [(60.0, (0.1, 0.2), 20), (60.0, (0.1, 0.105), 60), (60.0, (0.2, 0.1), 60), (16.0, (0.2, 0.1), 20)],
+)
+def test_what_is_larger_than_known_is_measured_from_afar(disc_model, monkeypatch, far, strife, size):
+    """There it is whole; unless the outputs fit each other worse there, or it is no larger than the model knows."""
 
     def look(model, source, view, scale):
         yield Progress("predict", "", 0, 1)
-        return engine._Look(20.0, strife[0]) if scale == 1 else engine._Look(60.0, strife[1])
+        return engine._Look(20.0, strife[0]) if scale == 1 else engine._Look(far, strife[1])
 
     monkeypatch.setattr(engine, "_look_twice", look)
-    assert measured(disc_model, np.zeros((64, 64), np.float32))[0] == size * engine.WHOLE
+    assert measured(disc_model, np.zeros((64, 64), np.float32))[0] == size
 
 
 def test_outputs_that_fit_each_other_are_at_peace(disc_model, draw, monkeypatch):

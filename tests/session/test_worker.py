@@ -6,7 +6,7 @@ import time
 import pytest
 
 from napari_unet.session import worker
-from napari_unet.session.worker import BACKGROUND, FIRST, INTERACTIVE, GpuWorker
+from napari_unet.session.worker import ANSWER, BACKGROUND, FIRST, INTERACTIVE, GpuWorker
 
 LONG = 20.0
 
@@ -72,7 +72,7 @@ def pieces(name, count):
 def test_background_work_waits_a_moment_after_what_the_user_asked_first(log, monkeypatch):
     """The next click is answered at once; tiles in view do not wait, and the background goes on after a while."""
     monkeypatch.setattr(worker, "HUSH_SECONDS", 1.0)
-    log.worker.submit("click", pieces("c", 1), FIRST)
+    log.worker.submit("click", pieces("c", 1), ANSWER)
     log.wait_for_ends("click")
     start = time.monotonic()
     log.worker.submit("learn", pieces("l", 1), BACKGROUND)
