@@ -135,25 +135,38 @@ class Student:
         self.examples = ExampleCache(model.card, recipe.border_weight)
         self.step, self.skipped = 0, 0
         self._pieces = 0
+        self._prepared: tuple[Batch, Tensor | None]
         self._begun = 0  # steps when this student began
         self._losses: list[Tensor] = []
 
     def study(self, corrections: Sequence[Correction]) -> None:
-        """One piece of work: gradients of a few crops, now and then of what was known before."""
+        """Gradients of a few crops, now and then of what was known before."""
+        self.prepare(corrections)
+        self.learn()
+
+    def prepare(self, corrections: Sequence[Correction]) -> None:
+        """The first half of `study`, a piece of work of its own: the crops, and what the teacher says of them."""
         recipe = self.recipe
         self._pieces += 1
         if self.rehearsal and self._pieces % recipe.rehearse_every == 0:
             corrections = self.rehearsal
-        self.net.train()
-        if not recipe.train_norm:
-            self.net.freeze_norm()
         batch = self._batch(corrections).to(self.backend.device)
-        with self.backend.autocast():
-            logits = self.net(batch.images)
-        loss = loss_for(self.kind, logits, batch.targets, batch.weight)
+        said = None
         if recipe.teacher and corrections is not self.rehearsal:
             with torch.no_grad(), self.backend.autocast():
                 said = self.teacher(batch.images)
+        self._prepared = batch, said
+
+    def learn(self) -> None:
+        """The second half of `study`: gradients of the crops that were prepared."""
+        recipe, (batch, said) = self.recipe, self._prepared
+        self.net.train()
+        if not recipe.train_norm:
+            self.net.freeze_norm()
+        with self.backend.autocast():
+            logits = self.net(batch.images)
+        loss = loss_for(self.kind, logits, batch.targets, batch.weight)
+        if said is not None:
             loss = loss + recipe.teacher * teacher_loss(self.kind, logits, said, batch.weight == 0)
         (loss / recipe.batch).backward()
         self._losses.append(loss.detach() / recipe.batch)

@@ -238,7 +238,9 @@ def _one_round(
         taught, _ = split(list(corrections))
         if not taught:
             return
-        student.study(taught)
+        student.prepare(taught)
+        yield TrainStep(student.step, number, min(index / (recipe.round_steps * recipe.batch), 0.99), loss)
+        student.learn()
         skipped = False
         if index % recipe.batch == recipe.batch - 1:
             loss = student.advance(recipe.learning_rate)

@@ -170,7 +170,7 @@ def test_a_round_of_skipped_steps_does_not_take_over(disc_model, taught, quick, 
     monkeypatch.setattr(learning, "loss_for", lambda kind, logits, *_: logits.sum() * torch.nan)
     before = weights(disc_model)
     events = list(fine_tune(disc_model, taught, steps=2, recipe=quick))
-    assert [event.skipped for event in events if event.loss != event.loss][:2] == [True, True]
+    assert {event.step for event in events if isinstance(event, TrainStep) and event.skipped} == {1, 2}
     assert not ends(events)[0].kept
     assert "not numbers" in ends(events)[0].reason
     assert same(weights(disc_model), before)
