@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -76,26 +77,27 @@ def build_objects(
     steps = np.round(height * 64).astype(np.int16)
     seeds = connected(local_maxima(steps) & mask, connectivity=mask.ndim)
     depth = max(1, round(64 * 0.3 * (1 - settings.separation) ** 2))
-    labels = _join_slight(watershed(-height, seeds, mask=mask).astype(np.int32), steps, depth)
+    tops = np.zeros(int(seeds.max()) + 1, np.int64)
+    tops[seeds[seeds > 0]] = steps[seeds > 0]
+    labels = _join_slight(watershed(-height, seeds, mask=mask).astype(np.int32), tops, steps, depth)
     # parts of the foreground without a middle (cut by the window, or flat) are objects too
     rest = connected(mask & (labels == 0), connectivity=1)
     labels[rest > 0] = rest[rest > 0] + labels.max()
     return _tidy(labels, settings)
 
 
-def _join_slight(basins: npt.NDArray[np.int32], steps: npt.NDArray[np.int16], depth: int) -> npt.NDArray[np.int32]:
+def _join_slight(
+    basins: npt.NDArray[np.int32], tops: npt.NDArray[np.int64], steps: npt.NDArray[np.int16], depth: int
+) -> npt.NDArray[np.int32]:
     """Join basins of a watershed whose tops stand out from the saddle between them by no more than `depth`.
 
     The tops that are left are the h-maxima, at a third of the time of a reconstruction by dilation (which sorts every
-    pixel). Each basin is 1..N around its top; they keep the number of the highest.
+    pixel). Basins are 1..N, `tops` says how high each is; joined ones keep the number of the highest.
     """
-    count = int(basins.max()) + 1
     one, two, lows = _saddles(basins, steps)
-    tops = np.zeros(count, np.int64)
-    np.maximum.at(tops, basins[basins > 0], steps[basins > 0])
     slight = np.minimum(tops[one], tops[two]) - lows <= depth
     one, two, lows = one[slight], two[slight], lows[slight]
-    highest, parent = tops.tolist(), list(range(count))
+    highest, parent = tops.tolist(), list(range(len(tops)))
 
     def root(basin: int) -> int:
         while parent[basin] != basin:
@@ -106,7 +108,7 @@ def _join_slight(basins: npt.NDArray[np.int32], steps: npt.NDArray[np.int16], de
         high, low = sorted((root(int(one[pair])), root(int(two[pair]))), key=highest.__getitem__, reverse=True)
         if highest[low] - lows[pair] <= depth:
             parent[low] = high
-    return np.array([root(basin) for basin in range(count)], np.int32)[basins]
+    return np.array([root(basin) for basin in range(len(tops))], np.int32)[basins]
 
 
 def _saddles(
@@ -142,16 +144,22 @@ def _tidy(labels: npt.NDArray[np.int32], settings: InstanceSettings) -> npt.NDAr
 def _without_holes(labels: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
     """Give background that one object encloses to that object; what the edge cuts may be open."""
     gaps, count = ndimage.label(labels == 0)
-    beside = ndimage.generate_binary_structure(labels.ndim, 1)
-    lowest = np.where(labels == 0, np.iinfo(np.int32).max, labels)
-    index = np.arange(count + 1)
-    low = ndimage.minimum(ndimage.minimum_filter(lowest, footprint=beside), gaps, index).astype(np.int32)
-    high = ndimage.maximum(ndimage.maximum_filter(labels, footprint=beside), gaps, index).astype(np.int32)
-    owner = np.where(low == high, high, 0)
+    is_open = np.zeros(count + 1, bool)
+    is_open[0] = True
     for axis in range(labels.ndim):
-        owner[gaps.take((0, -1), axis=axis)] = 0
-    owner[0] = 0
-    return np.where(gaps > 0, owner[gaps], labels)
+        is_open[gaps.take((0, -1), axis=axis)] = True
+    if is_open.all():
+        return labels
+    at = np.nonzero(~is_open[gaps])  # few voxels, and none at the edge
+    gap, low, high = gaps[at], np.full(count + 1, np.iinfo(np.int32).max), np.zeros(count + 1, np.int64)
+    for axis, step in itertools.product(range(labels.ndim), (-1, 1)):
+        beside = labels[tuple(places + step * (a == axis) for a, places in enumerate(at))]
+        is_object = beside > 0
+        np.minimum.at(low, gap[is_object], beside[is_object])
+        np.maximum.at(high, gap[is_object], beside[is_object])
+    filled = labels.copy()
+    filled[at] = np.where(low == high, high, 0)[gap]
+    return filled
 
 
 @dataclass(frozen=True)

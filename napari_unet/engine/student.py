@@ -59,7 +59,9 @@ class Recipe:
     border_weight : float
         The paper's w0, for the background between close objects.
     ahead : bool
-        Make the next crops in a thread beside the one that learns: not in the app, where one thread alone calls torch.
+        Make the next crops in a thread beside the one that learns, where the processor has nothing else to do (on the
+        processor alone it costs more than it saves: docs/performance.md); not in the app, where one thread alone calls
+        torch.
     augmentation : Augmentation
     """
 
@@ -131,6 +133,7 @@ class Student:
         self.optimizer = AdamW(self.net.parameters(), recipe.weight_decay)
         self.ranks, self._seed = ranks, seed
         self.random = torch.Generator().manual_seed(self._own_seed(0))
+        self.makes_ahead = recipe.ahead and self.backend.device.type != "cpu"
         self._coming: tuple[Sequence[Correction], Ahead[tuple[Tensor, Batch]]] | None = None
         self.examples = ExampleCache(model.card, recipe.border_weight)
         self.step, self.skipped = 0, 0
@@ -173,7 +176,7 @@ class Student:
 
     def _batch(self, corrections: Sequence[Correction]) -> Batch:
         """The crops of one piece of work."""
-        if not self.recipe.ahead:
+        if not self.makes_ahead:
             return self._drawn(corrections)[1]
         if self._coming is None or self._coming[0] is not corrections:
             self._coming = (corrections, Ahead(lambda: self._drawn(corrections)))

@@ -16,7 +16,6 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -213,7 +212,8 @@ def learning(facts: dict) -> None:
     model = load_model(device="cpu")
     seconds = {}
     for name, ahead in (("crops made first", False), ("crops made beside", True)):
-        student = Student(model, replace(FROM_PICTURES, ahead=ahead), 0)
+        student = Student(model, FROM_PICTURES, 0)
+        student.makes_ahead = ahead
 
         def step(student=student):
             student.study(corrections)
@@ -222,7 +222,7 @@ def learning(facts: dict) -> None:
         for _ in range(3):
             step()
         seconds[name] = in_turns({"step": step}, 12)["step"]
-    student = Student(model, replace(FROM_PICTURES, ahead=False), 0)
+    student = Student(model, FROM_PICTURES, 0)
     batch = student._drawn(corrections)[1]
     student._batch = lambda _: batch
 

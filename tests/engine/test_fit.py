@@ -190,17 +190,18 @@ def test_made_pictures_are_wholly_trusted():
     assert made_pictures(0, 4) == []
 
 
-def test_crops_made_ahead_are_the_same(student, correct, tmp_path, monkeypatch):
+def test_crops_made_ahead_are_the_same(student, correct, tmp_path):
     """Crops made beside the learning change nothing, also where a training was stopped and goes on."""
     corrections = [correct(0), correct(1)]
     model, learner = student()
     list(fit(model, learner, corrections, tmp_path / "one.safetensors", steps=5))
-    monkeypatch.setattr(engine, "FROM_PICTURES", replace(engine.FROM_PICTURES, ahead=True))
     model, learner = student()
+    learner.makes_ahead = True
     job = fit(model, learner, corrections, tmp_path / "two.safetensors", steps=5)
     list(itertools.islice(job, 3))
     job.close()
     model, learner = student()
+    learner.makes_ahead = True
     list(fit(model, learner, corrections, tmp_path / "two.safetensors", steps=5))
     ends = [load_model(tmp_path / f"{name}.safetensors", device="cpu").net.state_dict() for name in ("one", "two")]
     assert same(*ends)
