@@ -21,7 +21,7 @@ def cluster(scheduler: str, workers: int) -> Iterator[Any]:
     scheduler : str
         The address of one that runs: tcp://host:8786. Its workers must see the same files under the same paths.
     workers : int
-        Processes to start on this computer instead.
+        Processes to start on this computer instead, of one core each.
 
     Raises
     ------
@@ -53,10 +53,6 @@ def cluster(scheduler: str, workers: int) -> Iterator[Any]:
 
 
 def threads_of(client: Any) -> int:
-    """How many threads each worker has for itself, when all of them work."""
-    from napari_unet.engine.device import usable_cores
-
-    hosts: dict[str, int] = {}
-    for worker in client.scheduler_info(n_workers=-1)["workers"].values():
-        hosts[worker["host"]] = hosts.get(worker["host"], 0) + 1
-    return max(1, usable_cores() // max(hosts.values(), default=1))
+    """How many threads a block may use: as many as each worker has. One of `--workers` has one."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    return max(1, min((worker["nthreads"] for worker in workers), default=1))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -27,6 +29,11 @@ if TYPE_CHECKING:
 
 LARGE = 2**26
 """Voxels above which labels are not held in memory, but written to an OME-Zarr block by block."""
+SHARED = 2**22
+"""Voxels above which several processes, where there are some, share one picture, and do not take one each."""
+
+ONE_AT_A_TIME = threading.Lock()
+"""A worker of several threads gives them all to one block: networks are not run by two threads at once."""
 
 
 @dataclass(frozen=True)
@@ -122,12 +129,10 @@ def compute_block(plan: Plan, number: int, threads: int) -> None:
     """Predict one block and keep it; for any process on any machine that sees the same files."""
     import torch
 
-    torch.set_num_threads(threads)
-    model, source = opened(plan)
-    blocks = Blocks(Path(plan.folder))
-    if not blocks.has(number):
-        for _ in _made_here(model, source, plan, tiles_of(model, source, plan), [number]):
-            pass
+    with ONE_AT_A_TIME:
+        torch.set_num_threads(threads)
+        model, source = opened(plan)
+        deque(_made_here(model, source, plan, tiles_of(model, source, plan), [number]), maxlen=0)
 
 
 @lru_cache(maxsize=1)

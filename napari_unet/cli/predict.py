@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,15 +11,16 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 from tqdm import tqdm
 
 from napari_unet.cli.cluster import cluster, threads_of
-from napari_unet.cli.large import LARGE, Plan, predict_large
+from napari_unet.cli.large import LARGE, ONE_AT_A_TIME, SHARED, Plan, predict_large
 from napari_unet.cli.program import DeviceOption, ModelOption, Way, app, at_its_fastest, loaded_model, name_of, way_of
 from napari_unet.core.errors import ImageError, UNetLiveError
 from napari_unet.store.ome_zarr import is_zarr
-from napari_unet.store.pictures import find_pictures, read_picture, write_labels
+from napari_unet.store.pictures import find_pictures, read_labels, read_picture, write_labels
 
 
 @app.command()
@@ -29,7 +31,7 @@ def predict(  # noqa: PLR0913 - each option of the command is one
     device: DeviceOption = "auto",
     channels: Annotated[str, typer.Option(help="Channels that the model reads, from 0: 0,2")] = "",
     diameter: Annotated[float | None, typer.Option(help="Diameter of the objects, in pixels.")] = None,
-    workers: Annotated[int, typer.Option(help="Processes to work with on this computer.", min=0)] = 0,
+    workers: Annotated[int, typer.Option(help="Processes to work with on this computer, of one core each.", min=0)] = 0,
     scheduler: Annotated[str, typer.Option(help="Address of a dask scheduler whose workers do it.")] = "",
 ) -> None:
     """Write masks of pictures: NAME.tif for each, NAME.ome.zarr for an OME-Zarr or a picture of over 67 million pixels.
@@ -80,7 +82,7 @@ def _predicted(
 ) -> Iterator[tuple[Path, Callable[[], None]]]:
     """The pictures, and what to call for each: it is through when that returns.
 
-    Where several processes work, all pictures that are not large are begun at once.
+    Where several processes work, small pictures are all begun at once, each by one of them; they share larger ones.
     """
     small = [path for path in waiting if _is_small(path)] if pool is not None else []
     begun = {
@@ -92,9 +94,9 @@ def _predicted(
 
 
 def _is_small(path: Path) -> bool:
-    """Whether labels of a picture are held in memory; one that cannot be read is no large one."""
+    """Whether a picture is one process's work; one that cannot be read is soon done."""
     try:
-        return math.prod(read_picture(path).shape) <= LARGE
+        return math.prod(read_picture(path).shape) <= SHARED
     except UNetLiveError:
         return True
 
@@ -103,8 +105,9 @@ def predict_file(wish: _Wish, path: Path, target: Path, threads: int) -> None:
     """Masks of one picture, in a process beside others."""
     import torch
 
-    torch.set_num_threads(threads)
-    _predict_one(wish, path, target, None, tqdm(disable=True))
+    with ONE_AT_A_TIME:
+        torch.set_num_threads(threads)
+        _predict_one(wish, path, target, None, tqdm(disable=True))
 
 
 def _as_zarr(target: Path) -> Path:
@@ -148,13 +151,14 @@ def _predict_one(wish: _Wish, path: Path, target: Path, pool: Any, bar: Any) -> 
         bar.n = round(before + done / total, 2)
         bar.set_description(path.name[:30])
 
-    if math.prod(source.shape) <= LARGE and target.suffix != ".zarr":
+    voxels = math.prod(source.shape)
+    if voxels <= (LARGE if pool is None else SHARED) and target.suffix != ".zarr":
         labels = segment_source(
             model, reading, diameter=wish.diameter, report=lambda progress: report(progress.done, progress.total)
         )
         write_labels(target, labels, source)
         return
-    target = _as_zarr(target)
+    folder = _as_zarr(target)
     plan = Plan(
         picture=str(path.absolute()),
         model=wish.name,
@@ -164,6 +168,9 @@ def _predict_one(wish: _Wish, path: Path, target: Path, pool: Any, bar: Any) -> 
         channels=wish.channels,
         scale=network_scale(model, reading, wish.diameter),
         core=backend_of(model).large_core,
-        folder=str(target.with_name(f".{target.name}.blocks").absolute()),
+        folder=str(folder.with_name(f".{folder.name}.blocks").absolute()),
     )
-    predict_large(model, reading, plan, target, pool=pool, report=report)
+    predict_large(model, reading, plan, folder, pool=pool, report=report)
+    if voxels <= LARGE and target.suffix == ".tif":
+        write_labels(target, read_labels(folder).astype(np.int32), source)
+        shutil.rmtree(folder)

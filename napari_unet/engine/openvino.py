@@ -46,7 +46,12 @@ def compiled(net: UNet, dtype: torch.dtype, threads: int, *, features: bool = Fa
 
     picture, last = _graph(net)
     results = [_convolution(last, net.head), *([last] if features else [])]
-    config = {"INFERENCE_PRECISION_HINT": HINTS[dtype], "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
+    config = {
+        "INFERENCE_PRECISION_HINT": HINTS[dtype],
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": 1,
+        "ENABLE_CPU_PINNING": False,  # two processes would share one core, and leave the other alone
+    }
     request = openvino.Core().compile_model(openvino.Model(results, [picture]), "CPU", config).create_infer_request()
 
     def run(x: Tensor) -> list[Tensor]:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -140,6 +141,21 @@ def test_two_processes_give_the_same(unet_live, model, picture, tmp_path):
     assert "b.tif" in run.stderr
     assert sorted(os.listdir(out)) == ["a.tif", "cells.ome.zarr"]
     assert evaluate(read_labels(out / "cells.ome.zarr"), expected)["map"] > 0.99
+
+
+def test_processes_share_a_picture_that_becomes_a_tiff(tmp_path, unet_live, monkeypatch):
+    """A picture of some blocks is shared by the processes; its labels are a TIFF all the same, and nothing is left."""
+    tifffile.imwrite(tmp_path / "a.tif", discs(seed=3, side=SIDE)[0])
+    monkeypatch.setattr(command, "SHARED", 1000)
+    monkeypatch.setattr(
+        large, "_made_elsewhere", lambda plan, tiles, pool: large._made_here(*large.opened(plan), plan, tiles)
+    )
+    monkeypatch.setattr(command, "cluster", lambda *_: nullcontext(object()))
+    out = tmp_path / "out"
+    code, _, err = unet_live("predict", tmp_path / "a.tif", "-o", out, "--diameter", "24", "--workers", "2")
+    assert code == 0, err
+    assert os.listdir(out) == ["a.tif"]
+    assert read_labels(out / "a.tif").max() > 0
 
 
 def unet_live_command():
