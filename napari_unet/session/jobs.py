@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -26,6 +27,8 @@ from napari_unet.store.speeds import read_speeds, write_speeds
 
 LARGEST_KEPT = 100_000_000
 """Pixels of a plane up to which the network's outputs are kept, for thresholds to act at once (4 bytes each)."""
+QUICK_TILE = 320
+"""Side of tiles in planes that are larger: nobody waits for all of them, and a view that moves waits for one."""
 SMALLEST_TILE = 64
 
 
@@ -150,7 +153,9 @@ class Device:
         recipe = (id(model), picture.channels, picture.scale, self.core)
         known = self.planes.pop((picture.key, lead), None)
         if known is None or known[0] != recipe:
-            core = self.core or backend_for(model.device).core
+            core = self.core or backend_of(model).core
+            if math.prod(picture.source.shape[-2:]) > LARGEST_KEPT:
+                core = min(core, QUICK_TILE)
             plane = plane_of(model, picture.reading, picture.view, scale=picture.scale, core=core)
             known = (recipe, plane)
         self.planes[picture.key, lead] = known
@@ -161,7 +166,7 @@ class Device:
     def halve_tiles(self) -> tuple[int, int]:
         """After the device ran out of memory: the size of tiles so far, and from now on (not below 64)."""
         model = self._need_model()
-        before = self.core or backend_for(model.device).core
+        before = self.core or backend_of(model).core
         self.core = max(SMALLEST_TILE, before // 2)
         self.planes.clear()
         if model.device.type == "cuda":

@@ -50,8 +50,8 @@ def gate(monkeypatch):
 @pytest.fixture
 def tiles(monkeypatch):
     """Tiles are small, so that a small picture has many."""
-    backend = jobs.backend_for
-    monkeypatch.setattr(jobs, "backend_for", lambda device="auto": replace(backend(device), core=64))
+    backend = jobs.backend_of
+    monkeypatch.setattr(jobs, "backend_of", lambda model: replace(backend(model), core=64))
 
 
 # --- pictures and predictions ----------------------------------------------------------------------
@@ -347,3 +347,13 @@ def test_many_things_at_once_end_in_rest(quick, tiles, make_session, source, pai
     ear.wait(lambda: session.state.learnt == session.state.corrections)
     ear.wait(lambda: session.state.learning == "waiting" and session.state.saved and not session.state.predicting)
     assert [s for s in ear.of("failed") if "Version" not in s] == []
+
+
+def test_planes_of_which_little_is_ever_seen_have_small_tiles(make_session, source, monkeypatch):
+    """A view that moves over a large plane waits for the tile that is running, so that one is short."""
+    monkeypatch.setattr(jobs, "LARGEST_KEPT", 1000)
+    monkeypatch.setattr(jobs, "QUICK_TILE", 64)
+    session, ear, picture = start(make_session, source)
+    session.predict(picture.key, whole(picture))
+    ear.wait(lambda: is_complete(ear) and not session.state.predicting)
+    assert len({prediction.core for prediction in ear.of("prediction_ready")}) == 16
