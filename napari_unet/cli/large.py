@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from napari_unet.cli.program import Way, loaded_model
+from napari_unet.cli.program import Way, model_in_way
 from napari_unet.core.events import Prediction
 from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
@@ -139,7 +139,7 @@ def compute_block(plan: Plan, number: int, threads: int) -> None:
 def opened(plan: Plan) -> tuple[Model, ImageSource]:
     """The model and the picture of a plan, opened once in each process."""
     source = read_picture(Path(plan.picture))
-    model = loaded_model(plan.model, plan.device, plan.way)
+    model = model_in_way(plan.model, plan.device, plan.way)
     return model, source if plan.channels is None else source.select(plan.channels)
 
 

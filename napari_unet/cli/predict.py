@@ -17,7 +17,17 @@ from tqdm import tqdm
 
 from napari_unet.cli.cluster import cluster, threads_of
 from napari_unet.cli.large import LARGE, ONE_AT_A_TIME, SHARED, Plan, predict_large
-from napari_unet.cli.program import DeviceOption, ModelOption, Way, app, at_its_fastest, loaded_model, name_of, way_of
+from napari_unet.cli.program import (
+    DeviceOption,
+    ModelOption,
+    Way,
+    app,
+    at_its_fastest,
+    loaded_model,
+    model_in_way,
+    name_of,
+    way_of,
+)
 from napari_unet.core.errors import ImageError, UNetLiveError
 from napari_unet.store.ome_zarr import is_zarr
 from napari_unet.store.pictures import find_pictures, read_labels, read_picture, write_labels
@@ -143,7 +153,7 @@ def _predict_one(wish: _Wish, path: Path, target: Path, pool: Any, bar: Any) -> 
     from napari_unet.engine.device import backend_of
     from napari_unet.engine.segment import network_scale, segment_source
 
-    model, source = loaded_model(wish.name, wish.device, wish.way), read_picture(path)
+    model, source = model_in_way(wish.name, wish.device, wish.way), read_picture(path)
     reading = source if wish.channels is None else source.select(wish.channels)
     before = int(bar.n)
 

@@ -82,14 +82,19 @@ Way = tuple[str, str]
 
 
 @lru_cache(maxsize=1)
-def loaded_model(name: str, device: str, way: Way | None = None) -> Model:
-    """A model, loaded once in a process; it predicts in the way given, or as is usual."""
-    from napari_unet.engine.choice import take_way
+def loaded_model(name: str, device: str) -> Model:
+    """A model, loaded once in a process."""
     from napari_unet.nets.model import load_model
 
-    model = load_model(name, device=device)
-    if way is not None:
-        take_way(model, *way)
+    return load_model(name, device=device)
+
+
+def model_in_way(name: str, device: str, way: Way) -> Model:
+    """The same, predicting in the way that was found to be fastest by whoever asks for it."""
+    from napari_unet.engine.choice import take_way
+
+    model = loaded_model(name, device)
+    take_way(model, *way)
     return model
 
 

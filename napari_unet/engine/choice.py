@@ -25,8 +25,9 @@ from napari_unet.engine.device import Backend, Form, backend_for, choose, kind_o
 from napari_unet.engine.network import run_network
 from napari_unet.nets.model import Model
 
-PICTURES = 6
-"""Made pictures that are predicted in each way; the first one only to get warm."""
+PICTURES = 30
+"""Made pictures that are predicted in each way, so many that one object more or less decides nothing; the time of the
+first does not count."""
 
 
 def ways_on(device: torch.device) -> list[Backend]:

@@ -60,7 +60,7 @@ class Recipe:
         The paper's w0, for the background between close objects.
     ahead : bool
         Make the next crops in a thread beside the one that learns, where the processor has nothing else to do (on the
-        processor alone it costs more than it saves: docs/performance.md); not in the app, where one thread alone calls
+        processor alone it saves nothing: docs/performance.md); not in the app, where one thread alone calls
         torch.
     augmentation : Augmentation
     """
