@@ -17,6 +17,8 @@ MAPS = 4
 """What `prompt_maps` draws: clicks on the object, clicks beside it, the box, the mask so far."""
 RADIUS = 3.0
 """Of a click, in pixels of the maps."""
+SURE, SPREAD = 5.0, 3.0
+"""What a logit is at a click at least, towards what the click says; and how far that reaches, in pixels of the maps."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,35 @@ def prompt_maps(prompts: Prompts, window: Window, previous: npt.NDArray[np.bool_
     if previous is not None:
         maps[3] = previous
     return maps
+
+
+def obeying(logits: npt.NDArray[np.float32], prompts: Prompts, window: Window) -> npt.NDArray[np.float32]:
+    """What a network says of a window, mended around clicks that it did not follow.
+
+    Parameters
+    ----------
+    logits : (side, side) float32
+        Above 0 where the object is.
+    prompts : Prompts
+    window : Window
+
+    Returns
+    -------
+    (side, side) float32
+        At each click `SURE` says what it says; the change fades with the distance (a Gaussian, `SPREAD`), so pixels
+        that were nearly taken go along with it.
+    """
+    y, x = np.ogrid[: window.side, : window.side]
+    for points, sign in ((prompts.positive, 1), (prompts.negative, -1)):
+        for row, column in window.seen(np.array(points, float).reshape(-1, 2)):
+            at = (round(row), round(column))
+            if min(at) < 0 or max(at) >= window.side:
+                continue
+            missing = SURE - sign * logits[at]
+            if missing > 0:
+                near = np.exp(-((y - row) ** 2 + (x - column) ** 2) / (2 * SPREAD**2))
+                logits = logits + np.float32(sign * missing) * near.astype(np.float32)
+    return logits
 
 
 def next_click(mask: Mask, truth: Mask, known: Mask | None = None) -> tuple[tuple[int, int], bool] | None:

@@ -95,7 +95,7 @@ def take_way(model: Model, form: str, number_type: str) -> None:
 
 
 def measured_on(model: Model) -> str:
-    """What a table of speeds counts for: this computer with these packages, and models of these layers."""
+    """What a table of speeds counts for: this computer with these packages, and models of one kind (`kind_of`)."""
     packages = " ".join(f"{name} {_version(name)}" for name in ("torch", "openvino"))
     where = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else _processor()
     return f"{where}, {usable_cores()} cores; {packages}; {model.card.kind} {kind_of(model)}"

@@ -19,7 +19,7 @@ from napari_unet.core.errors import ImageError, ModelError
 from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
 from napari_unet.core.intensity import fit_channels, normalize
-from napari_unet.core.prompts import Point, Prompts, Window, prompt_maps
+from napari_unet.core.prompts import Point, Prompts, Window, obeying, prompt_maps
 from napari_unet.core.sizes import scale_for, usual_scale
 from napari_unet.engine.device import backend_for
 from napari_unet.engine.forward import forward_with_features
@@ -262,7 +262,7 @@ class ClickSegmenter:
             seen = region.read(window)
             logits = self._click(torch.cat([seen, maps[None].to(seen.dtype)], dim=1))
         values: npt.NDArray[np.float32] = torch.nan_to_num(logits[0, 0].float()).cpu().numpy()
-        return np.where(window.inside(self.shape), values, NOTHING)
+        return np.where(window.inside(self.shape), obeying(values, prompts, window), NOTHING)
 
     def _foreground(self, seen: Tensor, mask: Mask) -> float:
         """How sure the network is, on the average over a mask, that there is something."""

@@ -16,7 +16,7 @@ from napari_unet.core.annotator import point_inside
 from napari_unet.core.corrections import Correction
 from napari_unet.core.geometry import Box
 from napari_unet.core.metrics import overlap
-from napari_unet.core.prompts import Prompts, Window, next_click, prompt_maps
+from napari_unet.core.prompts import Prompts, Window, next_click, obeying, prompt_maps
 from napari_unet.engine.adamw import AdamW
 from napari_unet.engine.augment import Augmentation, Example, change_greys, recolor, sample, warp_grid
 from napari_unet.engine.device import backend_for
@@ -38,6 +38,8 @@ PATIENCE = 8
 LONGEST = 5
 """Clicks of one object, at most."""
 AUGMENTATION = Augmentation(scale=2.0, elastic=4.0, grey=1.0, recolor=0.6, varied=True)
+
+OWN_PIXELS = Window((0.0, 0.0), 1.0, SIDE)
 
 
 @dataclass
@@ -62,7 +64,7 @@ class _Try:
 
     def shown(self) -> Tensor:
         """What the click head sees, (F + 4, side, side)."""
-        maps = prompt_maps(self.prompts, Window((0.0, 0.0), 1.0, SIDE), self.previous)
+        maps = prompt_maps(self.prompts, OWN_PIXELS, self.previous)
         return torch.cat([self.seen, torch.from_numpy(maps).to(self.seen)])
 
 
@@ -249,8 +251,8 @@ class ClickStudent:
         head.eval()
         with torch.no_grad(), self.backend.autocast():
             logits = head(torch.stack([t.shown() for t in tries]))
-        masks: npt.NDArray[np.bool_] = (logits[:, 0] > 0).cpu().numpy()
-        return masks
+        said = logits[:, 0].float().cpu().numpy()
+        return np.stack([obeying(each, t.prompts, OWN_PIXELS) > 0 for each, t in zip(said, tries, strict=True)])
 
     # --- how good heads are --------------------------------------------------------
 

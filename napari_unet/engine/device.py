@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -90,9 +91,14 @@ def choose(model: Model, backend: Backend) -> None:
 
 
 def kind_of(model: Model) -> str:
-    """What models have in common that are as fast as each other: the device, and the layers of the network."""
+    """What models have in common that are as fast, and as exact, as each other.
+
+    The device, the layers of the network, and what it was trained on; what corrections make of a model is still of
+    its kind.
+    """
     settings = {**model.net.settings, "dropout": 0.0}
-    return f"{model.device} {' '.join(f'{name}={settings[name]}' for name in sorted(settings))}"
+    layers = " ".join(f"{name}={settings[name]}" for name in sorted(settings))
+    return f"{model.device} {layers} training={zlib.crc32(model.card.trained_on.encode()):x}"
 
 
 def has_openvino() -> bool:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from napari_unet.core.geometry import Box
-from napari_unet.core.prompts import MAPS, RADIUS, Prompts, Window, next_click, prompt_maps
+from napari_unet.core.prompts import MAPS, RADIUS, SURE, Prompts, Window, next_click, obeying, prompt_maps
 
 WINDOW = Window((10.0, 20.0), 2.0, 40)
 
@@ -32,6 +32,23 @@ def test_each_prompt_has_its_map():
     assert np.array_equal(mask, before)
     assert not prompt_maps(Prompts(), WINDOW, None).any()
     assert len(prompt_maps(Prompts(), WINDOW, None)) == MAPS
+
+
+def test_what_does_not_follow_a_click_is_mended_around_it():
+    """At the click it is as sure as it must be, far away it stays; what followed already stays altogether."""
+    said = np.full((40, 40), -2.0, np.float32)
+    said[:, 20:] = 8.0
+    prompts = Prompts(((15.0, 22.0),), ((25.0, 37.0), (100.0, 0.0)))  # at (10.5, 4.5) and (30.5, 34.5) of the window
+    mended = obeying(said, prompts, WINDOW)
+    assert mended[10, 4] > SURE - 1
+    assert mended[30, 34] < 1 - SURE
+    assert mended[10, 4 + 15] == pytest.approx(-2, abs=0.01)
+    assert mended[30, 34 - 14] == pytest.approx(8, abs=0.01)
+    assert said[10, 4] == -2
+    followed = obeying(mended, prompts, WINDOW)
+    assert np.allclose(followed, mended, atol=0.5)
+    right = Prompts(((15.0, 35.0),))
+    assert np.array_equal(obeying(said, right, WINDOW), said)
 
 
 def test_clicks_add_up():

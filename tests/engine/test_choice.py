@@ -74,11 +74,15 @@ def test_the_fastest_is_what_predicts(make_model):
     assert backend_of(model) == replace(backend_for(CPU), dtype=torch.bfloat16)
 
 
-def test_a_table_counts_for_this_computer_and_these_layers(make_model, monkeypatch):
-    """Another network, another number of cores or another version is measured anew."""
+def test_a_table_counts_for_this_computer_and_this_training(make_model, monkeypatch):
+    """Another network or training, another number of cores or another version is measured anew; learning is not."""
     model = make_model()
     known = measured_on(model)
-    assert measured_on(make_model(seed=3)) == known
+    model.replace_weights(make_model(seed=3).net.state_dict())
+    assert measured_on(model) == known
+    other = make_model()
+    other.card = replace(other.card, trained_on="other pictures")
+    assert measured_on(other) != known
     assert measured_on(make_model(base_channels=8)) != known
     assert measured_on(make_model("classes")) != known
     monkeypatch.setattr(choice, "usable_cores", lambda: 99)

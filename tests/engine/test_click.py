@@ -82,6 +82,21 @@ def test_a_mask_is_mended(clicker):
     assert 0 < segmenter.segment([], [middle(other)], previous=wanted | other).sum() < (wanted | other).sum()
 
 
+def test_every_click_is_followed(clicker):
+    """Where the head does not see it so, the click decides: dark ground is object, the middle of one is not."""
+    segmenter, labels = clicker
+    y, x = (round(c) for c in middle(labels == 1))
+    ground = np.argwhere(labels == 0)
+    beside = tuple(int(c) for c in ground[np.abs(np.hypot(*(ground - (y, x)).T) - 14).argmin()])
+    before = segmenter.segment([(y, x)])
+    both = segmenter.segment([(y, x), beside], previous=before)
+    assert before[y, x]
+    assert not before[beside]
+    assert both[beside]
+    assert both[y, x]
+    assert not segmenter.segment([beside], [(y, x)])[y, x]
+
+
 def test_large_objects_are_whole(click_model, draw):
     """Discs five times as large as the window expects: the window grows until they are in it."""
     image, labels = draw(41)

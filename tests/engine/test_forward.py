@@ -98,7 +98,7 @@ def test_the_outputs_are_ones_own(model):
 
 
 def test_models_alike_are_chosen_for_alike(model):
-    """A choice counts for all models of the same layers on the same device, and for no others."""
+    """A choice counts for all models of the same layers and training on the same device, and for no others."""
     chosen = replace(backend_for("cpu"), core=123)
     choose(model, chosen)
     assert backend_of(Model.create(model.card, seed=9, device="cpu")) == chosen
