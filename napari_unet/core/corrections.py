@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,9 @@ import numpy.typing as npt
 from napari_unet.core.errors import LabelsError
 from napari_unet.core.geometry import Box
 from napari_unet.core.intensity import Limits
+
+if TYPE_CHECKING:
+    from napari_unet.core.prompts import Prompts
 
 Labels = npt.NDArray[np.integer]
 Mask = npt.NDArray[np.bool_]
@@ -42,6 +46,8 @@ class Edit:
         Of an 'undo' alone: what `taught` was before the edit that is undone.
     right : float or None
         How right the masks were there before the user touched them, 0..1; None if that is not known.
+    prompts : Prompts or None
+        Of a 'click' alone: what showed the object, in pixels of the plane (the last two axes of the picture).
     """
 
     picture: str
@@ -53,6 +59,7 @@ class Edit:
     time: float = 0.0
     taught: npt.NDArray[np.uint8] | None = None
     right: float | None = None
+    prompts: Prompts | None = None
 
     def apply(self, labels: Labels, taught: npt.NDArray[np.uint8]) -> None:
         """Write this edit into a picture's labels and its `taught` array, in place, where it is trusted.
@@ -93,6 +100,8 @@ class Correction:
         The picture is resized by this before the network sees it.
     channels_first : bool
         `image` is (C, [Z,] Y, X) whatever its shape looks like.
+    prompts : tuple of Prompts
+        What showed some of the objects, in pixels of the region.
     """
 
     image: npt.NDArray[np.generic]
@@ -102,6 +111,7 @@ class Correction:
     held_out: bool | None = None
     scale: float = field(default=1.0, kw_only=True)
     channels_first: bool = field(default=False, kw_only=True)
+    prompts: tuple[Prompts, ...] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
         """Refuse arrays that do not lie over each other."""

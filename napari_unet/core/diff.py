@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,9 @@ from skimage.draw import line as raster_line
 from napari_unet.core.corrections import Edit, Labels, Mask
 from napari_unet.core.geometry import Box
 from napari_unet.core.metrics import class_agreement, mean_agreement, object_agreement
+
+if TYPE_CHECKING:
+    from napari_unet.core.prompts import Prompts
 
 Int32 = npt.NDArray[np.int32]
 
@@ -29,10 +33,13 @@ class Change:
     box : Box
         Where `labels` lie.
     labels : (*box) int32
+    prompts : Prompts or None
+        What showed the object that they are about, if clicks did.
     """
 
     box: Box
     labels: Int32
+    prompts: Prompts | None = None
 
 
 def diff(

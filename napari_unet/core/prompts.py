@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,6 +18,8 @@ MAPS = 4
 """What `prompt_maps` draws: clicks on the object, clicks beside it, the box, the mask so far."""
 RADIUS = 3.0
 """Of a click, in pixels of the maps."""
+SCRIBBLE = 24
+"""Points of a scribble that are looked at, about."""
 SURE, SPREAD = 5.0, 3.0
 """What a logit is at a click at least, towards what the click says; and how far that reaches, in pixels of the maps."""
 
@@ -41,6 +44,11 @@ class Prompts:
     def is_empty(self) -> bool:
         """Whether nothing says where the object is."""
         return not self.positive and self.box is None
+
+    def shift(self, by: Sequence[int]) -> Prompts:
+        """The same, moved by (y, x)."""
+        positive, negative = (tuple((y + by[0], x + by[1]) for y, x in p) for p in (self.positive, self.negative))
+        return Prompts(positive, negative, None if self.box is None else self.box.shift(by))
 
     def and_click(self, point: Point, on_object: bool) -> Prompts:
         """These and one more click, on the object or beside it."""
@@ -73,6 +81,17 @@ def prompts_of(mask: Mask, box: Box, *, most: int = 3) -> Prompts:
     points = tuple((float(y), float(x)) for y, x in np.array(chosen) + box.start)
     slack = 1 + round(float(depth.max()) / 4)
     return Prompts(points, box=box.grow(slack))
+
+
+def box_between(path: Sequence[Point]) -> Box:
+    """The pixels between the first and the last point of a drag."""
+    ends = np.rint(np.array([path[0], path[-1]])).astype(int)
+    return Box(tuple(ends.min(axis=0).tolist()), tuple((ends.max(axis=0) + 1).tolist()))
+
+
+def thinned(path: Sequence[Point]) -> Sequence[Point]:
+    """A scribble with few points."""
+    return path[:: max(1, len(path) // SCRIBBLE)]
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from napari_unet.core.geometry import Box
 from napari_unet.core.metrics import overlap
 from napari_unet.core.prompts import Prompts, Window, next_click, obeying, prompt_maps
 from napari_unet.engine.adamw import AdamW
-from napari_unet.engine.augment import Augmentation, Example, change_greys, recolor, sample, warp_grid
+from napari_unet.engine.augment import Augmentation, change_greys, recolor, warp_grid
+from napari_unet.engine.clicked_crop import ClickedCrop, clicked_crop
 from napari_unet.engine.device import backend_for
-from napari_unet.engine.sampling import shapes_of
 from napari_unet.engine.student import LARGEST_GRADIENT, follow
 from napari_unet.nets.click import SIDE, encode, new_head
 from napari_unet.nets.losses import weighted_mean
@@ -37,6 +37,8 @@ PATIENCE = 8
 """Pictures that are looked at for one that has objects."""
 LONGEST = 5
 """Clicks of one object, at most."""
+OWN = 0.5
+"""How often an object that the user clicked on is clicked on where the user did, and not by chance."""
 AUGMENTATION = Augmentation(scale=2.0, elastic=4.0, grey=1.0, recolor=0.6, varied=True)
 
 OWN_PIXELS = Window((0.0, 0.0), 1.0, SIDE)
@@ -92,7 +94,7 @@ class ClickStudent:
         self.random = torch.Generator().manual_seed(seed)
         self.numpy = np.random.default_rng(seed)
         self.step = 0
-        self._examples: dict[int, tuple[Correction, Example]] = {}
+        self._known: dict[int, tuple[Correction, ClickedCrop]] = {}
         self._losses: list[float] = []
 
     def look_through(self, weights: Mapping[str, Tensor]) -> None:
@@ -142,23 +144,19 @@ class ClickStudent:
         crops = [crop for _ in range(self.crops) if (crop := self._crop(corrections)) is not None]
         if not crops:
             return []
-        images = torch.stack([c.image for c in crops]).contiguous(memory_format=torch.channels_last)
+        images = torch.stack([c.example.image for c in crops]).contiguous(memory_format=torch.channels_last)
         with torch.inference_mode(), self.backend.autocast():
             seen = encode(self.net, images.to(self.backend.device)).float()
         # windows reach over the edges of the crops
         seen = F.pad(seen, [SIDE // 2] * 4).clone()
-        return [
-            each
-            for crop, view in zip(crops, seen, strict=True)
-            for each in self._objects(crop.targets[0].numpy().astype(np.int32), crop.weight[0].numpy() > 0, view)
-        ]
+        return [each for crop, view in zip(crops, seen, strict=True) for each in self._objects(crop, view)]
 
-    def _crop(self, corrections: Sequence[Correction]) -> Example | None:
-        """An augmented crop around an object; its target is the numbers of the objects. None if none is found."""
+    def _crop(self, corrections: Sequence[Correction]) -> ClickedCrop | None:
+        """An augmented crop around an object. None if none is found."""
         for _ in range(PATIENCE):
             correction = corrections[int(torch.randint(len(corrections), (), generator=self.random))]
-            example = self._example(correction)
-            where = torch.nonzero((example.targets[0] > 0) & (example.weight[0] > 0))
+            whole = self._whole(correction)
+            where = torch.nonzero((whole.example.targets[0] > 0) & (whole.example.weight[0] > 0))
             if len(where):
                 break
         else:
@@ -166,39 +164,57 @@ class ClickStudent:
         options = AUGMENTATION.drawn(self.random)
         middle = where[torch.randint(len(where), (), generator=self.random)].float()
         middle += (torch.rand(2, generator=self.random) - 0.5) * CROP / 2
-        crop = sample(example, warp_grid((float(middle[0]), float(middle[1])), CROP, options, self.random))
-        return replace(crop, image=recolor(change_greys(crop.image, options, self.random), options, self.random))
+        grid = warp_grid((float(middle[0]), float(middle[1])), CROP, options, self.random)
+        crop = whole.through(grid)
+        image = recolor(change_greys(crop.example.image, options, self.random), options, self.random)
+        return replace(crop, example=replace(crop.example, image=image))
 
-    def _example(self, correction: Correction) -> Example:
+    def _whole(self, correction: Correction) -> ClickedCrop:
         """Picture and objects of a correction; built once."""
-        known = self._examples.get(id(correction))
+        known = self._known.get(id(correction))
         if known is None:  # the correction is kept, so that its id is not given to another one
-            known = self._examples[id(correction)] = (correction, shapes_of(correction, self.model.card))
+            known = self._known[id(correction)] = (correction, clicked_crop(correction, self.model.card))
         return known[1]
 
     def keep_only(self, corrections: Sequence[Correction]) -> None:
         """Forget what was withdrawn, or replaced by a newer one."""
         wanted = {id(correction) for correction in corrections}
-        self._examples = {key: known for key, known in self._examples.items() if key in wanted}
+        self._known = {key: known for key, known in self._known.items() if key in wanted}
 
-    def _objects(self, labels: npt.NDArray[np.int32], known: npt.NDArray[np.bool_], view: Tensor) -> list[_Try]:
+    def _objects(self, crop: ClickedCrop, view: Tensor) -> list[_Try]:
         """Some objects of a crop in their windows."""
+        labels, known = crop.labels, crop.known
         counts = np.bincount(np.where(known, labels, 0).ravel())
         found = np.flatnonzero(counts >= SMALLEST)
         found = self.numpy.permutation(found[found > 0])[:OBJECTS]
+        own = {int(n): crop.clicks_on(int(n)) for n in found if crop.prompts and self.numpy.random() < OWN}
         labels, known = np.pad(labels, SIDE // 2), np.pad(known, SIDE // 2)
-        return [self._begin(int(number), labels, known, view) for number in found]
+        return [self._begin(int(n), labels, known, view, own.get(int(n))) for n in found]
 
-    def _begin(self, number: int, labels: npt.NDArray[np.int32], known: npt.NDArray[np.bool_], view: Tensor) -> _Try:
-        """The first prompt of an object, and the window around it."""
+    def _begin(
+        self,
+        number: int,
+        labels: npt.NDArray[np.int32],
+        known: npt.NDArray[np.bool_],
+        view: Tensor,
+        own: Prompts | None,
+    ) -> _Try:
+        """The first prompt of an object, and the window around it; `own` is how the user clicked on it."""
         inside = np.argwhere((labels == number) & known)
         point = inside[self.numpy.integers(len(inside))]
+        if own is not None:
+            own = own.shift((SIDE // 2, SIDE // 2))
+            point = np.rint(own.positive[0]).astype(int)
         drift = self.numpy.integers(-SIDE // 8, SIDE // 8 + 1, 2)
         start = np.clip(point - SIDE // 2 + drift, 0, np.array(labels.shape) - SIDE)
         cut = tuple(slice(a, a + SIDE) for a in start)
         part, trusted = labels[cut], known[cut]
         truth = part == number
         at = point - start
+        if own is not None:  # the first click, or all of them
+            own = own.shift(-start)
+            own = own if self.numpy.random() < 0.5 else Prompts(own.positive[:1])
+            return _Try(view[(slice(None), *cut)], truth, trusted, own)
         click = ((float(at[0]), float(at[1])),)
         kind = self.numpy.random()
         prompts, previous = Prompts(click), None
@@ -264,35 +280,30 @@ class ClickStudent:
         list of list of float
             Of each head: the same objects in the same order; empty if the correction has no object.
         """
-        example = self._example(correction)
-        labels, known = example.targets[0].numpy().astype(np.int32), example.weight[0].numpy() > 0
-        labels = np.where(known, labels, 0)
+        whole = self._whole(correction)
+        labels = np.where(whole.known, whole.labels, 0)
         counts = np.bincount(labels.ravel())
         numbers = [int(n) for n in np.flatnonzero(counts >= SMALLEST) if n][:OBJECTS]
         if not numbers:
             return [[] for _ in heads]
-        image = example.image[None]
+        image = whole.example.image[None]
         height, width = image.shape[-2:]
         factor = 2**self.net.depth
         image = F.pad(image, [0, -width % factor, 0, -height % factor], mode="replicate")
         with torch.inference_mode(), self.backend.autocast():
             seen = encode(self.net, image.contiguous(memory_format=torch.channels_last).to(self.backend.device))
         view = F.pad(seen[0, :, :height, :width].float(), [SIDE // 2] * 4)
-        return [self._overlaps(head, numbers, labels, known, view) for head in heads]
+        return [self._overlaps(head, whole, numbers, labels, view) for head in heads]
 
     def _overlaps(
-        self,
-        head: UNet,
-        numbers: Sequence[int],
-        labels: npt.NDArray[np.int32],
-        known: npt.NDArray[np.bool_],
-        view: Tensor,
+        self, head: UNet, whole: ClickedCrop, numbers: Sequence[int], labels: npt.NDArray[np.int32], view: Tensor
     ) -> list[float]:
-        """The overlaps of one head: each object is clicked on in its middle, then in the largest error."""
+        """The overlaps of one head: a click where the user's was, else in the middle; then one in the largest error."""
         tries = []
-        wide, trusted = np.pad(labels, SIDE // 2), np.pad(known, SIDE // 2)
+        wide, trusted = np.pad(labels, SIDE // 2), np.pad(whole.known, SIDE // 2)
         for number in numbers:
-            y, x = point_inside(labels == number)
+            own = whole.clicks_on(number)
+            y, x = point_inside(labels == number) if own is None else (round(c) for c in own.positive[0])
             cut = (slice(y, y + SIDE), slice(x, x + SIDE))
             middle = Prompts(((float(SIDE // 2), float(SIDE // 2)),))
             tries.append(_Try(view[(slice(None), *cut)], wide[cut] == number, trusted[cut], middle))

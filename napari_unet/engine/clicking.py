@@ -302,7 +302,7 @@ class _ClickDesk:
         """Click on an object until it is good, and teach what it is; dropped if it never is."""
         picture = self._picture(known)
         self._segmenter.look_at(known.source, (), picture.scale)
-        *_, (_, mask, score, _) = click_until(_Ours(self._segmenter, truth.shape), truth, PATIENCE, GOOD)
+        *_, (prompts, mask, score, _) = click_until(_Ours(self._segmenter, truth.shape), truth, PATIENCE, GOOD)
         box = Box.of_mask(mask)
         if box is None or score < KEPT:
             return False
@@ -311,7 +311,7 @@ class _ClickDesk:
         if placed is None:
             return False
         change, number = placed
-        edit = Edit(picture.key, change.box, change.labels, change.labels == number, "click")
+        edit = Edit(picture.key, change.box, change.labels, change.labels == number, "click", prompts=prompts)
         teach(self.model, self.pool, self.sides, picture, edit)
         return True
 

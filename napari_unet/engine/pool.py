@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import overload
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_unet.core.corrections import HELD_OUT, TAUGHT, Correction, Edit
+from napari_unet.core.geometry import Box
 from napari_unet.core.picture import Picture
+from napari_unet.core.prompts import Prompts
 from napari_unet.core.sides import region_of, squares_of
 
 CONTEXT = 96
@@ -29,6 +31,20 @@ class _Said:
 
     truth: npt.NDArray[np.int32]
     taught: npt.NDArray[np.uint8]
+    prompts: dict[Box, Prompts] = field(default_factory=dict)
+
+    def note(self, edit: Edit) -> None:
+        """Take an edit in."""
+        edit.apply(self.truth, self.taught)
+        if edit.prompts is not None:
+            self.prompts[edit.box] = edit.prompts
+        elif edit.taught is not None:  # taken back
+            self.prompts.pop(edit.box, None)
+
+    def prompts_in(self, region: Box) -> tuple[Prompts, ...]:
+        """What showed objects of a region, in its pixels."""
+        start = [-a for a in region.start[-2:]]
+        return tuple(p.shift(start) for box, p in self.prompts.items() if not box.intersect(region).is_empty)
 
 
 class Pool(Sequence[Correction]):
@@ -78,7 +94,7 @@ class Pool(Sequence[Correction]):
             said = self._said[picture.key] = _Said(np.zeros(shape, np.int32), np.zeros(shape, np.uint8))
         squares: dict[tuple[int, ...], None] = {}
         for edit in edits:
-            edit.apply(said.truth, said.taught)
+            said.note(edit)
             near = edit.box.grow((CONTEXT, CONTEXT)).clip(said.truth.shape)
             squares |= dict.fromkeys(squares_of(near))
         for square in squares:
@@ -163,4 +179,5 @@ def _correction(picture: Picture, said: _Said, square: tuple[int, ...], side: in
         held_out=side == HELD_OUT,
         scale=picture.scale,
         channels_first=True,
+        prompts=said.prompts_in(region),
     )

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from napari_unet.core.corrections import HELD_OUT, Edit
 from napari_unet.core.errors import ProjectError
 from napari_unet.core.geometry import Box
+from napari_unet.core.prompts import Prompts
 from napari_unet.store.npz import MAX_AXES, Arrays, pack, unpack, whole_numbers
 
 FORMAT = 1
@@ -79,6 +80,8 @@ def encode(edit: Edit) -> bytes:
         "time": float(edit.time),
         "right": None if edit.right is None else float(edit.right),
     }
+    if edit.prompts is not None:
+        header["prompts"] = _prompts_to_json(edit.prompts)
     _edit_of(header, arrays)  # what cannot be read back must not be written
     if sum(array.nbytes for array in arrays.values()) > RECORD_LIMIT:
         raise ProjectError("This correction is too large for one file; it has to be split.")
@@ -171,6 +174,7 @@ def _edit_of(header: dict[str, Any], arrays: Arrays) -> Edit:
     labels, trusted, taught = arrays["labels"], arrays["trusted"], arrays.get("taught")
     picture, tool, held_out, time = header["picture"], header["tool"], header["held_out"], header["time"]
     right = header.get("right")  # not written before 2026-11-24
+    prompts = _prompts_of(header["prompts"]) if "prompts" in header else None
     facts = {
         "the picture's identity": is_key(picture),
         "the tool": isinstance(tool, str) and TOOL.fullmatch(tool) is not None,
@@ -190,7 +194,31 @@ def _edit_of(header: dict[str, Any], arrays: Arrays) -> Edit:
         wrong = ["the shapes"]
     if wrong:
         raise ProjectError(f"A correction contradicts itself: see {', '.join(wrong)}.")
-    return Edit(picture, box, labels, trusted, tool, held_out, float(time), taught, right)
+    return Edit(picture, box, labels, trusted, tool, held_out, float(time), taught, right, prompts)
+
+
+def _prompts_to_json(prompts: Prompts) -> dict[str, Any]:
+    """What showed an object, as JSON has it."""
+    box = prompts.box
+    return {
+        "positive": [[float(c) for c in point] for point in prompts.positive],
+        "negative": [[float(c) for c in point] for point in prompts.negative],
+        "box": None if box is None else [[int(n) for n in box.start], [int(n) for n in box.stop]],
+    }
+
+
+def _prompts_of(value: dict[str, Any]) -> Prompts:
+    """What showed an object."""
+    positive, negative = (tuple(_point(point) for point in value[name]) for name in ("positive", "negative"))
+    box = value["box"]
+    return Prompts(positive, negative, None if box is None else Box(_corner(box[0]), _corner(box[1])))
+
+
+def _point(value: Any) -> tuple[float, float]:
+    y, x = (float(c) for c in value)
+    if not max(abs(y), abs(x)) < FAR:
+        raise ProjectError("A click lies outside every picture.")
+    return y, x
 
 
 def _corner(values: Any) -> tuple[int, ...]:

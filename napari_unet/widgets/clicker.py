@@ -11,7 +11,7 @@ import numpy as np
 
 from napari_unet.core import diff
 from napari_unet.core.geometry import Box
-from napari_unet.core.prompts import Prompts
+from napari_unet.core.prompts import Prompts, box_between, thinned
 from napari_unet.widgets import tools
 from napari_unet.widgets.click_view import ClickView
 from napari_unet.widgets.desk import Desk, desk_of, once
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from napari_unet.widgets.mask_layer import MaskLayer
 
 HOVER_MS = 60
-SCRIBBLE = 24  # points of a scribble that are looked at, at most
 REACH = 0.5  # how far from a mask a click still mends it, in diameters of the mask
 _LOADING = "The model is still being loaded. One moment."
 _NO_HEAD = "This model was not trained for clicks. Choose the Generalist, or a model made of it, under Model."
@@ -81,6 +80,16 @@ class Kept:
     number: int
 
 
+@dataclass(frozen=True)
+class _Late:
+    """The object that was in work when the tool was put away; its mask is still awaited."""
+
+    request: int
+    masks: MaskLayer
+    lead: tuple[int, ...]
+    prompts: Prompts
+
+
 class Clicker:
     """The object in work in one viewer.
 
@@ -101,6 +110,7 @@ class Clicker:
         self._stages: list[Stage] = []
         self._asked = self._hover_asked = 0
         self._hover: Found | None = None
+        self._late: _Late | None = None
         self._then: Callable[[], object] | None = None  # what waits for the answer
         self._pointer: list[float] = []
         self.view = ClickView(desk.viewer)
@@ -127,7 +137,10 @@ class Clicker:
         masks = self._masks
         if masks is None:
             return
-        self.keep()
+        if self.is_waiting:
+            self._late = _Late(self._asked, masks, self._lead, self._stages[-1].prompts)
+        else:
+            self.keep()
         self._reset()
         self._masks = None
         self._rest.stop()
@@ -208,9 +221,9 @@ class Clicker:
             self.keep()
             known = Prompts()
         if gesture == "box":
-            self._ask(Prompts(box=_box_of(points)), lead)
+            self._ask(Prompts(box=box_between(points)), lead)
             return
-        chosen = points[-1:] if gesture == "on" else _thinned(points)
+        chosen = points[-1:] if gesture == "on" else thinned(points)
         for point in chosen:
             known = known.and_click(point, True)
         self._ask(known, lead)
@@ -279,15 +292,20 @@ class Clicker:
             self.after_answer(self.keep)
             return True
         masks, found = self._masks, self.found
-        if masks is None or found is None or not found[1].any():
-            self._reset()
+        shown = self._stages[-1].prompts
+        is_kept = masks is not None and found is not None and self._place(masks, self._lead, found, shown)
+        self._reset()
+        return is_kept
+
+    def _place(self, masks: MaskLayer, lead: tuple[int, ...], found: Found, prompts: Prompts) -> bool:
+        """Write an object into a label layer; False if there is nothing of it."""
+        if not found[1].any():
             return False
-        number = tools.place(masks, self._lead, found, may_replace=self.may_replace)
+        number = tools.place(masks, lead, found, prompts=prompts, may_replace=self.may_replace)
         if number:
-            self.last = Kept(self._lead, *found, number)
+            self.last = Kept(lead, *found, number)
         else:
             self.desk.acted.emit(_CONFIRMED)
-        self._reset()
         return bool(number)
 
     def drop(self) -> bool:
@@ -316,6 +334,10 @@ class Clicker:
 
     def _on_found(self, answer: ObjectMask) -> None:
         """The mask of an object has come."""
+        if self._late is not None and answer.request == self._late.request:
+            late, self._late = self._late, None
+            self._place(late.masks, late.lead, flat(answer), late.prompts)
+            return
         if self._masks is None or answer.picture != self._masks.picture.key:
             return
         found = flat(answer)
@@ -372,15 +394,3 @@ def _holds(found: Found, point: Sequence[int]) -> bool:
     box, mask = found
     inside = [c - a for c, a in zip(point, box.start, strict=True)]
     return all(0 <= c < n for c, n in zip(inside, mask.shape, strict=True)) and bool(mask[tuple(inside)])
-
-
-def _box_of(points: list[Point]) -> Box:
-    """The pixels between the first and the last point of a drag."""
-    ends = np.round(np.array([points[0], points[-1]])).astype(int)
-    return Box(tuple(ends.min(axis=0).tolist()), tuple((ends.max(axis=0) + 1).tolist()))
-
-
-def _thinned(points: list[Point]) -> list[Point]:
-    """A scribble with few points."""
-    step = max(1, len(points) // SCRIBBLE)
-    return points[::step]

@@ -17,6 +17,7 @@ from napari_unet.core import diff
 from napari_unet.core.events import Prediction
 from napari_unet.core.geometry import Box
 from napari_unet.core.instances import lay_over
+from napari_unet.core.prompts import Prompts
 from napari_unet.widgets.history import STEPS, Step, merged, overlap, taken_back_with
 from napari_unet.widgets.layers import known_labels, redraw
 
@@ -172,7 +173,7 @@ class MaskLayer:
         boxes, self.dirty = merged(self.dirty), []
         return sum(self._keep_diff(box, tool) for box in boxes)
 
-    def _keep_diff(self, box: Box, tool: str) -> bool:
+    def _keep_diff(self, box: Box, tool: str, prompts: Prompts | None = None) -> bool:
         edit = diff.diff(
             self.baseline, self.layer.data, box, picture=self.picture.key, tool=tool, whole_objects=self._has_objects
         )
@@ -181,7 +182,7 @@ class MaskLayer:
         changed = np.zeros(edit.box.shape, bool)
         part = box.intersect(edit.box)
         changed[part.within(edit.box).slices] = self.layer.data[part.slices] != self.baseline[part.slices]
-        self._keep(edit, changed)
+        self._keep(replace(edit, prompts=prompts), changed)
         return True
 
     def _keep(self, edit: Edit, changed: Mask) -> None:
@@ -213,7 +214,7 @@ class MaskLayer:
         with self._quietly(), self.layer.block_history():
             self.layer.data_setitem(indices, change.labels[differs])
         self._undone.clear()
-        self._keep_diff(change.box, tool)
+        self._keep_diff(change.box, tool, change.prompts)
         if sentence:
             self.acted.emit(sentence)
         return True

@@ -9,6 +9,7 @@ import numpy as np
 from napari_unet.core import diff
 from napari_unet.core.corrections import Edit, Mask
 from napari_unet.core.geometry import Box
+from napari_unet.core.prompts import Prompts
 from napari_unet.widgets.mask_layer import MaskLayer
 
 Voxel = Sequence[int]
@@ -75,7 +76,15 @@ def clear_region(mask: MaskLayer, region: Box) -> bool:
     return mask.accept(Edit(mask.picture.key, region, labels, trusted, "nothing"), "Nothing in the region")
 
 
-def place(mask: MaskLayer, lead: tuple[int, ...], found: Found, *, may_replace: bool = False, number: int = 0) -> int:
+def place(
+    mask: MaskLayer,
+    lead: tuple[int, ...],
+    found: Found,
+    *,
+    prompts: Prompts | None = None,
+    may_replace: bool = False,
+    number: int = 0,
+) -> int:
     """Write an object into a label layer, as one undo step, and teach it; its number, 0 if nothing is left of it.
 
     Parameters
@@ -85,6 +94,8 @@ def place(mask: MaskLayer, lead: tuple[int, ...], found: Found, *, may_replace: 
         The plane: (time, z), as far as there are any.
     found : (Box, mask)
         In the plane.
+    prompts : Prompts, optional
+        What showed it: it teaches where this user clicks.
     may_replace : bool
         Whether it may be written over objects that the user confirmed.
     number : int
@@ -99,7 +110,7 @@ def place(mask: MaskLayer, lead: tuple[int, ...], found: Found, *, may_replace: 
     change, number = placed
     whole = Box((*lead, *change.box.start), (*(i + 1 for i in lead), *change.box.stop))
     labels = change.labels.reshape(whole.shape)
-    if not mask.apply(diff.Change(whole, labels), "click", f"Object {number} kept"):
+    if not mask.apply(diff.Change(whole, labels, prompts), "click", f"Object {number} kept"):
         at = np.argwhere(labels == number)[0] + whole.start
         accept_object(mask, [int(c) for c in at])
     return number

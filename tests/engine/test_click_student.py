@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from napari_unet.core.prompts import Prompts
 from napari_unet.engine import click_student as engine
 from napari_unet.engine.click import ClickSegmenter
 from napari_unet.engine.click_student import ClickStudent, mask_loss, train_clicks
@@ -81,6 +82,39 @@ def test_prompts_are_on_the_object(student, correct):
         for y, x in each.prompts.positive:
             assert each.truth[int(y), int(x)]
         assert each.prompts.positive or each.prompts.box or each.prompts.negative
+
+
+def test_users_own_clicks_are_learnt_from(student, correct, monkeypatch):
+    """An object that the user clicked on begins with these clicks: the first one, or all; on its own pixels."""
+    monkeypatch.setattr(engine, "OWN", 1.0)
+    correction = correct(2)
+    number = int(correction.labels.max())
+    y, x = np.argwhere(correction.labels == number)[0].tolist()  # at its rim, where chance hardly clicks
+    beside = (float(y) - 8, float(x))
+    shown = replace(correction, labels=np.where(correction.labels == number, number, 0))
+    shown = replace(shown, prompts=(Prompts(((float(y), float(x)),), (beside,)), Prompts((), ((1.0, 1.0),))))
+    tries = [each for _ in range(6) for each in student._tries([shown])]
+    assert tries
+    assert {len(each.prompts.negative) for each in tries} == {0, 1}
+    for each in tries:
+        ((row, column),) = each.prompts.positive
+        assert each.truth[int(row), int(column)]
+        near = each.truth[int(row) - 3 : int(row) + 4, int(column) - 3 : int(column) + 4]
+        assert not near.all()
+
+
+def test_heads_are_compared_where_the_user_clicked(student, correct, monkeypatch):
+    """The first click of the comparison is the user's, not one in the middle."""
+    clicks = []
+    monkeypatch.setattr(engine, "point_inside", lambda mask: clicks.append(mask.sum()) or np.argwhere(mask)[0])
+    correction = correct(2)
+    numbers = range(1, correction.labels.max() + 1)
+    middles = [np.argwhere(correction.labels == n).mean(0) for n in numbers]
+    shown = replace(correction, prompts=tuple(Prompts((tuple(m.tolist()),)) for m in middles))
+    student.scores((student.head,), shown)
+    assert not clicks
+    student.scores((student.head,), correction)
+    assert clicks
 
 
 def test_the_next_click_goes_into_the_error(student, correct):

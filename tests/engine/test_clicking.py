@@ -92,6 +92,7 @@ def test_kept_objects_teach(model, known, monkeypatch):
 
     def learn(model, corrections, **how):
         seen.append((sum(int(c.trusted.sum()) for c in corrections), how["steps"]))
+        assert any(p.positive for c in corrections for p in c.prompts)
         yield from ()
 
     monkeypatch.setattr(clicking, "fine_tune", learn)

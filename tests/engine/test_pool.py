@@ -10,6 +10,7 @@ from napari_unet.core.corrections import HELD_OUT, TAUGHT, Edit
 from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
 from napari_unet.core.picture import Picture
+from napari_unet.core.prompts import Prompts
 from napari_unet.core.sides import SQUARE
 from napari_unet.engine.pool import CONTEXT, Pool
 from napari_unet.engine.sampling import split
@@ -91,6 +92,20 @@ def test_an_undo_removes_what_was_taught(picture):
     pool.take(picture, [replace(edit, tool="undo", taught=np.zeros(edit.box.shape, np.uint8))])
     (left,) = pool
     assert (left.labels[left.trusted] == 2).all()
+
+
+def test_clicks_go_with_what_they_showed(picture):
+    """Each correction near an object has its clicks, in its own pixels, until they are taken back."""
+    shown = Prompts(((205.0, 206.0),), ((215.0, 206.0),))
+    pool = Pool()
+    edit = spot(200, 200, 7, prompts=shown)
+    pool.take(picture, [edit, spot(20, 20, 8)])
+    corner = SQUARE - CONTEXT
+    near = {c.prompts for c in pool if c.trusted.shape[0] == SQUARE + 2 * CONTEXT}
+    assert near == {(Prompts(((205.0 - corner, 206.0 - corner),), ((215.0 - corner, 206.0 - corner),)),)}
+    undo = replace(edit, tool="undo", prompts=None, taught=np.zeros(edit.box.shape, np.uint8))
+    pool.take(picture, [undo])
+    assert all(c.prompts == () for c in pool)
 
 
 def test_other_channels_and_another_scale_build_all_anew(picture):

@@ -15,10 +15,19 @@ from hypothesis.extra import numpy as hnp
 from napari_unet.core.corrections import Edit
 from napari_unet.core.errors import ProjectError
 from napari_unet.core.geometry import Box
+from napari_unet.core.prompts import Prompts
 from napari_unet.store import edits as edits_module
 from napari_unet.store.edits import NewerFormatError, decode, encode, file_name, is_key, replay, split, stamp_of
 
 INT32 = np.iinfo(np.int32)
+
+
+@st.composite
+def any_prompts(draw):
+    """Clicks on an object and beside it, and perhaps a box."""
+    points = st.lists(st.tuples(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6)), max_size=4).map(tuple)
+    corners = st.tuples(st.integers(-(10**6), 10**6), st.integers(-(10**6), 10**6))
+    return Prompts(draw(points), draw(points), draw(st.none() | st.builds(Box, corners, corners)))
 
 
 @st.composite
@@ -37,6 +46,7 @@ def any_edit(draw):
         time=draw(st.floats(allow_nan=False, allow_infinity=False)),
         taught=draw(hnp.arrays(np.uint8, shape, elements=st.integers(0, 2))) if tool == "undo" else None,
         right=draw(st.none() | st.floats(0, 1)),
+        prompts=draw(st.none() | any_prompts()),
     )
 
 
@@ -47,7 +57,7 @@ def test_any_edit_comes_back_equal(edit):
     data = encode(edit)
     found = decode(data)
     assert data == encode(found)
-    for name in ("picture", "box", "tool", "held_out", "time", "right"):
+    for name in ("picture", "box", "tool", "held_out", "time", "right", "prompts"):
         assert getattr(found, name) == getattr(edit, name)
     for name in ("labels", "trusted", "taught"):
         mine, theirs = getattr(found, name), getattr(edit, name)
@@ -89,6 +99,9 @@ def test_other_whole_numbers_become_int32(make_edit):
         {"time": float("inf")},
         {"right": 1.5},
         {"right": float("nan")},
+        {"prompts": Prompts(((float("nan"), 0.0),))},
+        {"prompts": Prompts(((0.0, 2.0**50),))},
+        {"prompts": Prompts(box=Box((0, 0), (2**50, 1)))},
         {"box": Box((0, 0), (1, 1))},
         {"box": Box((5, 5), (1, 1))},
         {"box": Box((0,), (400,))},

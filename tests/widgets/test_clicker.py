@@ -6,6 +6,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
 from napari_unet.core.geometry import Box
+from napari_unet.core.prompts import Prompts
 from napari_unet.session.session import SessionState
 from napari_unet.widgets import tools
 from napari_unet.widgets.clicker import clicker_of
@@ -36,6 +37,7 @@ def test_a_click_is_one_question_and_enter_one_undo_step(qtbot, clicker, masks, 
     assert clicker.keep()
     assert masks.layer.data[10, 60] == 3
     assert [edit.tool for edit in session.edits] == ["click"]
+    assert session.edits[0].prompts == Prompts(((10.0, 60.0),))
     assert masks.picture.taught[10, 60]
     masks.undo()
     assert np.array_equal(masks.layer.data, cells())
@@ -182,6 +184,19 @@ def test_putting_the_tool_away_keeps_the_object_in_work(qtbot, clicker, masks, v
     assert masks.layer.data[10, 60] == 3
     assert not clicker.view.layer.data.any()
     assert not masks.layer.mouse_move_callbacks
+
+
+def test_putting_the_tool_away_waits_for_the_object_in_work(qtbot, clicker, masks, viewer, session):
+    """The mask comes after the tool is gone: it is kept all the same, and nothing else is."""
+    session.answers = False
+    clicker.take("on", [[10.0, 60.0]], PLANE)
+    gestures_of(viewer).stop()
+    assert not clicker.is_at_work
+    assert masks.layer.data[10, 60] == 0
+    session.answer(1)
+    qtbot.waitUntil(lambda: masks.layer.data[10, 60] == 3)
+    assert not clicker.is_at_work
+    assert [edit.tool for edit in session.edits] == ["click"]
 
 
 def test_an_object_that_was_right_teaches_though_nothing_changes(masks):
