@@ -10,6 +10,8 @@ from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
 from napari_unet.core.metrics import evaluate
 from napari_unet.engine import predict as engine
+from napari_unet.engine import segment as whole
+from napari_unet.engine.network import run_network
 from napari_unet.engine.predict import plane_of, predict
 from napari_unet.engine.segment import Assembly, segment, segment_source
 
@@ -32,6 +34,21 @@ def test_discs_are_found(disc_model, draw):
     assert (found.dtype, found.shape) == (np.int32, image.shape)
     assert evaluate(found, labels)["ap50"] > 0.8
     assert sorted(np.unique(found)) == list(range(found.max() + 1))
+
+
+def test_small_pictures_are_looked_at_from_four_sides(disc_model, draw, monkeypatch):
+    """Mirrored pictures have mirrored masks then; large ones are looked at once, as classes are."""
+    image, _ = draw(3, shape=(96, 128), count=10)
+    runs = []
+    monkeypatch.setattr(engine, "run_network", lambda *args: runs.append(args[1]) or run_network(*args))
+    found = segment(disc_model, image, diameter=disc_model.card.diameter)
+    assert len(runs) == 4
+    mirrored = segment(disc_model, image[::-1, ::-1], diameter=disc_model.card.diameter)
+    assert np.mean((mirrored[::-1, ::-1] > 0) == (found > 0)) > 0.999
+    runs.clear()
+    monkeypatch.setattr(whole, "SMALL", image.size - 1)
+    segment(disc_model, image, diameter=disc_model.card.diameter)
+    assert len(runs) == 1
 
 
 def test_discs_are_found_in_small_tiles(disc_model, draw):
