@@ -21,7 +21,7 @@ from napari_unet.engine.click_student import ClickStudent, train_clicks
 from napari_unet.engine.ranks import Ranks
 from napari_unet.engine.student import ALONE, FROM_PICTURES, Student
 from napari_unet.engine.train import train
-from napari_unet.nets.model import Model, load_model, rounded
+from napari_unet.nets.model import Model, load_model, mean_weights, rounded
 
 CHECKPOINT_EVERY = 250
 ROW_EVERY = 25
@@ -29,15 +29,18 @@ OFTEN = 8
 """How often a picture of a rare kind is drawn for each one of the largest kind, at most."""
 
 
-def new_student(card: ModelCard, base: str, device: str, seed: int, ranks: Ranks = ALONE) -> tuple[Model, Student]:
+def new_student(
+    card: ModelCard, bases: Sequence[str], device: str, seed: int, ranks: Ranks = ALONE
+) -> tuple[Model, Student]:
     """A model to train from whole pictures, and its student.
 
     Parameters
     ----------
     card : ModelCard
         What the model will be.
-    base : str
-        A model to start from (its architecture and diameter count then), or ''.
+    bases : sequence of str
+        A model to start from (its architecture and diameter count then), or none. Of several trainings of the same
+        network one after the other, the mean of their weights: it is often better than the last one (Izmailov 2018).
     device : str
     seed : int
     ranks : Ranks
@@ -46,18 +49,22 @@ def new_student(card: ModelCard, base: str, device: str, seed: int, ranks: Ranks
     Raises
     ------
     ModelError
-        If `base` finds something else than `card` says.
+        If a base finds something else than `card` says, or another network than the first one.
     """
-    if not base:
+    if not bases:
         model = Model.create(card, seed=seed, device=device)
         return model, Student(model, FROM_PICTURES, seed, ranks=ranks)
-    model = load_model(base, device=device)
-    old = model.card
+    model, *others = (load_model(base, device=device) for base in bases)
+    old, parent = model.card, model.sha256()
     if old.kind != card.kind:
-        raise ModelError(f"'{base}' finds {old.kind}, not {card.kind}. Start from another model.")
+        raise ModelError(f"'{bases[0]}' finds {old.kind}, not {card.kind}. Start from another model.")
+    for base, other in zip(bases[1:], others, strict=True):
+        if other.net.settings != model.net.settings:
+            raise ModelError(f"'{base}' is another network than '{bases[0]}'; there is no mean of their weights.")
+    model.replace_weights(mean_weights([each.net.state_dict() for each in (model, *others)]), version=model.version)
     story = f"{old.trained_on}; then {card.trained_on}"
     card = replace(card, architecture=old.architecture, classes=old.classes, diameter=old.diameter, click=old.click)
-    model.card = replace(card, trained_on=story, parent=model.sha256())
+    model.card = replace(card, trained_on=story, parent=parent)
     # a network that knows something already is not shaken as hard as a new one
     gentle = replace(FROM_PICTURES, learning_rate=FROM_PICTURES.learning_rate / 2)
     return model, Student(model, gentle, seed, ranks=ranks)
