@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from napari_unet.nets.losses import against_background
 from napari_unet.nets.model import Model
 
 Outputs = npt.NDArray[np.float16]
+Axes = tuple[int, ...]
 
 
 def run_network(
@@ -27,6 +28,7 @@ def run_network(
     state: Mapping[str, Tensor] | None = None,
     backend: Backend | None = None,
     at_network_size: bool = False,
+    mirrors: Sequence[Axes] = ((),),
 ) -> Outputs:
     """Outputs of the network for one window, at the window's own size.
 
@@ -43,6 +45,8 @@ def run_network(
         Another way to run the network than the one chosen, to try it.
     at_network_size : bool
         Leave the outputs at the size that the network saw.
+    mirrors : sequence of axes
+        Along which the window is mirrored for each look at it; () is as it is. Of several looks, the mean.
 
     Returns
     -------
@@ -60,7 +64,7 @@ def run_network(
     if model.net.ndim == 2:
         tensor = tensor.contiguous(memory_format=torch.channels_last)
     if state is None:
-        logits = forward(model, tensor, backend=backend)
+        logits = _looks(model, tensor, mirrors, backend)
     else:
         with torch.inference_mode(), backend_for(model.device).autocast():
             # functional_call: other weights are tried without any moment at which the model holds them
@@ -70,6 +74,17 @@ def run_network(
     if scale != 1 and not at_network_size:
         outputs = resize(outputs, tuple(size))
     return outputs[0].half().cpu().numpy()
+
+
+def _looks(model: Model, x: Tensor, mirrors: Sequence[Axes], backend: Backend | None) -> Tensor:
+    """The mean of the logits over mirror images of (1, C, [Z,] Y, X), mirrored back."""
+    looks = [_mirrored(forward(model, _mirrored(x, axes), backend=backend), axes) for axes in mirrors]
+    return looks[0] if len(looks) == 1 else torch.stack(looks).mean(0)
+
+
+def _mirrored(x: Tensor, axes: Axes) -> Tensor:
+    """A mirror image, which lies in memory as a window does."""
+    return x.flip(axes).contiguous(memory_format=torch.channels_last) if axes else x
 
 
 def scaled(shape: tuple[int, ...], scale: float) -> tuple[int, ...]:

@@ -18,12 +18,10 @@ from napari_unet.core.image import ImageSource
 from napari_unet.core.instances import InstanceSettings, build_objects
 from napari_unet.core.intensity import FloatArray, fit_channels, normalize
 from napari_unet.core.tiles import Grid, Index, Tile, cover
-from napari_unet.engine.network import Outputs, run_network
+from napari_unet.engine.network import Axes, Outputs, run_network
 from napari_unet.nets.model import Model
 
 MIRROR = 32
-Mirror = tuple[int, ...]
-"""The axes along which a picture is mirrored; none: as it is."""
 
 
 @dataclass
@@ -188,10 +186,9 @@ def read_tile(model: Model, plane: Plane, tile: Tile) -> FloatArray:
     return x.reshape(len(x), *tile.window.shape[-model.net.ndim :])
 
 
-def outputs_of(model: Model, plane: Plane, tile: Tile, x: FloatArray, mirrors: Sequence[Mirror] = ((),)) -> Outputs:
-    """The network's outputs in and around the core of a tile, (K, *around): the mean over mirror images of it."""
-    looks = [np.flip(run_network(model, np.flip(x, mirror), plane.scale), mirror) for mirror in mirrors]
-    outputs = looks[0] if len(looks) == 1 else np.asarray(np.mean(looks, axis=0, dtype=np.float32), np.float16)
+def outputs_of(model: Model, plane: Plane, tile: Tile, x: FloatArray, mirrors: Sequence[Axes] = ((),)) -> Outputs:
+    """The network's outputs in and around the core of a tile, (K, *around)."""
+    outputs = run_network(model, x, plane.scale, mirrors=mirrors)
     # a copy: the rest of the window need not be kept
     return outputs[(slice(None), *tile.around.within(tile.window).slices[-model.net.ndim :])].copy()
 

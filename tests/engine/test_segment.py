@@ -9,9 +9,10 @@ from napari_unet.core.events import Prediction
 from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
 from napari_unet.core.metrics import evaluate
+from napari_unet.engine import network
 from napari_unet.engine import predict as engine
 from napari_unet.engine import segment as whole
-from napari_unet.engine.network import run_network
+from napari_unet.engine.forward import forward
 from napari_unet.engine.predict import plane_of, predict
 from napari_unet.engine.segment import Assembly, segment, segment_source
 
@@ -40,7 +41,7 @@ def test_small_pictures_are_looked_at_from_four_sides(disc_model, draw, monkeypa
     """Mirrored pictures have mirrored masks then; large ones are looked at once, as classes are."""
     image, _ = draw(3, shape=(96, 128), count=10)
     runs = []
-    monkeypatch.setattr(engine, "run_network", lambda *args: runs.append(args[1]) or run_network(*args))
+    monkeypatch.setattr(network, "forward", lambda *args, **how: runs.append(args[1]) or forward(*args, **how))
     found = segment(disc_model, image, diameter=disc_model.card.diameter)
     assert len(runs) == 4
     mirrored = segment(disc_model, image[::-1, ::-1], diameter=disc_model.card.diameter)
