@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
@@ -13,6 +16,58 @@ from napari_unet.engine.openvino import Run, can_compile, compiled
 from napari_unet.nets.folding import fold_norm
 from napari_unet.nets.model import Model
 from napari_unet.nets.unet import UNet
+
+
+class UnwantedError(Exception):
+    """Nobody waits any more for what is computed: it was broken off."""
+
+
+class _Wanted(threading.local):
+    """By whom what this thread computes is wanted; None: it is not asked."""
+
+    by: Callable[[], bool] | None = None
+
+
+_wanted = _Wanted()
+
+
+@contextmanager
+def while_wanted(is_wanted: Callable[[], bool]) -> Iterator[None]:
+    """Within it, a network that this thread runs is broken off as soon as it is not wanted any more.
+
+    Parameters
+    ----------
+    is_wanted : callable
+        Asked between the layers, or every few milliseconds.
+
+    Raises
+    ------
+    UnwantedError
+        If it was broken off.
+    """
+    _wanted.by = is_wanted
+    try:
+        yield
+    finally:
+        _wanted.by = None
+
+
+def _check(*_: object) -> None:
+    """Go on only if what is computed is wanted."""
+    if _wanted.by is not None and not _wanted.by():
+        raise UnwantedError
+
+
+@contextmanager
+def _checked(net: UNet) -> Iterator[None]:
+    """Within it, each block of a network asks whether it is wanted."""
+    blocks = [] if _wanted.by is None else [*net.encoders, *net.decoders]
+    hooks = [block.register_forward_pre_hook(_check) for block in blocks]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 @dataclass
@@ -42,8 +97,8 @@ class _Form:
             key = (threads, features)
             if key not in self.runs:
                 self.runs[key] = compiled(self.net, self.backend.dtype, threads, features=features)
-            return self.runs[key](x)
-        with torch.inference_mode(), self.backend.autocast():
+            return self.runs[key](x, _check if _wanted.by is not None else None)
+        with torch.inference_mode(), self.backend.autocast(), _checked(self.net):
             seen = self.net.features(x)
             return [self.net.head(seen).float(), *([seen] if features else [])]
 

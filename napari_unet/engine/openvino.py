@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ from torch import Tensor, nn
 
 from napari_unet.nets.unet import UNet
 
-Run = Callable[[Tensor], list[Tensor]]
-"""(B, C, Y, X) to [logits], or to [logits, features]."""
+Run = Callable[[Tensor, Callable[[], None] | None], list[Tensor]]
+"""(B, C, Y, X) to [logits], or to [logits, features]; the callable is called while it runs, and may raise to end it."""
+POLL_MS = 4
 HINTS = {torch.float32: "f32", torch.bfloat16: "bf16"}
 
 
@@ -40,7 +42,8 @@ def compiled(net: UNet, dtype: torch.dtype, threads: int, *, features: bool = Fa
     -------
     callable
         (B, C, Y, X) float32, Y and X multiples of 2**depth, to [logits (B, K, Y, X)], and the features
-        (B, base_channels, Y, X) after them if they are asked for. All float32.
+        (B, base_channels, Y, X) after them if they are asked for. All float32. The second argument is a callable or
+        None: it is called every few milliseconds meanwhile, and what it raises breaks the run off.
     """
     import openvino
 
@@ -54,9 +57,18 @@ def compiled(net: UNet, dtype: torch.dtype, threads: int, *, features: bool = Fa
     }
     request = openvino.Core().compile_model(openvino.Model(results, [picture]), "CPU", config).create_infer_request()
 
-    def run(x: Tensor) -> list[Tensor]:
-        found = request.infer([x.contiguous().numpy()], share_inputs=True)
-        return [torch.from_numpy(found[place]) for place in range(len(results))]
+    def run(x: Tensor, check: Callable[[], None] | None) -> list[Tensor]:
+        request.start_async([x.contiguous().numpy()], share_inputs=True)
+        try:
+            while not request.wait_for(POLL_MS):
+                if check is not None:
+                    check()
+        except BaseException:
+            request.cancel()
+            with suppress(RuntimeError):  # that it was cancelled
+                request.wait()
+            raise
+        return [torch.from_numpy(request.get_output_tensor(n).data.copy()) for n in range(len(results))]
 
     return run
 

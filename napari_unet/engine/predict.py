@@ -6,7 +6,8 @@ import heapq
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +19,15 @@ from napari_unet.core.image import ImageSource
 from napari_unet.core.instances import InstanceSettings, build_objects
 from napari_unet.core.intensity import FloatArray, fit_channels, normalize
 from napari_unet.core.tiles import Grid, Index, Tile, cover
+from napari_unet.engine.forward import UnwantedError, while_wanted
 from napari_unet.engine.network import Axes, Outputs, run_network
 from napari_unet.nets.model import Model
 
 MIRROR = 32
+MIRRORS: tuple[Axes, ...] = ((), (-1,), (-2,), (-2, -1))
+SMALL = 2**19
+"""Pixels of the network up to which the objects of a picture are looked at four times, mirrored: fewer are missed and
+joined (docs/models.md), and it still takes no longer than a picture of 2048 x 2048 looked at once."""
 
 
 @dataclass
@@ -43,6 +49,8 @@ class Plane:
         Foreground probability and distance, or the probabilities of the classes.
     version : int
         Version of the weights that made the outputs.
+    closer : set of tile index
+        Of which tiles the outputs are those of all mirrored looks.
     """
 
     source: ImageSource
@@ -51,6 +59,7 @@ class Plane:
     scale: float = 1.0
     outputs: dict[Index, Outputs] = field(default_factory=dict)
     version: int = -1
+    closer: set[Index] = field(default_factory=set)
 
 
 def plane_of(
@@ -130,26 +139,86 @@ def predict(
         tile = queue.pop()
         if plane.version != model.version:  # new weights may take over between any two tiles
             plane.outputs.clear()
+            plane.closer.clear()
             plane.version = model.version
         if tile.index not in plane.outputs:
-            plane.outputs[tile.index] = outputs_of(model, plane, tile, read_tile(model, plane, tile))
-            run += 1
-            left = (time.monotonic() - start) / run * len(queue)
+            x = read_tile(model, plane, tile)
+            try:
+                with while_wanted(partial(queue.wants, tile)):
+                    plane.outputs[tile.index] = outputs_of(model, plane, tile, x)
+                run += 1
+            except UnwantedError:  # the user has moved on to where there is more to do
+                queue.push(tile)
+            left = (time.monotonic() - start) / max(1, run) * len(queue)
             yield Progress("predict", "Predicting", total - len(queue), total, left)
+            if tile.index not in plane.outputs:
+                continue
         outputs = plane.outputs[tile.index] if keep_outputs else plane.outputs.pop(tile.index)
-        labels, doubt = labels_of(outputs, model.card.kind, settings, plane.scale)
-        yield Prediction(
-            picture=picture,
-            window=tile.around,
-            core=tile.core,
-            labels=labels.reshape(tile.around.shape),
-            kind=model.card.kind,
-            doubt=doubt.reshape(tile.around.shape),
-            request=request,
-            version=plane.version,
-            done=total - len(queue),
-            total=total,
-        )
+        built = _built(model, plane, tile, outputs, settings)
+        yield replace(built, picture=picture, request=request, done=total - len(queue), total=total)
+
+
+def look_closer(
+    model: Model,
+    plane: Plane,
+    *,
+    is_wanted: Callable[[], bool],
+    settings: InstanceSettings | None = None,
+    picture: str = "",
+    request: int = 0,
+) -> Iterator[Prediction | None]:
+    """Look at the tiles of a small plane that was predicted from all sides, as `segment` does.
+
+    Ends when other weights have taken over.
+
+    Parameters
+    ----------
+    model, plane, settings, picture, request
+        As for `predict`.
+    is_wanted : callable
+        Whether nothing else is to be done: else the work on a tile is broken off, and done again later.
+
+    Yields
+    ------
+    Prediction
+        When a tile is done.
+    None
+        When the work on one was broken off.
+    """
+    settings, mirrors = settings or InstanceSettings(), mirrors_for(model, plane)
+    tiles = [tile for tile in plane.grid.tiles() if tile.index in plane.outputs.keys() - plane.closer]
+    while tiles and len(mirrors) > 1 and plane.version == model.version:
+        tile = tiles[0]
+        try:
+            with while_wanted(is_wanted):
+                outputs = outputs_of(model, plane, tile, read_tile(model, plane, tile), mirrors)
+        except UnwantedError:
+            yield None
+            continue
+        plane.outputs[tile.index] = outputs
+        plane.closer.add(tile.index)
+        del tiles[0]
+        yield replace(_built(model, plane, tile, outputs, settings), picture=picture, request=request)
+
+
+def mirrors_for(model: Model, plane: Plane) -> Sequence[Axes]:
+    """How a plane is looked at while nobody waits: once if it is large."""
+    is_small = math.prod(plane.box.shape) * plane.scale**2 <= SMALL
+    return MIRRORS if is_small and model.card.kind == "objects" and model.net.ndim == 2 else MIRRORS[:1]
+
+
+def _built(model: Model, plane: Plane, tile: Tile, outputs: Outputs, settings: InstanceSettings) -> Prediction:
+    """The objects of a tile."""
+    labels, doubt = labels_of(outputs, model.card.kind, settings, plane.scale)
+    return Prediction(
+        picture="",
+        window=tile.around,
+        core=tile.core,
+        labels=labels.reshape(tile.around.shape),
+        kind=model.card.kind,
+        doubt=doubt.reshape(tile.around.shape),
+        version=plane.version,
+    )
 
 
 class _Queue:
@@ -158,6 +227,7 @@ class _Queue:
     def __init__(self, grid: Grid, look: Callable[[], Box] | None) -> None:
         self.grid, self.look = grid, look
         self._view = look() if look else None
+        self._seen = self._view  # the view in which the tile that is being computed was found to be wanted
         self._heap = [(self._rank(tile.index), tile.index) for tile in grid.tiles()]
         heapq.heapify(self._heap)
 
@@ -169,10 +239,24 @@ class _Queue:
         """The next tile; a view that moved since the last call is taken into account."""
         view = self.look() if self.look else None
         if view != self._view:
-            self._view = view
+            self._view = self._seen = view
             self._heap = [(self._rank(index), index) for _, index in self._heap]
             heapq.heapify(self._heap)
         return self.grid.tile(heapq.heappop(self._heap)[1])
+
+    def push(self, tile: Tile) -> None:
+        """A tile has to wait again."""
+        heapq.heappush(self._heap, (self._rank(tile.index), tile.index))
+
+    def wants(self, tile: Tile) -> bool:
+        """Whether a tile that is being computed still comes first: it is in view, or nothing that waits is."""
+        view = self.look() if self.look else None
+        if view is None or view in (self._view, self._seen):
+            return True
+        if tile.core.intersect(view).is_empty and any(not self.grid.rank(i, view)[0] for _, i in self._heap):
+            return False
+        self._seen = view
+        return True
 
     def _rank(self, index: Index) -> tuple[bool, float]:
         """Smaller is sooner."""

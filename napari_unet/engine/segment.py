@@ -21,16 +21,12 @@ from napari_unet.core.sizes import scale_for, usual_scale
 from napari_unet.core.tiles import Tile
 from napari_unet.engine.device import backend_of
 from napari_unet.engine.measure import measured_by
-from napari_unet.engine.network import Axes, Outputs
+from napari_unet.engine.network import Outputs
 from napari_unet.engine.pipeline import in_order
-from napari_unet.engine.predict import Plane, labels_of, outputs_of, plane_of, read_tile
+from napari_unet.engine.predict import Plane, labels_of, mirrors_for, outputs_of, plane_of, read_tile
 from napari_unet.nets.model import Model
 
 SMALLEST_CORE = 64
-MIRRORS: tuple[Axes, ...] = ((), (-1,), (-2,), (-2, -1))
-SMALL = 2**19
-"""Pixels of the network up to which the objects of a picture are looked at four times, mirrored: fewer are missed and
-joined (docs/models.md), and it still takes no longer than a picture of 2048 x 2048 looked at once."""
 STRIP = 512
 """Rows of labels that are numbered at once."""
 
@@ -191,12 +187,6 @@ def network_scale(model: Model, source: ImageSource, diameter: float | None) -> 
     if diameter is not None:
         return scale_for(diameter, model.card.diameter)
     return usual_scale(measured_by(model, source), model.card.diameter)
-
-
-def mirrors_for(model: Model, plane: Plane) -> Sequence[Axes]:
-    """How a plane is looked at: once if it is large."""
-    is_small = math.prod(plane.box.shape) * plane.scale**2 <= SMALL
-    return MIRRORS if is_small and model.card.kind == "objects" and model.net.ndim == 2 else MIRRORS[:1]
 
 
 def predicted_tiles(model: Model, plane: Plane, tiles: Sequence[Tile]) -> Iterator[Prediction]:

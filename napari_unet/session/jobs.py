@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +20,7 @@ from napari_unet.engine.choice import measure_speeds, measured_on, take_fastest
 from napari_unet.engine.click import ClickMask, ClickSegmenter
 from napari_unet.engine.device import backend_for, backend_of, device_names, usable_cores
 from napari_unet.engine.measure import measure
-from napari_unet.engine.predict import Plane, plane_of, predict
+from napari_unet.engine.predict import Plane, look_closer, plane_of, predict
 from napari_unet.engine.train import Control, fine_tune
 from napari_unet.nets.model import Model, model_from_bytes
 from napari_unet.store.speeds import read_speeds, write_speeds
@@ -127,6 +127,18 @@ class Device:
             picture=request.picture.key,
             request=request.number,
             keep_outputs=pixels <= LARGEST_KEPT,
+        )
+
+    def look_closer(self, request: Request, is_wanted: Callable[[], bool]) -> Iterator[Prediction | None]:
+        """Predict a small plane that was predicted once more, with all the care that `segment` takes."""
+        model = self._need_model()
+        yield from look_closer(
+            model,
+            self._plane(model, request),
+            is_wanted=is_wanted,
+            settings=request.settings,
+            picture=request.picture.key,
+            request=request.number,
         )
 
     def measure(self, picture: Picture, view: Box | None, expected: float | None) -> Iterator[Progress | Measured]:

@@ -18,9 +18,9 @@ from napari_unet.core.picture import Picture
 from napari_unet.core.prompts import Prompts
 from napari_unet.session.learner import Learner
 from napari_unet.session.state import Board
-from napari_unet.session.worker import ANSWER, BACKGROUND, INTERACTIVE, GpuWorker
+from napari_unet.session.worker import ANSWER, BACKGROUND, IDLE, INTERACTIVE, GpuWorker
 
-PREDICT, CLICK = "predict", "click"
+PREDICT, CLOSER, CLICK = "predict", "look closer", "click"
 
 News = Progress | Prediction | ObjectMask
 
@@ -82,6 +82,7 @@ class Predictor:
         with self._asking:
             self._request += 1
             self._answered = self._request
+            self._worker.cancel(CLOSER)
             self._worker.submit(PREDICT, partial(self._prediction, picture, self._request), INTERACTIVE)
         self._show()
 
@@ -95,6 +96,7 @@ class Predictor:
         """Stop predicting."""
         with self._asking:
             self._answered = 0
+            self._worker.cancel(CLOSER)
             was_predicting = self._worker.cancel(PREDICT)
         if was_predicting:
             self._show()
@@ -105,6 +107,13 @@ class Predictor:
 
         measures = self.diameter is None and picture.measured is None
         return self._learner.device().predict(Request(picture, number, self.settings, measures, self.usual))
+
+    def _closer_look(self, picture: Picture, number: int) -> Iterator[Prediction | None]:
+        """A closer look at what was predicted, begun in the device thread."""
+        from napari_unet.session.jobs import Request
+
+        request = Request(picture, number, self.settings, False, self.usual)
+        return self._learner.device().look_closer(request, partial(self._worker.has_nothing_but, IDLE))
 
     # --- one object --------------------------------------------------------------
 
@@ -155,7 +164,11 @@ class Predictor:
         self._emit(ObjectMask(self._clicked, Box((0, 0), (1, 1)), np.zeros((1, 1), bool), request=self._clicks))
 
     def on_end(self) -> None:
-        """The prediction is through, or failed."""
+        """The prediction is through, or failed; once nothing else is to be done, a closer look follows."""
+        with self._asking:
+            picture = self._pictures.get(self.watched)
+            if picture is not None and self._answered and not self._worker.is_busy(PREDICT):
+                self._worker.submit(CLOSER, partial(self._closer_look, picture, self._answered), IDLE)
         self._show()
 
     def _yield_to_training(self, event: Prediction) -> None:

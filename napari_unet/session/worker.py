@@ -13,8 +13,8 @@ from typing import Any
 
 from napari_unet.session.telling import LOOK_SECONDS, has_ended, tell
 
-ANSWER, FIRST, INTERACTIVE, BACKGROUND = 0, 1, 2, 3
-"""Clicks; models to load; tiles in view; all else."""
+ANSWER, FIRST, INTERACTIVE, BACKGROUND, IDLE = 0, 1, 2, 3, 4
+"""Clicks; models to load; tiles in view; all else; what is done when nothing else is."""
 SWITCH_SECONDS = 0.0005
 ACTIVE_FOR = 1.5
 """Seconds after something the user did in which a core is left to the window."""
@@ -41,7 +41,7 @@ class _Job:
 class GpuWorker:
     """Runs jobs piece by piece: those of a higher priority first, of these the newest, background ones in turn.
 
-    A job is an iterator; one `next()` is one piece and gives one event. Between two pieces anything
+    A job is an iterator; one `next()` is one piece and gives one event, or None. Between two pieces anything
     may be paused, cancelled or replaced, and nothing else is ever half done.
 
     Parameters
@@ -105,6 +105,12 @@ class GpuWorker:
         with self._change:
             return name in self._jobs
 
+    def has_nothing_but(self, priority: int) -> bool:
+        """Whether no job of a higher priority waits."""
+        with self._change:
+            waits = any(job.priority < priority and not job.is_paused for job in self._jobs.values())
+            return not waits and not self._is_closing
+
     def user_is_active(self) -> None:
         """The user just did something."""
         self._active_until = time.monotonic() + ACTIVE_FOR
@@ -130,7 +136,7 @@ class GpuWorker:
                 since = time.monotonic() - self._answered
                 lowest = next(
                     (p for p, hush in ((FIRST, SHORT_HUSH_SECONDS), (INTERACTIVE, HUSH_SECONDS)) if since < hush),
-                    BACKGROUND,
+                    IDLE,
                 )
                 ready = [job for job in self._jobs.values() if not job.is_paused and job.priority <= lowest]
                 if ready:
@@ -138,7 +144,7 @@ class GpuWorker:
                     job.turn = next(self._turns)
                     return job
                 hush = (SHORT_HUSH_SECONDS if lowest == FIRST else HUSH_SECONDS) - since
-                self._change.wait(LOOK_SECONDS if lowest == BACKGROUND else max(hush, 0.001))
+                self._change.wait(LOOK_SECONDS if lowest == IDLE else max(hush, 0.001))
         return None
 
     def _run(self) -> None:
@@ -162,7 +168,7 @@ class GpuWorker:
         except Exception as caught:  # noqa: BLE001  whatever a job raises must reach the user, and the others go on
             error = caught
         else:
-            if self._is_current(job):
+            if event is not None and self._is_current(job):
                 tell(self._on_event, job.name, event)
         if error is not None:
             # out here, for inside `except` the frames of the failed piece, and all their tensors, are held

@@ -9,7 +9,7 @@ import torch
 from napari_unet.core.card import ModelCard
 from napari_unet.engine import forward as forwarding
 from napari_unet.engine.device import backend_for, backend_of, choose, kind_of
-from napari_unet.engine.forward import forward, forward_with_features
+from napari_unet.engine.forward import UnwantedError, forward, forward_with_features, while_wanted
 from napari_unet.nets.model import Model
 
 FORMS = ["torch", pytest.param("openvino", marks=pytest.mark.skipif(not find_spec("openvino"), reason="an extra"))]
@@ -53,6 +53,21 @@ def test_features_are_the_networks(model, form):
     with torch.no_grad():
         assert torch.allclose(features, model.net.features(x), atol=1e-4)
         assert torch.allclose(logits, model.net(x), atol=1e-4)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_nobody_wants_is_broken_off(model, form):
+    """It ends with an error of its own after a part of the work; the next run is right, and is not asked any more."""
+    x = torch.randn(1, 2, 512, 512, generator=torch.Generator().manual_seed(0))
+    whole = forward(model, x, backend=exact(form))
+    asked = []
+    with pytest.raises(UnwantedError), while_wanted(lambda: bool(asked.append(1)) or len(asked) < 2):
+        forward(model, x, backend=exact(form))
+    assert len(asked) == 2
+    assert torch.equal(forward(model, x, backend=exact(form)), whole)
+    assert len(asked) == 2
+    with while_wanted(lambda: True):
+        assert torch.equal(forward(model, x, backend=exact(form)), whole)
 
 
 @pytest.mark.parametrize("form", FORMS)

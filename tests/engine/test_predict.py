@@ -9,6 +9,7 @@ from napari_unet.core.events import Prediction, Progress
 from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
 from napari_unet.core.instances import InstanceSettings
+from napari_unet.engine import predict as engine
 from napari_unet.engine.predict import plane_of, predict
 
 
@@ -110,6 +111,33 @@ def test_tiles_in_view_come_first(make_model):
     assert second.core == Box((0, 192), (64, 256))
     rest = [event.core for event in job if isinstance(event, Prediction)]
     assert len({first.core, second.core, *rest}) == 25
+
+
+def test_a_tile_out_of_the_new_view_is_broken_off(make_model, monkeypatch):
+    """The view moves while a tile is computed: it ends there, and comes last; one that is still in view goes on."""
+    model = make_model(base_channels=4)
+    plane = plane_of(model, ImageSource.of_array(noise(64, 192)), core=64)
+    views = [Box((0, 0), (64, 64)), Box((0, 128), (64, 192))]
+    view, runs = [views[0]], []
+    real = engine.outputs_of
+
+    def moved(model, plane, tile, x):
+        runs.append(tile.index)
+        view[0] = views[1]
+        return real(model, plane, tile, x)
+
+    monkeypatch.setattr(engine, "outputs_of", moved)
+    events = list(predict(model, plane, look=lambda: view[0]))
+    cores = [event.core for event in events if isinstance(event, Prediction)]
+    assert runs[0] == runs[-1] == (0, 0)
+    assert runs[1] == (0, 2)
+    assert cores[0] == views[1]
+    assert len(cores) == len(runs) - 1 == 3
+    plane.outputs.clear()
+    runs.clear()
+    view[0], views[1] = views[0], Box((0, 32), (64, 100))  # the tile is in both
+    list(predict(model, plane, look=lambda: view[0]))
+    assert sorted(runs) == [(0, 0), (0, 1), (0, 2)]
 
 
 def test_without_a_view_tiles_come_row_by_row(make_model):

@@ -11,7 +11,6 @@ from napari_unet.core.image import ImageSource
 from napari_unet.core.metrics import evaluate
 from napari_unet.engine import network
 from napari_unet.engine import predict as engine
-from napari_unet.engine import segment as whole
 from napari_unet.engine.forward import forward
 from napari_unet.engine.predict import plane_of, predict
 from napari_unet.engine.segment import Assembly, segment, segment_source
@@ -47,7 +46,7 @@ def test_small_pictures_are_looked_at_from_four_sides(disc_model, draw, monkeypa
     mirrored = segment(disc_model, image[::-1, ::-1], diameter=disc_model.card.diameter)
     assert np.mean((mirrored[::-1, ::-1] > 0) == (found > 0)) > 0.999
     runs.clear()
-    monkeypatch.setattr(whole, "SMALL", image.size - 1)
+    monkeypatch.setattr(engine, "SMALL", image.size - 1)
     segment(disc_model, image, diameter=disc_model.card.diameter)
     assert len(runs) == 1
 

@@ -49,7 +49,8 @@ def gate(monkeypatch):
 
 @pytest.fixture
 def tiles(monkeypatch):
-    """Tiles are small, so that a small picture has many."""
+    """Tiles are small, so that a small picture has many; and they are looked at once."""
+    monkeypatch.setattr(engine, "SMALL", 0)
     backend = jobs.backend_of
     monkeypatch.setattr(jobs, "backend_of", lambda model: replace(backend(model), core=64))
 
@@ -76,14 +77,14 @@ def one_thread(monkeypatch):
 
 
 def test_predictions_assemble_to_what_the_engine_gives(one_thread, make_session, source, model_file):
-    """What arrives tile by tile is what `segment` gives at once, at the size that both measure."""
+    """What arrives tile by tile, in the end, is what `segment` gives at once, at the size that both measure."""
     session, ear, picture = start(make_session, source)
     picture.measured = None
     session.predict(picture.key, whole(picture))
     ear.wait(lambda: is_complete(ear) and not session.state.predicting)
+    ear.wait(lambda: len(ear.of("prediction_ready")) == 2)  # the one tile, and a closer look at it
     assembly = Assembly(np.zeros(source.shape, np.int32))
-    for prediction in ear.of("prediction_ready"):
-        assembly.add(prediction)
+    assembly.add(ear.of("prediction_ready")[-1])
     expected = segment(load_model(model_file, device="cpu"), source.read(whole(picture))[0])
     assert expected.max() > 5
     assembly.finish()
@@ -129,11 +130,40 @@ def test_what_is_looked_at_comes_next(tiles, make_session, gate, source):
     ear.wait(lambda: ear.of("prediction_ready"))
     session.look_at(picture.key, Box((200, 200), (250, 250)))
     session.look_at("no such picture", Box((0, 0), (1, 1)))
-    gate.release(2)
+    gate.release(3)  # one of them for the tile that is broken off
     ear.wait(lambda: len(ear.of("prediction_ready")) >= 3)
     order = [p.core.start for p in ear.of("prediction_ready")]
     assert order[0] == (0, 0)
     assert (192, 192) in order[1:3]
+
+
+def test_a_closer_look_waits_until_nothing_else_is_to_be_done(tiles, make_session, source, monkeypatch):
+    """It is broken off for whatever comes, goes on after it, and is given up for a new question."""
+    session, ear, picture = start(make_session, source)
+    monkeypatch.setattr(engine, "SMALL", 2**19)
+    looks, blocked = [], threading.Event()
+    real = engine.outputs_of
+
+    def noted(model, plane, tile, x, mirrors=((),)):
+        if len(mirrors) > 1:
+            looks.append(tile.index)
+            blocked.wait(60)
+        return real(model, plane, tile, x, mirrors)
+
+    monkeypatch.setattr(engine, "outputs_of", noted)
+    session.predict(picture.key, whole(picture))
+    ear.wait(lambda: looks)
+    assert session.state.predicting is False
+    session.predict(picture.key, whole(picture))  # nothing has to be computed for that
+    blocked.set()
+    ear.wait(lambda: len(looks) >= 17 and len({p.core for p in ear.of("prediction_ready")}) == 16)
+    assert looks[1:] == [looks[0], *looks[2:]]
+    assert len(set(looks)) == 16
+    kept = len(looks)
+    session.predict(picture.key, whole(picture))
+    ear.wait(lambda: not session.state.predicting)
+    time.sleep(0.3)
+    assert len(looks) == kept  # a closer look is taken once
 
 
 def test_cancelling_stops_within_a_moment(tiles, make_session, gate, source):
