@@ -75,6 +75,7 @@ def train(  # noqa: PLR0913 - each option of the command is one
     from napari_unet.engine import fit as fitting  # torch: only when it is needed
     from napari_unet.engine import rehearsal as rehearsing
     from napari_unet.engine.ranks import joined_ranks
+    from napari_unet.nets.model import REHEARSAL
 
     _check_training(output, minutes, steps, kind, diameter, clicks)
     if minutes is None and steps is None:
@@ -103,7 +104,7 @@ def train(  # noqa: PLR0913 - each option of the command is one
     fitting.forget_checkpoint(output)
     if rehearsal:
         kept = rehearsing.chosen(fitting.kinds_of(sets[:-1]), rehearsal, seed)
-        rehearsing.write(output.with_suffix(".rehearsal.npz"), fitting.at_known_size(kept, model.card), seed)
+        rehearsing.write(output.with_suffix(REHEARSAL), fitting.at_known_size(kept, model.card), seed)
     typer.echo(f"Wrote {output} ({output.stat().st_size / 1e6:.1f} MB).")
 
 

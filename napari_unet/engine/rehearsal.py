@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +13,8 @@ from napari_unet.core.corrections import Correction, Labels
 from napari_unet.core.errors import ModelError
 from napari_unet.core.intensity import Limits
 from napari_unet.engine.sampling import resampled
-from napari_unet.nets.model import DEFAULT, Model
+from napari_unet.nets.model import DEFAULT, REHEARSAL, Model, shipped_models
 
-FILE = "rehearsal.npz"
 SIDE = 256
 """Largest side of a picture, in pixels of the network."""
 ONE = 200.0
@@ -24,10 +22,11 @@ ONE = 200.0
 
 
 def rehearsal_of(model: Model) -> Sequence[Correction]:
-    """What a model must not forget: the shipped generalist, and versions of it, have something; others nothing."""
-    path = Path(str(resources.files("napari_unet"))) / "weights" / FILE
-    is_ours = model.card.name == DEFAULT and model.card.kind == "objects"
-    return read(path) if is_ours and path.is_file() else ()
+    """What a model must not forget: what lies beside its file; of versions of the shipped one what lies beside that."""
+    path = model.rehearsal
+    if path is None and model.card.name == DEFAULT:
+        path = shipped_models()[DEFAULT].with_suffix(REHEARSAL)
+    return read(path) if path is not None and path.is_file() and model.card.kind == "objects" else ()
 
 
 @cache
@@ -44,7 +43,7 @@ def read(path: Path) -> tuple[Correction, ...]:
             count = len(file.files) // 2
             pairs = [(file[f"image{n}"], file[f"labels{n}"].astype(np.int32)) for n in range(count)]
     except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"'{path.name}' is damaged. Install the package again.") from error
+        raise ModelError(f"'{path.name}' is damaged. Take it away, or install the package again.") from error
     return tuple(_wholly_trusted(image, labels) for image, labels in pairs)
 
 

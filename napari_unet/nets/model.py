@@ -24,6 +24,7 @@ from napari_unet.nets.unet import UNet, settings_of
 CARD = "card"
 DEFAULT = "default"
 SCRATCH = "scratch"
+REHEARSAL = ".rehearsal.npz"
 NET, CLICK = "", "click."
 """What stands before the names of weights: of the network, and of its click head."""
 LARGEST_HEADER = 16 << 20
@@ -68,6 +69,8 @@ class Model:
     card : ModelCard
     version : int
         0 for what was loaded; each take-over counts one up.
+    rehearsal : Path or None
+        The file of pictures that it must not forget (`engine/rehearsal.py`), if one lies beside its own.
 
     Raises
     ------
@@ -93,6 +96,7 @@ class Model:
         self.card = replace(card, architecture=dict(net.settings))
         self.replace_click(click)
         self.version = version
+        self.rehearsal: Path | None = None
 
     @classmethod
     def create(cls, card: ModelCard, *, seed: int = 0, device: str = "auto") -> Self:
@@ -231,7 +235,10 @@ def load_model(name_or_path: str | Path = DEFAULT, *, device: str = "auto") -> M
         return _from_pth(path, target)
     if path.suffix.lower() != ".safetensors":
         raise ModelError(f"'{path.name}' is no model: a model is a .safetensors or a .pth file.")
-    return model_from_bytes(path.read_bytes(), name=path.name, device=target)
+    model = model_from_bytes(path.read_bytes(), name=path.name, device=target)
+    beside = path.with_suffix(REHEARSAL)
+    model.rehearsal = beside if beside.is_file() else None
+    return model
 
 
 def _start(name: str, device: str) -> Model | None:

@@ -65,6 +65,16 @@ def test_the_shipped_model_and_its_versions_rehearse(disc_model):
     assert rehearsal_of(load_model("classes", device="cpu")) == ()
 
 
+def test_a_model_rehearses_what_lies_beside_its_file(disc_model, correct, tmp_path):
+    """A training with --rehearsal writes two files; together they are loaded, and alone the model has nothing."""
+    disc_model.save(tmp_path / "mine.safetensors")
+    assert rehearsal_of(load_model(tmp_path / "mine.safetensors", device="cpu")) == ()
+    known = correct(0)
+    write(tmp_path / "mine.rehearsal.npz", [replace(known, image=known.image[None], channels_first=True)])
+    (found,) = rehearsal_of(load_model(tmp_path / "mine.safetensors", device="cpu"))
+    assert np.array_equal(found.labels, known.labels)
+
+
 @pytest.mark.parametrize("rehearses", [True, False])
 def test_what_is_rehearsed_is_not_forgotten(disc_model, correct, quick, monkeypatch, rehearses):
     """Learning dark discs, a model of bright ones forgets them, unless it sees some in between."""
