@@ -50,7 +50,7 @@ def test_of_a_large_kind_more_is_kept():
 def test_a_damaged_file_is_a_sentence(tmp_path):
     """No traceback, and what to do."""
     (tmp_path / "r.npz").write_bytes(b"PK nothing")
-    with pytest.raises(ModelError, match="Install the package again"):
+    with pytest.raises(ModelError, match="install the package again"):
         read(tmp_path / "r.npz")
 
 
