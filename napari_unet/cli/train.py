@@ -50,9 +50,7 @@ def train(  # noqa: PLR0913 - each option of the command is one
     images: Annotated[Path, typer.Argument(help="Folder of pictures.")],
     labels: Annotated[Path, typer.Argument(help="Folder of labels of the same names; 0 is background.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The .safetensors file to write.")],
-    base: Annotated[
-        list[str] | None, typer.Option("--from", help="A model to start from; of several, the mean.")
-    ] = None,
+    base: Annotated[str, typer.Option("--from", help="A model to start from.")] = "",
     minutes: Annotated[float | None, typer.Option(help="How long to train.")] = None,
     steps: Annotated[int | None, typer.Option(help="How many steps to train instead.")] = None,
     device: DeviceOption = "auto",
@@ -88,10 +86,10 @@ def train(  # noqa: PLR0913 - each option of the command is one
     output.parent.mkdir(parents=True, exist_ok=True)
     seconds = minutes * 60 if minutes is not None else None
     with joined_ranks(device) as (ranks, own_device):
-        model, student = fitting.new_student(card, base or (), own_device, seed, ranks)
+        model, student = fitting.new_student(card, base, own_device, seed, ranks)
         if diameter is not None:
             model.card = replace(model.card, diameter=diameter)
-        _check_classes(" and ".join(base or ()), model.net.settings["out_channels"], card.architecture["out_channels"])
+        _check_classes(base, model.net.settings["out_channels"], card.architecture["out_channels"])
         learnt = fitting.fit(model, student, fitting.balanced(sets), output, steps=steps, seconds=seconds)
         if not ranks.leads:
             deque(learnt, maxlen=0)  # what it learns is in the weights of the leading process, too

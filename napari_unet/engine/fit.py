@@ -21,7 +21,7 @@ from napari_unet.engine.click_student import ClickStudent, train_clicks
 from napari_unet.engine.ranks import Ranks
 from napari_unet.engine.student import ALONE, FROM_PICTURES, Student
 from napari_unet.engine.train import train
-from napari_unet.nets.model import Model, load_model, mean_weights, rounded
+from napari_unet.nets.model import Model, load_model, rounded
 
 CHECKPOINT_EVERY = 250
 ROW_EVERY = 25
@@ -29,18 +29,15 @@ OFTEN = 8
 """How often a picture of a rare kind is drawn for each one of the largest kind, at most."""
 
 
-def new_student(
-    card: ModelCard, bases: Sequence[str], device: str, seed: int, ranks: Ranks = ALONE
-) -> tuple[Model, Student]:
+def new_student(card: ModelCard, base: str, device: str, seed: int, ranks: Ranks = ALONE) -> tuple[Model, Student]:
     """A model to train from whole pictures, and its student.
 
     Parameters
     ----------
     card : ModelCard
         What the model will be.
-    bases : sequence of str
-        A model to start from (its architecture and diameter count then), or none. Of several trainings of the same
-        network one after the other, the mean of their weights: it is often better than the last one (Izmailov 2018).
+    base : str
+        A model to start from (its architecture and diameter count then), or ''.
     device : str
     seed : int
     ranks : Ranks
@@ -49,22 +46,18 @@ def new_student(
     Raises
     ------
     ModelError
-        If a base finds something else than `card` says, or another network than the first one.
+        If `base` finds something else than `card` says.
     """
-    if not bases:
+    if not base:
         model = Model.create(card, seed=seed, device=device)
         return model, Student(model, FROM_PICTURES, seed, ranks=ranks)
-    model, *others = (load_model(base, device=device) for base in bases)
-    old, parent = model.card, model.sha256()
+    model = load_model(base, device=device)
+    old = model.card
     if old.kind != card.kind:
-        raise ModelError(f"'{bases[0]}' finds {old.kind}, not {card.kind}. Start from another model.")
-    for base, other in zip(bases[1:], others, strict=True):
-        if other.net.settings != model.net.settings:
-            raise ModelError(f"'{base}' is another network than '{bases[0]}'; there is no mean of their weights.")
-    model.replace_weights(mean_weights([each.net.state_dict() for each in (model, *others)]), version=model.version)
+        raise ModelError(f"'{base}' finds {old.kind}, not {card.kind}. Start from another model.")
     story = f"{old.trained_on}; then {card.trained_on}"
     card = replace(card, architecture=old.architecture, classes=old.classes, diameter=old.diameter, click=old.click)
-    model.card = replace(card, trained_on=story, parent=parent)
+    model.card = replace(card, trained_on=story, parent=model.sha256())
     # a network that knows something already is not shaken as hard as a new one
     gentle = replace(FROM_PICTURES, learning_rate=FROM_PICTURES.learning_rate / 2)
     return model, Student(model, gentle, seed, ranks=ranks)

@@ -7,7 +7,7 @@ import json
 import math
 import re
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -192,15 +192,6 @@ def _small(value: Tensor) -> Tensor:
     """Kernels in half precision; the few others as they are (a variance may not fit)."""
     value = value.detach().cpu()
     return value.half() if value.is_floating_point() and value.ndim > 1 else value
-
-
-def mean_weights(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """The mean of the weights of some networks of the same shape; what is no fraction is as in the first."""
-    first = states[0]
-    return {
-        name: torch.stack([state[name] for state in states]).mean(0) if value.is_floating_point() else value
-        for name, value in first.items()
-    }
 
 
 def rounded(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
