@@ -6,7 +6,7 @@ import time
 import pytest
 
 from napari_unet.session import worker
-from napari_unet.session.worker import ANSWER, BACKGROUND, FIRST, INTERACTIVE, GpuWorker
+from napari_unet.session.worker import ANSWER, BACKGROUND, FIRST, IDLE, INTERACTIVE, GpuWorker
 
 LONG = 20.0
 
@@ -150,6 +150,27 @@ def test_a_paused_job_waits_and_goes_on_where_it_was(log):
     log.worker.pause("learn", False)
     log.wait_for_ends("learn")
     assert [event for _, event in log.events] == ["held", "o0", "l0", "l1"]
+
+
+def test_idle_work_is_done_when_nothing_else_is_and_knows_it(log):
+    """It comes after all others, is told what waits, and a piece without news says nothing."""
+    go = log.hold()
+    known = []
+
+    def idle():
+        known.append(log.worker.has_nothing_but(IDLE))
+        log.worker.submit("late", pieces("late", 1), BACKGROUND)
+        known.append(log.worker.has_nothing_but(IDLE))
+        yield None
+        known.append(log.worker.has_nothing_but(IDLE))
+        yield "idle"
+
+    log.worker.submit("idle", idle, IDLE)
+    log.worker.submit("work", pieces("work", 2), BACKGROUND)
+    go.set()
+    log.wait_for_ends("idle")
+    assert [event for _, event in log.events] == ["held", "work0", "work1", "late0", "idle"]
+    assert known == [True, False, True]
 
 
 def test_a_job_that_is_moved_to_the_background_takes_turns(log):
