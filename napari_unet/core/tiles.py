@@ -6,6 +6,9 @@ import itertools
 import math
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from napari_unet.core.geometry import Box
 
 Index = tuple[int, ...]
@@ -86,12 +89,29 @@ class Grid:
         """All tiles, row by row."""
         return [self.tile(index) for index in itertools.product(*map(range, self.counts))]
 
-    def rank(self, index: Index, view: Box) -> tuple[bool, float]:
-        """Order in which tiles are wanted: those in `view` first, from its middle outwards, then the others."""
-        core = self.tile(index).core
-        lead = len(core.start) - len(self.core)
-        away = math.dist(core.center[lead:], view.center[lead:])
-        return core.intersect(view).is_empty, away
+    def away(self, view: Box) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
+        """How far from the middle of `view` the middles of all tiles are, in voxels, and which tiles it meets.
+
+        Returns
+        -------
+        (*counts) float, (*counts) bool
+        """
+        lead = len(self.plane.start) - len(self.core)
+        is_here = not _lead(self.plane, lead).intersect(_lead(view, lead)).is_empty
+        squares, meets = np.zeros(self.counts), np.full(self.counts, is_here)
+        for axis, (count, side) in enumerate(zip(self.counts, self.core, strict=True)):
+            low, high = view.start[lead + axis], view.stop[lead + axis]
+            start = self.plane.start[lead + axis] + side * np.arange(count)
+            stop = np.minimum(start + side, self.plane.stop[lead + axis])
+            along = [-1 if a == axis else 1 for a in range(len(self.core))]
+            squares += (((start + stop - low - high) / 2) ** 2).reshape(along)
+            meets &= ((start < high) & (stop > low)).reshape(along)
+        return np.sqrt(squares), meets
+
+
+def _lead(box: Box, lead: int) -> Box:
+    """The first axes of a box."""
+    return Box(box.start[:lead], box.stop[:lead])
 
 
 def cover(plane: Box, *, core: int, halo: int, mirror: int, step: int, ndim: int = 2) -> Grid:

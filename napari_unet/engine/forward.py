@@ -60,9 +60,9 @@ def _check(*_: object) -> None:
 
 @contextmanager
 def _checked(net: UNet) -> Iterator[None]:
-    """Within it, each block of a network asks whether it is wanted."""
-    blocks = [] if _wanted.by is None else [*net.encoders, *net.decoders]
-    hooks = [block.register_forward_pre_hook(_check) for block in blocks]
+    """Within it, each layer of a network asks whether it is wanted."""
+    layers = [] if _wanted.by is None else [module for module in net.modules() if not any(module.children())]
+    hooks = [layer.register_forward_pre_hook(_check) for layer in layers]
     try:
         yield
     finally:
@@ -97,7 +97,12 @@ class _Form:
             key = (threads, features)
             if key not in self.runs:
                 self.runs[key] = compiled(self.net, self.backend.dtype, threads, features=features)
-            return self.runs[key](x, _check if _wanted.by is not None else None)
+            try:
+                return self.runs[key](x, _check if _wanted.by is not None else None)
+            except UnwantedError:
+                # OpenVINO (2026.4) goes on with a part of the old shapes where a run was broken off
+                del self.runs[key]
+                raise
         with torch.inference_mode(), self.backend.autocast(), _checked(self.net):
             seen = self.net.features(x)
             return [self.net.head(seen).float(), *([seen] if features else [])]

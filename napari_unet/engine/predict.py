@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -226,41 +225,38 @@ class _Queue:
 
     def __init__(self, grid: Grid, look: Callable[[], Box] | None) -> None:
         self.grid, self.look = grid, look
-        self._view = look() if look else None
-        self._seen = self._view  # the view in which the tile that is being computed was found to be wanted
-        self._heap = [(self._rank(tile.index), tile.index) for tile in grid.tiles()]
-        heapq.heapify(self._heap)
+        self._waits = np.ones(grid.counts, bool)
+        self._view: Box | None = None
+        self._away, self._is_met = np.zeros(grid.counts), np.ones(grid.counts, bool)
 
     def __len__(self) -> int:
         """How many wait."""
-        return len(self._heap)
+        return int(np.count_nonzero(self._waits))
 
     def pop(self) -> Tile:
         """The next tile; a view that moved since the last call is taken into account."""
-        view = self.look() if self.look else None
-        if view != self._view:
-            self._view = self._seen = view
-            self._heap = [(self._rank(index), index) for _, index in self._heap]
-            heapq.heapify(self._heap)
-        return self.grid.tile(heapq.heappop(self._heap)[1])
+        self._follow()
+        near = self._waits & self._is_met
+        order = np.where(near if near.any() else self._waits, self._away, np.inf)
+        index = tuple(int(i) for i in np.unravel_index(order.argmin(), order.shape))
+        self._waits[index] = False
+        return self.grid.tile(index)
 
     def push(self, tile: Tile) -> None:
         """A tile has to wait again."""
-        heapq.heappush(self._heap, (self._rank(tile.index), tile.index))
+        self._waits[tile.index] = True
 
     def wants(self, tile: Tile) -> bool:
         """Whether a tile that is being computed still comes first: it is in view, or nothing that waits is."""
-        view = self.look() if self.look else None
-        if view is None or view in (self._view, self._seen):
-            return True
-        if tile.core.intersect(view).is_empty and any(not self.grid.rank(i, view)[0] for _, i in self._heap):
-            return False
-        self._seen = view
-        return True
+        self._follow()
+        return bool(self._is_met[tile.index]) or not (self._waits & self._is_met).any()
 
-    def _rank(self, index: Index) -> tuple[bool, float]:
-        """Smaller is sooner."""
-        return self.grid.rank(index, self._view) if self._view is not None else (False, 0.0)
+    def _follow(self) -> None:
+        """Look where the view is now."""
+        view = self.look() if self.look else None
+        if view is not None and view != self._view:
+            self._view = view
+            self._away, self._is_met = self.grid.away(view)
 
 
 def read_tile(model: Model, plane: Plane, tile: Tile) -> FloatArray:

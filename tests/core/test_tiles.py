@@ -78,16 +78,27 @@ def grid() -> Grid:
 
 
 def test_tiles_in_view_come_first(grid):
-    """Tiles that meet the view go before all others, those in its middle before those at its rim."""
+    """It is told which tiles the view meets, and how far all of them are from its middle."""
     view = Box((20, 20), (60, 60))
-    order = sorted(grid.tiles(), key=lambda tile: grid.rank(tile.index, view))
-    seen = [not tile.core.intersect(view).is_empty for tile in order]
-    assert seen == sorted(seen, reverse=True)
-    assert sum(seen) == 9
-    assert order[0].index == (2, 2)
+    away, meets = grid.away(view)
+    assert away.shape == meets.shape == grid.counts
+    for tile in grid.tiles():
+        assert meets[tile.index] == (not tile.core.intersect(view).is_empty)
+        assert away[tile.index] == pytest.approx(math.dist(tile.core.center, view.center))
+    assert meets.sum() == 9
+    assert np.unravel_index(away.argmin(), away.shape) == (2, 2)
 
 
 def test_a_view_beside_the_picture_still_gives_an_order(grid):
     """A view that shows nothing of the picture puts the tiles nearest to it first."""
     view = Box((100, 100), (120, 120))
-    assert min(grid.tiles(), key=lambda tile: grid.rank(tile.index, view)).index == (3, 3)
+    away, meets = grid.away(view)
+    assert np.unravel_index(away.argmin(), away.shape) == (3, 3)
+    assert not meets.any()
+
+
+def test_a_view_of_another_plane_meets_nothing():
+    """Distances count along the plane; a view at another time, or another depth, shows none of its tiles."""
+    grid = cover(Box((3, 0, 0), (4, 100, 100)), core=50, halo=8, mirror=8, step=4)
+    assert grid.away(Box((3, 0, 0), (4, 10, 10)))[1].sum() == 1
+    assert not grid.away(Box((2, 0, 0), (3, 10, 10)))[1].any()

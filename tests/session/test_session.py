@@ -156,14 +156,12 @@ def test_a_closer_look_waits_until_nothing_else_is_to_be_done(tiles, make_sessio
     assert session.state.predicting is False
     session.predict(picture.key, whole(picture))  # nothing has to be computed for that
     blocked.set()
-    ear.wait(lambda: len(looks) >= 17 and len({p.core for p in ear.of("prediction_ready")}) == 16)
-    assert looks[1:] == [looks[0], *looks[2:]]
-    assert len(set(looks)) == 16
-    kept = len(looks)
+    ear.wait(lambda: len(set(looks)) == 16 and len(ear.of("prediction_ready")) >= 16 + 15)
+    assert len(looks) <= 17  # the tile that was broken off
     session.predict(picture.key, whole(picture))
     ear.wait(lambda: not session.state.predicting)
     time.sleep(0.3)
-    assert len(looks) == kept  # a closer look is taken once
+    assert len(looks) <= 17  # a closer look is taken once
 
 
 def test_cancelling_stops_within_a_moment(tiles, make_session, gate, source):
