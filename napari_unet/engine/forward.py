@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
@@ -22,13 +22,7 @@ class UnwantedError(Exception):
     """Nobody waits any more for what is computed: it was broken off."""
 
 
-class _Wanted(threading.local):
-    """By whom what this thread computes is wanted; None: it is not asked."""
-
-    by: Callable[[], bool] | None = None
-
-
-_wanted = _Wanted()
+_is_wanted: ContextVar[Callable[[], bool] | None] = ContextVar("is_wanted", default=None)  # of each thread its own
 
 
 @contextmanager
@@ -45,23 +39,24 @@ def while_wanted(is_wanted: Callable[[], bool]) -> Iterator[None]:
     UnwantedError
         If it was broken off.
     """
-    _wanted.by = is_wanted
+    token = _is_wanted.set(is_wanted)
     try:
         yield
     finally:
-        _wanted.by = None
+        _is_wanted.reset(token)
 
 
 def _check(*_: object) -> None:
     """Go on only if what is computed is wanted."""
-    if _wanted.by is not None and not _wanted.by():
+    is_wanted = _is_wanted.get()
+    if is_wanted is not None and not is_wanted():
         raise UnwantedError
 
 
 @contextmanager
 def _checked(net: UNet) -> Iterator[None]:
     """Within it, each layer of a network asks whether it is wanted."""
-    layers = [] if _wanted.by is None else [module for module in net.modules() if not any(module.children())]
+    layers = [] if _is_wanted.get() is None else [module for module in net.modules() if not any(module.children())]
     hooks = [layer.register_forward_pre_hook(_check) for layer in layers]
     try:
         yield
@@ -98,7 +93,7 @@ class _Form:
             if key not in self.runs:
                 self.runs[key] = compiled(self.net, self.backend.dtype, threads, features=features)
             try:
-                return self.runs[key](x, _check if _wanted.by is not None else None)
+                return self.runs[key](x, _check if _is_wanted.get() is not None else None)
             except UnwantedError:
                 # OpenVINO (2026.4) goes on with a part of the old shapes where a run was broken off
                 del self.runs[key]
