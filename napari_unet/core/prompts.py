@@ -1,4 +1,4 @@
-"""Prompts: what the user clicked, boxed or scribbled to show one object, and what a network sees of it."""
+"""Prompts: what the user clicked, boxed or scribbled to show one object."""
 
 from __future__ import annotations
 
@@ -6,22 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
-from scipy import ndimage
 
-from napari_unet.core.annotator import point_inside
-from napari_unet.core.corrections import Mask
 from napari_unet.core.geometry import Box
 
 Point = tuple[float, float]
-MAPS = 4
-"""What `prompt_maps` draws: clicks on the object, clicks beside it, the box, the mask so far."""
-RADIUS = 3.0
-"""Of a click, in pixels of the maps."""
 SCRIBBLE = 24
 """Points of a scribble that are looked at, about."""
-SURE, SPREAD = 5.0, 3.0
-"""What a logit is at a click at least, towards what the click says; and how far that reaches, in pixels of the maps."""
 
 
 @dataclass(frozen=True)
@@ -58,31 +48,6 @@ class Prompts:
         return replace(self, negative=self.negative + click)
 
 
-def prompts_of(mask: Mask, box: Box, *, most: int = 3) -> Prompts:
-    """Clicks deep inside an object, and a box a little larger than it: what to show of it in the next slice.
-
-    Parameters
-    ----------
-    mask : (*box) bool
-        Not empty.
-    box : Box
-        Where it lies in the plane.
-    most : int
-        Clicks, at most; only a long object gets more than one.
-    """
-    depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
-    inside = np.argwhere(depth >= 0.6 * depth.max())
-    chosen = [np.array(point_inside(mask))]
-    while len(chosen) < most:
-        far = np.min([np.hypot(*(inside - point).T) for point in chosen], axis=0)
-        if far.max() < 2 * depth.max():
-            break
-        chosen.append(inside[far.argmax()])
-    points = tuple((float(y), float(x)) for y, x in np.array(chosen) + box.start)
-    slack = 1 + round(float(depth.max()) / 4)
-    return Prompts(points, box=box.grow(slack))
-
-
 def box_between(path: Sequence[Point]) -> Box:
     """The pixels between the first and the last point of a drag."""
     ends = np.rint(np.array([path[0], path[-1]])).astype(int)
@@ -92,128 +57,3 @@ def box_between(path: Sequence[Point]) -> Box:
 def thinned(path: Sequence[Point]) -> Sequence[Point]:
     """A scribble with few points."""
     return path[:: max(1, len(path) // SCRIBBLE)]
-
-
-@dataclass(frozen=True)
-class Window:
-    """The square part of a picture that the click head sees.
-
-    Attributes
-    ----------
-    start : (y, x) float
-        Its corner, in pixels of the picture (the corner of pixel 0 is at 0).
-    scale : float
-        Size of the picture's pixels, in pixels of the maps.
-    side : int
-        In pixels of the maps.
-    """
-
-    start: Point
-    scale: float
-    side: int
-
-    def seen(self, points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Where pixels (N, 2) of the picture lie in the window, in its own pixels."""
-        inside: npt.NDArray[np.float64] = (points + 0.5 - np.array(self.start)) * self.scale - 0.5
-        return inside
-
-    def inside(self, shape: tuple[int, int]) -> Mask:
-        """Which of its own pixels lie in a picture of `shape`."""
-        line = (np.arange(self.side) + 0.5) / self.scale
-        rows, columns = ((line + a >= 0) & (line + a < n) for a, n in zip(self.start, shape, strict=True))
-        inside: Mask = rows[:, None] & columns[None]
-        return inside
-
-    def box(self, shape: tuple[int, int]) -> Box:
-        """The pixels of a picture of `shape` that it covers."""
-        low = np.floor(self.start).astype(int)
-        high = np.ceil(np.array(self.start) + self.side / self.scale).astype(int)
-        return Box(tuple(low.tolist()), tuple(high.tolist())).clip(shape)
-
-
-def prompt_maps(prompts: Prompts, window: Window, previous: npt.NDArray[np.bool_] | None) -> npt.NDArray[np.float32]:
-    """What a network sees of prompts.
-
-    Parameters
-    ----------
-    prompts : Prompts
-    window : Window
-    previous : (side, side) bool or None
-        The mask so far, as the window shows it.
-
-    Returns
-    -------
-    (4, side, side) float32
-        0 or 1: discs around clicks on the object, and beside it; the box; the mask so far.
-    """
-    maps = np.zeros((MAPS, window.side, window.side), np.float32)
-    y, x = np.ogrid[: window.side, : window.side]
-    for channel, points in enumerate((prompts.positive, prompts.negative)):
-        for row, column in window.seen(np.array(points, float).reshape(-1, 2)):
-            maps[channel][(y - row) ** 2 + (x - column) ** 2 <= RADIUS**2] = 1
-    if prompts.box is not None:
-        low, high = window.seen(np.array([prompts.box.start, np.array(prompts.box.stop) - 1], float))
-        maps[2][(y >= low[0] - 0.5) & (y <= high[0] + 0.5) & (x >= low[1] - 0.5) & (x <= high[1] + 0.5)] = 1
-    if previous is not None:
-        maps[3] = previous
-    return maps
-
-
-def obeying(logits: npt.NDArray[np.float32], prompts: Prompts, window: Window) -> npt.NDArray[np.float32]:
-    """What a network says of a window, mended around clicks that it did not follow.
-
-    Parameters
-    ----------
-    logits : (side, side) float32
-        Above 0 where the object is.
-    prompts : Prompts
-    window : Window
-
-    Returns
-    -------
-    (side, side) float32
-        At each click `SURE` says what it says; the change fades with the distance (a Gaussian, `SPREAD`), so pixels
-        that were nearly taken go along with it.
-    """
-    y, x = np.ogrid[: window.side, : window.side]
-    for points, sign in ((prompts.positive, 1), (prompts.negative, -1)):
-        for row, column in window.seen(np.array(points, float).reshape(-1, 2)):
-            at = (round(row), round(column))
-            if min(at) < 0 or max(at) >= window.side:
-                continue
-            missing = SURE - sign * logits[at]
-            if missing > 0:
-                near = np.exp(-((y - row) ** 2 + (x - column) ** 2) / (2 * SPREAD**2))
-                logits = logits + np.float32(sign * missing) * near.astype(np.float32)
-    return logits
-
-
-def next_click(mask: Mask, truth: Mask, known: Mask | None = None) -> tuple[tuple[int, int], bool] | None:
-    """Where a person who knows the truth would click next: in the middle of the largest error.
-
-    Parameters
-    ----------
-    mask, truth : (Y, X) bool
-        The mask so far, and the right one.
-    known : (Y, X) bool, optional
-        Where the truth is known; everywhere by default.
-
-    Returns
-    -------
-    ((y, x), bool) or None
-        The pixel, and whether it lies on the object; None if nothing is wrong.
-    """
-    wrong = mask != truth if known is None else (mask != truth) & known
-    best: tuple[int, int, bool] | None = None
-    parts: npt.NDArray[np.int32] | None = None
-    for on_object in (True, False):
-        labels, count = ndimage.label(wrong & (truth == on_object))
-        if not count:
-            continue
-        sizes = np.bincount(labels.ravel())[1:]
-        if best is None or sizes.max() > best[0]:
-            best, parts = (int(sizes.max()), int(sizes.argmax()) + 1, on_object), labels
-    if best is None or parts is None:
-        return None
-    y, x = point_inside(parts == best[1])
-    return (y, x), best[2]

@@ -19,7 +19,8 @@ from napari_unet.core.errors import ImageError, ModelError
 from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
 from napari_unet.core.intensity import fit_channels, normalize
-from napari_unet.core.prompts import Point, Prompts, Window, obeying, prompt_maps
+from napari_unet.core.prompt_maps import Window, obeying, prompt_maps
+from napari_unet.core.prompts import Point, Prompts
 from napari_unet.core.sizes import scale_for, usual_scale
 from napari_unet.engine.device import backend_for
 from napari_unet.engine.forward import forward_with_features

@@ -16,7 +16,8 @@ from napari_unet.core.annotator import point_inside
 from napari_unet.core.corrections import Correction
 from napari_unet.core.geometry import Box
 from napari_unet.core.metrics import overlap
-from napari_unet.core.prompts import Prompts, Window, next_click, obeying, prompt_maps
+from napari_unet.core.prompt_maps import Window, next_click, obeying, prompt_maps
+from napari_unet.core.prompts import Prompts
 from napari_unet.engine.adamw import AdamW
 from napari_unet.engine.augment import Augmentation, change_greys, recolor, warp_grid
 from napari_unet.engine.clicked_crop import ClickedCrop, clicked_crop

@@ -15,7 +15,8 @@ from napari_unet.core.diff import place_object
 from napari_unet.core.geometry import Box
 from napari_unet.core.metrics import overlap
 from napari_unet.core.picture import Picture, usual_size
-from napari_unet.core.prompts import Prompts, next_click
+from napari_unet.core.prompt_maps import next_click
+from napari_unet.core.prompts import Prompts
 from napari_unet.core.sides import Sides
 from napari_unet.core.sizes import usual_scale
 from napari_unet.engine.click import ClickMask, ClickSegmenter

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from napari_unet.core.prompts import MAPS
+from napari_unet.core.prompt_maps import MAPS
 from napari_unet.nets.unet import UNet
 
 if TYPE_CHECKING:

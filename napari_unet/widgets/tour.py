@@ -21,7 +21,7 @@ from napari_unet.core.annotator import Fault, cutting_line, faults, point_inside
 from napari_unet.core.corrections import Labels, Mask
 from napari_unet.core.errors import UNetLiveError
 from napari_unet.core.metrics import evaluate, overlap
-from napari_unet.core.prompts import next_click
+from napari_unet.core.prompt_maps import next_click
 from napari_unet.widgets.desk import Desk, desk_of
 from napari_unet.widgets.gestures import gestures_of
 from napari_unet.widgets.hand import Hand, wait

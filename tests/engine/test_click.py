@@ -7,7 +7,8 @@ import torch
 from napari_unet.core.errors import ImageError, ModelError
 from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
-from napari_unet.core.prompts import MAPS, Prompts
+from napari_unet.core.prompt_maps import MAPS
+from napari_unet.core.prompts import Prompts
 from napari_unet.engine import click as engine
 from napari_unet.engine.click import ClickMask, ClickSegmenter
 

@@ -6,7 +6,7 @@ import torch
 
 from napari_unet.core.card import ModelCard
 from napari_unet.core.errors import ModelError
-from napari_unet.core.prompts import MAPS
+from napari_unet.core.prompt_maps import MAPS
 from napari_unet.nets.click import encode, new_head
 from napari_unet.nets.model import Model, model_from_bytes
 
