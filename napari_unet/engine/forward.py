@@ -94,7 +94,7 @@ class _Form:
                 self.runs[key] = compiled(self.net, self.backend.dtype, threads, features=features)
             try:
                 return self.runs[key](x, _check if _is_wanted.get() is not None else None)
-            except UnwantedError:
+            except BaseException:
                 # OpenVINO (2026.4) goes on with a part of the old shapes where a run was broken off
                 del self.runs[key]
                 raise

@@ -28,7 +28,7 @@ from napari_unet.store.speeds import read_speeds, write_speeds
 LARGEST_KEPT = 100_000_000
 """Pixels of a plane up to which the network's outputs are kept, for thresholds to act at once (4 bytes each)."""
 QUICK_TILE = 320
-"""Side of tiles in planes that are larger: nobody waits for all of them, and a view that moves waits for one."""
+"""Side of tiles in planes that are larger: nobody waits for all of them, and the first in view is there sooner."""
 SMALLEST_TILE = 64
 
 
