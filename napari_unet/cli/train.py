@@ -58,6 +58,7 @@ def train(  # noqa: PLR0913 - each option of the command is one
     ignore_label: Annotated[int | None, typer.Option(help="Label of pixels of which nothing is known.")] = None,
     kind: Annotated[str, typer.Option(help="objects or classes.")] = "objects",
     base_channels: Annotated[int, typer.Option(help="Channels of the network at full resolution.")] = 24,
+    crops: Annotated[int, typer.Option(help="Crops in each step; more of them on a large GPU.", min=1)] = 8,
     diameter: Annotated[float | None, typer.Option(help="Size to which objects are brought, in pixels.")] = None,
     also: Annotated[list[Path] | None, typer.Option(help="Another set: a folder with images and labels in it.")] = None,
     leave_out: Annotated[list[str] | None, typer.Option(help="Names to leave out, like 'field7_*'.")] = None,
@@ -86,18 +87,18 @@ def train(  # noqa: PLR0913 - each option of the command is one
     output.parent.mkdir(parents=True, exist_ok=True)
     seconds = minutes * 60 if minutes is not None else None
     with joined_ranks(device) as (ranks, own_device):
-        model, student = fitting.new_student(card, base, own_device, seed, ranks)
+        model, student = fitting.new_student(card, base, own_device, seed, crops=crops, ranks=ranks)
         if diameter is not None:
             model.card = replace(model.card, diameter=diameter)
         _check_classes(base, model.net.settings["out_channels"], card.architecture["out_channels"])
         learnt = fitting.fit(model, student, fitting.balanced(sets), output, steps=steps, seconds=seconds)
-        if not ranks.leads:
-            deque(learnt, maxlen=0)  # what it learns is in the weights of the leading process, too
-            return
         rows: list[Iterable[dict[str, Any]]] = [learnt]
         if clicks:
             taken = fitting.balanced(sets[:-1])
-            rows.append(fitting.fit_clicks(model, taken, sets[-1], output, steps=clicks, seed=seed))
+            rows.append(fitting.fit_clicks(model, taken, sets[-1], output, steps=clicks, seed=seed, ranks=ranks))
+        if not ranks.leads:
+            deque(itertools.chain(*rows), maxlen=0)  # what it learns is in the weights of the leading process, too
+            return
         _log(itertools.chain(*rows), output.with_suffix(".log.jsonl"))
     fitting.forget_checkpoint(output)
     if rehearsal:

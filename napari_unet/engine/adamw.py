@@ -38,19 +38,29 @@ class AdamW:
         self.steps = 0
 
     @torch.no_grad()
-    def step(self, learning_rate: float) -> None:
-        """One step down the gradients; a parameter without one stays."""
+    def step(self, learning_rate: float, healthy: Tensor | None = None) -> None:
+        """One step down the gradients; a parameter without one stays.
+
+        Parameters
+        ----------
+        learning_rate : float
+        healthy : () bool tensor, optional
+            False: everything stays as it is. Asked on its own device, so that nobody waits for it.
+        """
         self.steps += 1
         (first, second), count = BETAS, self.steps
-        size = learning_rate / (1 - first**count)
         correction = math.sqrt(1 - second**count)
+        goes = 1.0 if healthy is None else healthy.to(torch.float32)
+        slow, slower = goes * (1 - first), goes * (1 - second)
+        size, shrink = -goes * learning_rate / (1 - first**count), 1 - goes * (learning_rate * self.weight_decay)
         for weight, mean, square in zip(self.parameters, self.means, self.squares, strict=True):
             if weight.grad is None:
                 continue
-            weight.mul_(1 - learning_rate * self.weight_decay)
-            mean.lerp_(weight.grad, 1 - first)
-            square.mul_(second).addcmul_(weight.grad, weight.grad, value=1 - second)
-            weight.addcdiv_(mean, square.sqrt().div_(correction).add_(EPSILON), value=-size)
+            gradient = weight.grad if healthy is None else torch.where(healthy, weight.grad, 0.0)
+            weight.mul_(shrink)
+            mean.lerp_(gradient, slow)
+            square.lerp_(gradient * gradient, slower)
+            weight.add_(mean / square.sqrt().div_(correction).add_(EPSILON) * size)
 
     def forget_gradients(self) -> None:
         """Begin to sum gradients anew."""

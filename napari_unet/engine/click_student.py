@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +19,10 @@ from napari_unet.core.metrics import overlap
 from napari_unet.core.prompt_maps import Window, next_click, obeying, prompt_maps
 from napari_unet.core.prompts import Prompts
 from napari_unet.engine.adamw import AdamW
-from napari_unet.engine.augment import Augmentation, change_greys, recolor, warp_grid
+from napari_unet.engine.augment import Augmentation, change_greys, recolor, warp_grids
 from napari_unet.engine.clicked_crop import ClickedCrop, clicked_crop
 from napari_unet.engine.device import backend_for
+from napari_unet.engine.ranks import ALONE, Ranks
 from napari_unet.engine.student import LARGEST_GRADIENT, follow
 from napari_unet.nets.click import SIDE, encode, new_head
 from napari_unet.nets.losses import weighted_mean
@@ -36,7 +37,7 @@ SMALLEST = 30
 LEARNING_RATE, WEIGHT_DECAY, AVERAGING, WARMUP = 1e-3, 1e-4, 0.995, 50
 PATIENCE = 8
 """Pictures that are looked at for one that has objects."""
-LONGEST = 5
+LONGEST = 8
 """Clicks of one object, at most."""
 OWN = 0.5
 """How often an object that the user clicked on is clicked on where the user did, and not by chance."""
@@ -83,17 +84,22 @@ class ClickStudent:
         In each piece of work.
     train_norm : bool
         Let BatchNorm learn its statistics: only for large mixed sets.
+    ranks : Ranks
+        The processes that train the same head.
     """
 
-    def __init__(self, model: Model, seed: int, *, crops: int = CROPS, train_norm: bool = True) -> None:
+    def __init__(
+        self, model: Model, seed: int, *, crops: int = CROPS, train_norm: bool = True, ranks: Ranks = ALONE
+    ) -> None:
         self.model, self.net, self.backend = model, model.net, backend_for(model.device)
         self.crops, self.train_norm = crops, train_norm
         known = model.copy().click
         self.head = (known or new_head(model.net, seed)).to(model.device)
         self.average = {name: value.detach().clone() for name, value in self.head.state_dict().items()}
         self.optimizer = AdamW(self.head.parameters(), WEIGHT_DECAY)
-        self.random = torch.Generator().manual_seed(seed)
-        self.numpy = np.random.default_rng(seed)
+        self.ranks = ranks
+        self.random = torch.Generator().manual_seed(ranks.own_seed(seed))
+        self.numpy = np.random.default_rng(ranks.own_seed(seed))
         self.step = 0
         self._known: dict[int, tuple[Correction, ClickedCrop]] = {}
         self._losses: list[float] = []
@@ -127,10 +133,15 @@ class ClickStudent:
 
     def advance(self, learning_rate: float) -> float:
         """One step of the optimiser with the gradients so far; the loss, NaN if it was skipped."""
-        value = float(np.mean(self._losses)) if self._losses else math.nan
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.head.parameters()]
+        told = torch.tensor([sum(self._losses), len(self._losses)], dtype=torch.float64)
+        self.ranks.average([*gradients, told, *(self._statistics() if self.train_norm else ())])
+        for weight, gradient in zip(self.head.parameters(), gradients, strict=True):
+            weight.grad = gradient
         norm = torch.nn.utils.clip_grad_norm_(self.head.parameters(), LARGEST_GRADIENT)
         self._losses.clear()
         self.step += 1
+        value = float(told[0] / told[1])
         healthy = math.isfinite(value) and math.isfinite(float(norm))
         if healthy:
             self.optimizer.step(learning_rate * min(1.0, self.step / WARMUP))
@@ -138,37 +149,44 @@ class ClickStudent:
         self.optimizer.forget_gradients()
         return value if healthy else math.nan
 
+    def _statistics(self) -> list[Tensor]:
+        """What BatchNorm has seen: in several processes, each has seen other crops."""
+        return [value for value in self.head.buffers() if value.is_floating_point()]
+
     # --- objects to click on -----------------------------------------------------
 
     def _tries(self, corrections: Sequence[Correction]) -> list[_Try]:
         """Objects of some crops, each with its first prompt."""
-        crops = [crop for _ in range(self.crops) if (crop := self._crop(corrections)) is not None]
+        crops, images = self._crops(corrections)
         if not crops:
             return []
-        images = torch.stack([c.example.image for c in crops]).contiguous(memory_format=torch.channels_last)
         with torch.inference_mode(), self.backend.autocast():
             seen = encode(self.net, images.to(self.backend.device)).float()
         # windows reach over the edges of the crops
         seen = F.pad(seen, [SIDE // 2] * 4).clone()
         return [each for crop, view in zip(crops, seen, strict=True) for each in self._objects(crop, view)]
 
-    def _crop(self, corrections: Sequence[Correction]) -> ClickedCrop | None:
-        """An augmented crop around an object. None if none is found."""
+    def _crops(self, corrections: Sequence[Correction]) -> tuple[list[ClickedCrop], Tensor]:
+        """Crops around objects, and how their pictures look, augmented; none if no objects are found."""
+        wholes = [whole for _ in range(self.crops) if (whole := self._with_objects(corrections)) is not None]
+        if not wholes:
+            return [], torch.empty(0)
+        strengths = AUGMENTATION.drawn(len(wholes), self.random)
+        jitter = (torch.rand(len(wholes), 2, generator=self.random) - 0.5) * CROP / 2
+        middles = torch.tensor([whole.example.place(self.random, on_object=True) for whole in wholes])
+        grids = warp_grids(middles + jitter, CROP, strengths, self.random)
+        crops = [whole.through(grid) for whole, grid in zip(wholes, grids, strict=True)]
+        images = torch.stack([crop.example.image for crop in crops])
+        images = recolor(change_greys(images, strengths, self.random), strengths, self.random)
+        return crops, images.contiguous(memory_format=torch.channels_last)
+
+    def _with_objects(self, corrections: Sequence[Correction]) -> ClickedCrop | None:
+        """A correction in which there is something to click on. None if none is found."""
         for _ in range(PATIENCE):
-            correction = corrections[int(torch.randint(len(corrections), (), generator=self.random))]
-            whole = self._whole(correction)
-            where = torch.nonzero((whole.example.targets[0] > 0) & (whole.example.weight[0] > 0))
-            if len(where):
-                break
-        else:
-            return None
-        options = AUGMENTATION.drawn(self.random)
-        middle = where[torch.randint(len(where), (), generator=self.random)].float()
-        middle += (torch.rand(2, generator=self.random) - 0.5) * CROP / 2
-        grid = warp_grid((float(middle[0]), float(middle[1])), CROP, options, self.random)
-        crop = whole.through(grid)
-        image = recolor(change_greys(crop.example.image, options, self.random), options, self.random)
-        return replace(crop, example=replace(crop.example, image=image))
+            whole = self._whole(corrections[int(torch.randint(len(corrections), (), generator=self.random))])
+            if len(whole.example.places[True]):
+                return whole
+        return None
 
     def _whole(self, correction: Correction) -> ClickedCrop:
         """Picture and objects of a correction; built once."""

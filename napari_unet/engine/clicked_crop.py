@@ -37,7 +37,7 @@ class ClickedCrop:
     @property
     def labels(self) -> npt.NDArray[np.int32]:
         """The numbers of the objects, (Y, X)."""
-        return self.example.targets[0].numpy().astype(np.int32)
+        return self.example.values[-2].numpy().astype(np.int32)
 
     @property
     def known(self) -> npt.NDArray[np.bool_]:
@@ -55,8 +55,9 @@ class ClickedCrop:
         return None
 
     def through(self, grid: Tensor) -> ClickedCrop:
-        """The crop whose pixels are read at `grid`, as `augment.warp_grid` gives it."""
-        return ClickedCrop(sample(self.example, grid), _with_a_click(_through(grid, each) for each in self.prompts))
+        """The crop whose pixels are read at `grid`, one of those that `augment.warp_grids` gives."""
+        crop = Example(sample([self.example], grid[None])[0], self.example.channels)
+        return ClickedCrop(crop, _with_a_click(_through(grid, each) for each in self.prompts))
 
 
 def clicked_crop(correction: Correction, card: ModelCard) -> ClickedCrop:

@@ -72,7 +72,8 @@ def backend_for(device: str | torch.device = "auto") -> Backend:
     chosen = pick_device(device) if isinstance(device, str) else device
     number_type = _number_type(chosen.type)
     if chosen.type == "cuda":
-        return Backend(chosen, number_type, 1024, 2048)
+        # to build the objects takes longer than the network: a tile in view is soon built, others beside each other
+        return Backend(chosen, number_type, 512, 1024)
     form: Form = "openvino" if chosen.type == "cpu" and has_openvino() else "torch"
     return Backend(chosen, number_type, form=form)
 

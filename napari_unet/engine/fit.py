@@ -18,8 +18,8 @@ from napari_unet.core.errors import ModelError
 from napari_unet.core.sizes import median_diameter, usual_scale
 from napari_unet.core.synthetic import SIDE, synthetic_pictures
 from napari_unet.engine.click_student import ClickStudent, train_clicks
-from napari_unet.engine.ranks import Ranks
-from napari_unet.engine.student import ALONE, FROM_PICTURES, Student
+from napari_unet.engine.ranks import ALONE, Ranks
+from napari_unet.engine.student import FROM_PICTURES, Student
 from napari_unet.engine.train import train
 from napari_unet.nets.model import Model, load_model, rounded
 
@@ -29,7 +29,9 @@ OFTEN = 8
 """How often a picture of a rare kind is drawn for each one of the largest kind, at most."""
 
 
-def new_student(card: ModelCard, base: str, device: str, seed: int, ranks: Ranks = ALONE) -> tuple[Model, Student]:
+def new_student(
+    card: ModelCard, base: str, device: str, seed: int, *, crops: int | None = None, ranks: Ranks = ALONE
+) -> tuple[Model, Student]:
     """A model to train from whole pictures, and its student.
 
     Parameters
@@ -40,6 +42,9 @@ def new_student(card: ModelCard, base: str, device: str, seed: int, ranks: Ranks
         A model to start from (its architecture and diameter count then), or ''.
     device : str
     seed : int
+    crops : int, optional
+        In each step; 8 by default. The learning rate grows with their root, as is right for Adam (Malladi et al. 2022,
+        "On the SDEs and Scaling Rules for Adaptive Gradient Algorithms").
     ranks : Ranks
         The processes that train it together.
 
@@ -48,9 +53,12 @@ def new_student(card: ModelCard, base: str, device: str, seed: int, ranks: Ranks
     ModelError
         If `base` finds something else than `card` says.
     """
+    crops = crops or FROM_PICTURES.micro
+    rate = FROM_PICTURES.learning_rate * math.sqrt(crops / FROM_PICTURES.micro)
+    recipe = replace(FROM_PICTURES, micro=crops, learning_rate=rate)
     if not base:
         model = Model.create(card, seed=seed, device=device)
-        return model, Student(model, FROM_PICTURES, seed, ranks=ranks)
+        return model, Student(model, recipe, seed, ranks=ranks)
     model = load_model(base, device=device)
     old = model.card
     if old.kind != card.kind:
@@ -59,7 +67,7 @@ def new_student(card: ModelCard, base: str, device: str, seed: int, ranks: Ranks
     card = replace(card, architecture=old.architecture, classes=old.classes, diameter=old.diameter, click=old.click)
     model.card = replace(card, trained_on=story, parent=model.sha256())
     # a network that knows something already is not shaken as hard as a new one
-    gentle = replace(FROM_PICTURES, learning_rate=FROM_PICTURES.learning_rate / 2)
+    gentle = replace(recipe, learning_rate=rate / 2)
     return model, Student(model, gentle, seed, ranks=ranks)
 
 
@@ -146,7 +154,14 @@ def fit(
 
 
 def fit_clicks(
-    model: Model, corrections: Sequence[Correction], made: Sequence[Correction], output: Path, *, steps: int, seed: int
+    model: Model,
+    corrections: Sequence[Correction],
+    made: Sequence[Correction],
+    output: Path,
+    *,
+    steps: int,
+    seed: int,
+    ranks: Ranks = ALONE,
 ) -> Iterator[dict[str, Any]]:
     """Train the click head of a model and write `output`; the network stays as it is.
 
@@ -159,6 +174,8 @@ def fit_clicks(
     output : Path
         The `.safetensors` file.
     steps, seed : int
+    ranks : Ranks
+        The processes that train it together.
 
     Yields
     ------
@@ -167,7 +184,7 @@ def fit_clicks(
     """
     made = [*made] * max(1, round(len(corrections) / max(1, len(made))))
     seen = at_known_size([*corrections, *made], model.card)
-    student, losses = ClickStudent(model, seed), list[float]()
+    student, losses = ClickStudent(model, seed, ranks=ranks), list[float]()
     for step, loss in enumerate(train_clicks(student, seen, steps=steps), start=1):
         if math.isfinite(loss):
             losses.append(loss)
@@ -176,7 +193,8 @@ def fit_clicks(
             losses.clear()
     student.head.load_state_dict(rounded(student.average))
     model.replace_click(student.head)
-    model.save(output)
+    if ranks.leads:
+        model.save(output)
 
 
 def forget_checkpoint(output: Path) -> None:

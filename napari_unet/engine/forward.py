@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from napari_unet.engine.cuda import CudaRun
 from napari_unet.engine.device import Backend, backend_of
 from napari_unet.engine.openvino import Run, can_compile, compiled
 from napari_unet.nets.folding import fold_norm
@@ -78,12 +79,15 @@ class _Form:
         Its BatchNorm is folded into the convolutions.
     runs : dict of (threads, with features) to callable
         What OpenVINO made of it: for each number of threads something else.
+    on_cuda : CudaRun or None
+        What runs it on a CUDA device, once it has.
     """
 
     stamp: int
     backend: Backend
     net: UNet
     runs: dict[tuple[int, bool], Run] = field(default_factory=dict)
+    on_cuda: CudaRun | None = None
 
     def run(self, x: Tensor, *, features: bool) -> list[Tensor]:
         """Logits, and the features if they are asked for."""
@@ -98,6 +102,11 @@ class _Form:
                 # OpenVINO (2026.4) goes on with a part of the old shapes where a run was broken off
                 del self.runs[key]
                 raise
+        is_short = self.backend.dtype != torch.float32  # float32 is what all others are compared with
+        if self.backend.device.type == "cuda" and is_short and can_compile(self.net):
+            _check()  # then nothing asks any more: it takes milliseconds
+            self.on_cuda = self.on_cuda or CudaRun(self.net, self.backend.dtype)
+            return self.on_cuda(x, features=features)
         with torch.inference_mode(), self.backend.autocast(), _checked(self.net):
             seen = self.net.features(x)
             return [self.net.head(seen).float(), *([seen] if features else [])]

@@ -1,7 +1,6 @@
 """Work in order on one device, while what comes before and after it is done beside it.
 
-The only file of the engine with threads. While pictures are predicted they read and build, with numpy alone; while
-a model is trained from whole pictures (never in the app) one makes the next crops on the processor.
+The only file of the engine with threads. While pictures are predicted they read and build, with numpy alone.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 Item = TypeVar("Item")
 Prepared = TypeVar("Prepared")
@@ -21,35 +20,13 @@ AHEAD = 2
 """Items that are prepared, and that wait to be finished, at most: the memory that it costs to overlap."""
 
 
-class Ahead(Generic[Result]):
-    """Makes the next one of something while the last one is used, in one thread of its own.
-
-    Parameters
-    ----------
-    make : callable
-    """
-
-    def __init__(self, make: Callable[[], Result]) -> None:
-        self._make = make
-        self._pool = ThreadPoolExecutor(1, "ahead")
-        self._coming: Future[Result] = self._pool.submit(make)
-
-    def take(self) -> Result:
-        """The next one."""
-        made = self._coming.result()
-        self._coming = self._pool.submit(self._make)
-        return made
-
-    def peek(self) -> Result:
-        """The one that `take` will give."""
-        return self._coming.result()
-
-
 def in_order(
     items: Iterable[Item],
     prepare: Callable[[Item], Prepared],
     work: Callable[[Item, Prepared], Worked],
     finish: Callable[[Item, Worked], Result],
+    *,
+    hands: int = 1,
 ) -> Iterator[Result]:
     """Prepare, work on and finish items; the results come in the items' order.
 
@@ -57,9 +34,11 @@ def in_order(
     ----------
     items : iterable
     prepare, finish : callable
-        Called in a thread of their own each, one item after the other.
+        Called in threads of their own; `prepare` for one item after the other.
     work : callable
         Called in the thread that pulls.
+    hands : int
+        Items that are finished at a time, at most.
 
     Raises
     ------
@@ -67,7 +46,7 @@ def in_order(
         What any of the three raises, when its item's turn comes; nothing is begun after that.
     """
     todo = iter(items)
-    with ThreadPoolExecutor(1, "prepare") as preparing, ThreadPoolExecutor(1, "finish") as finishing:
+    with ThreadPoolExecutor(1, "prepare") as preparing, ThreadPoolExecutor(hands, "finish") as finishing:
         ready: deque[tuple[Item, Future[Prepared]]] = deque()
         done: deque[Future[Result]] = deque()
         try:
@@ -78,7 +57,7 @@ def in_order(
                 what = prepared.result()
                 ready.extend((coming, preparing.submit(prepare, coming)) for coming in itertools.islice(todo, 1))
                 done.append(finishing.submit(finish, item, work(item, what)))
-                while done and (done[0].done() or len(done) > AHEAD):
+                while done and (done[0].done() or len(done) >= AHEAD + hands):
                     yield done.popleft().result()
             while done:
                 yield done.popleft().result()

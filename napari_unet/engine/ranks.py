@@ -26,6 +26,10 @@ class Ranks:
     number: int = 0
     count: int = 1
 
+    def own_seed(self, seed: int, step: int = 0) -> int:
+        """Each process draws other crops; from another step on, others again."""
+        return seed + 1_000_003 * self.number * (step + 1)
+
     @property
     def leads(self) -> bool:
         """Whether this is the one that writes files and tells the user."""
@@ -35,7 +39,7 @@ class Ranks:
         """Give all processes the mean of theirs, in place: in one message, however many tensors there are."""
         if self.count == 1 or not tensors:
             return
-        flat = torch.cat([tensor.detach().reshape(-1).float() for tensor in tensors])
+        flat = torch.cat([tensor.detach().reshape(-1).to(_own_device(), torch.float32) for tensor in tensors])
         torch.distributed.all_reduce(flat)
         flat /= self.count
         for tensor, mean in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
@@ -57,17 +61,22 @@ def joined_ranks(device: str) -> Iterator[tuple[Ranks, str]]:
     Parameters
     ----------
     device : str
-        As for `pick_device`; of several graphics cards each process takes its own.
+        As for `pick_device`; of several graphics cards each process takes its own, and more processes share them: for
+        the click head, whose clicks the processors make.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         yield Ranks(), device
         return
     kind = pick_device(device).type
+    shares = False
     if kind == "cuda":
-        device = f"cuda:{os.environ['LOCAL_RANK']}"
+        cards = torch.cuda.device_count()
+        shares = int(os.environ["LOCAL_WORLD_SIZE"]) > cards
+        device = f"cuda:{int(os.environ['LOCAL_RANK']) % cards}"
         torch.cuda.set_device(pick_device(device))
-    torch.distributed.init_process_group("nccl" if kind == "cuda" else "gloo")
+    # NCCL wants a graphics card for each process
+    torch.distributed.init_process_group("nccl" if kind == "cuda" and not shares else "gloo")
     try:
         yield Ranks(torch.distributed.get_rank(), count), device
     finally:
@@ -77,3 +86,6 @@ def joined_ranks(device: str) -> Iterator[tuple[Ranks, str]]:
 def _own_device() -> str:
     """Where messages between the processes are made."""
     return "cuda" if torch.distributed.get_backend() == "nccl" else "cpu"
+
+
+ALONE = Ranks()

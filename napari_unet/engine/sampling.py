@@ -16,9 +16,10 @@ from napari_unet.core.corrections import Correction, Labels, Mask
 from napari_unet.core.errors import ModelError
 from napari_unet.core.intensity import FloatArray, estimate_limits, fit_channels, normalize
 from napari_unet.core.targets import Targets, class_targets, object_targets
-from napari_unet.engine.augment import Augmentation, Example, as_example, change_greys, recolor, sample, warp_grid
+from napari_unet.engine.augment import Augmentation, Example, as_example, change_greys, recolor, sample, warp_grids
 from napari_unet.engine.network import resize, scaled
 
+CPU = torch.device("cpu")
 HELD_OUT_EVERY = 5
 LARGEST_CACHE = 2 << 30
 """Bytes of examples that are kept."""
@@ -130,10 +131,21 @@ def _resample(labels: Labels, trusted: Mask, shape: tuple[int, ...]) -> tuple[La
 
 
 class ExampleCache:
-    """Examples of the corrections used last: targets are built once, not at each draw."""
+    """Examples of the corrections used last: targets are built once, not at each draw.
 
-    def __init__(self, card: ModelCard, border_weight: float = 0.0) -> None:
-        self.card, self.border_weight = card, border_weight
+    Parameters
+    ----------
+    card : ModelCard
+        Of the network that will see them.
+    border_weight : float
+        The paper's w0.
+    device : torch.device
+        Where they are kept.
+    """
+
+    def __init__(self, card: ModelCard, border_weight: float = 0.0, *, device: torch.device = CPU) -> None:
+        self.card, self.border_weight, self.device = card, border_weight, device
+        self._largest = _largest_cache(device)
         self._known: OrderedDict[int, tuple[Correction, Example]] = OrderedDict()
         self._holds: dict[int, tuple[Correction, dict[bool, bool]]] = {}
         self._bytes = 0
@@ -142,11 +154,11 @@ class ExampleCache:
         """The example of a correction."""
         known = self._known.get(id(correction))
         if known is None:  # the correction is kept with its example, so that its id is not given to another one
-            known = (correction, example_of(correction, self.card, self.border_weight))
+            known = (correction, example_of(correction, self.card, self.border_weight).to(self.device))
             self._known[id(correction)] = known
             self._bytes += known[1].nbytes
         self._known.move_to_end(id(correction))
-        while self._bytes > LARGEST_CACHE and len(self._known) > 1:
+        while self._bytes > self._largest and len(self._known) > 1:
             self._forget(next(iter(self._known)))
         return known[1]
 
@@ -171,23 +183,41 @@ class ExampleCache:
         self._bytes -= self._known.pop(key)[1].nbytes
 
 
-def draw_crop(
-    example: Example, size: int, options: Augmentation, random: torch.Generator, *, on_object: bool
-) -> Example:
-    """One augmented crop around a random trusted voxel: one of an object, or of background, if there is any."""
-    options = options.drawn(random)
-    weight, truth = example.weight[0], example.targets[0]
-    wanted = (weight > 0) & ((truth > 0) == on_object)
-    where = torch.nonzero(wanted if bool(wanted.any()) else weight > 0)
-    y, x = where[torch.randint(len(where), (), generator=random)].tolist()
-    jitter = (torch.rand(2, generator=random) - 0.5) * size / 2
-    center = (y + float(jitter[0]), x + float(jitter[1]))
-    crop = sample(example, warp_grid(center, size, options, random))
-    image = recolor(change_greys(crop.image, options, random), options, random)
-    return Example(image, crop.targets, crop.weight)
+def _largest_cache(device: torch.device) -> int:
+    """Bytes of examples that are kept: a graphics card may give a fourth of what it has."""
+    if device.type != "cuda":
+        return LARGEST_CACHE
+    return max(LARGEST_CACHE, torch.cuda.get_device_properties(device).total_memory // 4)
 
 
-def collate(crops: Sequence[Example]) -> Batch:
-    """Crops to one batch, channels last in memory."""
-    images = torch.stack([c.image for c in crops]).contiguous(memory_format=torch.channels_last)
-    return Batch(images, torch.stack([c.targets for c in crops]), torch.stack([c.weight for c in crops]))
+def draw_crops(
+    examples: Sequence[Example],
+    on_objects: Sequence[bool],
+    size: int,
+    options: Augmentation,
+    random: torch.Generator,
+) -> Batch:
+    """Augmented crops, each around a random trusted voxel of its example.
+
+    Parameters
+    ----------
+    examples : sequence of Example
+        On one device, of as many channels and targets; where the crops will be, too.
+    on_objects : sequence of bool
+        Whether each crop shall be around a voxel of an object, or of background, if there is any.
+    size : int
+        Side of the crops, in pixels.
+    options : Augmentation
+    random : Generator
+        Of the CPU.
+    """
+    strengths = options.drawn(len(examples), random)
+    jitter = (torch.rand(len(examples), 2, generator=random) - 0.5) * size / 2
+    middles = [each.place(random, on_object=on) for each, on in zip(examples, on_objects, strict=True)]
+    centers = (torch.tensor(middles) + jitter).to(examples[0].values.device)
+    values = sample(examples, warp_grids(centers, size, strengths, random))
+    channels = examples[0].channels
+    images = recolor(change_greys(values[:, :channels], strengths, random), strengths, random)
+    targets = torch.cat([values[:, -2:-1], values[:, channels:-2]], 1)
+    # channels last in memory, as convolutions like it
+    return Batch(images.contiguous(memory_format=torch.channels_last), targets, values[:, -1:])

@@ -19,7 +19,7 @@ from napari_unet.core.image import ImageSource
 from napari_unet.core.instances import InstanceSettings, lay_over
 from napari_unet.core.sizes import scale_for, usual_scale
 from napari_unet.core.tiles import Tile
-from napari_unet.engine.device import backend_of
+from napari_unet.engine.device import backend_of, usable_cores
 from napari_unet.engine.measure import measured_by
 from napari_unet.engine.network import Outputs
 from napari_unet.engine.pipeline import in_order
@@ -215,7 +215,13 @@ def predicted_tiles(model: Model, plane: Plane, tiles: Sequence[Tile]) -> Iterat
         lambda tile: read_tile(model, plane, tile),
         lambda tile, x: outputs_of(model, plane, tile, x, mirrors),
         built,
+        hands=hands_for(model.device),
     )
+
+
+def hands_for(device: torch.device) -> int:
+    """Tiles whose objects are built at a time: on a processor the network needs the cores, beside a GPU they wait."""
+    return 1 if device.type == "cpu" else max(1, usable_cores() // 2)
 
 
 def _in_memory(model: Model, source: ImageSource, box: Box, scale: float) -> Iterator[Prediction]:

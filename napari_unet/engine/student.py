@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -11,17 +12,15 @@ from torch import Tensor
 
 from napari_unet.core.corrections import Correction
 from napari_unet.engine.adamw import AdamW
-from napari_unet.engine.augment import Augmentation, Example
+from napari_unet.engine.augment import Augmentation
 from napari_unet.engine.device import Backend, backend_for
-from napari_unet.engine.pipeline import Ahead
-from napari_unet.engine.ranks import Ranks
-from napari_unet.engine.sampling import Batch, ExampleCache, collate, draw_crop
+from napari_unet.engine.ranks import ALONE, Ranks
+from napari_unet.engine.sampling import Batch, ExampleCache, draw_crops
 from napari_unet.nets.losses import loss_for, teacher_loss
 from napari_unet.nets.model import Model
 from napari_unet.nets.unet import UNet
 
 LARGEST_GRADIENT = 1.0
-ALONE = Ranks()
 
 
 @dataclass(frozen=True)
@@ -58,10 +57,6 @@ class Recipe:
         Let BatchNorm learn its statistics: only for large mixed sets.
     border_weight : float
         The paper's w0, for the background between close objects.
-    ahead : bool
-        Make the next crops in a thread beside the one that learns, where the processor has nothing else to do (on the
-        processor alone it saves nothing: docs/performance.md); not in the app, where one thread alone calls
-        torch.
     augmentation : Augmentation
     """
 
@@ -81,7 +76,6 @@ class Recipe:
     teacher: float = 0.0
     train_norm: bool = False
     border_weight: float = 0.0
-    ahead: bool = False
     augmentation: Augmentation = field(default_factory=Augmentation)
 
 
@@ -98,7 +92,6 @@ FROM_PICTURES = Recipe(
     averaging=0.998,
     train_norm=True,
     border_weight=2.0,
-    ahead=True,
     augmentation=Augmentation(scale=1.5, elastic=4.0, grey=1.0, recolor=0.6, varied=True),
 )
 
@@ -132,10 +125,12 @@ class Student:
         self.average = {name: value.detach().clone() for name, value in self.net.state_dict().items()}
         self.optimizer = AdamW(self.net.parameters(), recipe.weight_decay)
         self.ranks, self._seed = ranks, seed
-        self.random = torch.Generator().manual_seed(self._own_seed(0))
-        self.makes_ahead = recipe.ahead and self.backend.device.type != "cpu"
-        self._coming: tuple[Sequence[Correction], Ahead[tuple[Tensor, Batch]]] | None = None
-        self.examples = ExampleCache(model.card, recipe.border_weight)
+        self.random = torch.Generator().manual_seed(ranks.own_seed(seed))
+        is_cuda = self.backend.device.type == "cuda"  # Apple's GPU does not know all that crops are made with
+        self.examples = ExampleCache(
+            model.card, recipe.border_weight, device=self.backend.device if is_cuda else torch.device("cpu")
+        )
+        self._told = _Told()
         self.step, self.skipped = 0, 0
         self._pieces = 0
         self._prepared: tuple[Batch, Tensor | None]
@@ -175,51 +170,41 @@ class Student:
         self._losses.append(loss.detach() / recipe.batch)
 
     def _batch(self, corrections: Sequence[Correction]) -> Batch:
-        """The crops of one piece of work."""
-        if not self.makes_ahead:
-            return self._drawn(corrections)[1]
-        if self._coming is None or self._coming[0] is not corrections:
-            self._coming = (corrections, Ahead(lambda: self._drawn(corrections)))
-        return self._coming[1].take()[1]
+        """Crops of one piece of work, each around an object or around background, with the same chance.
 
-    def _drawn(self, corrections: Sequence[Correction]) -> tuple[Tensor, Batch]:
-        """Crops, and the state of chance before they were drawn."""
-        before = self.random.get_state()
-        return before, collate([self._crop(corrections) for _ in range(self.recipe.micro)])
-
-    def _own_seed(self, step: int) -> int:
-        """Each process draws other crops."""
-        return self._seed + 1_000_003 * self.ranks.number * (step + 1)
-
-    def _crop(self, corrections: Sequence[Correction]) -> Example:
-        """A crop around an object or around background, with the same chance; of any correction that has it.
-
-        Else a few regions said to be empty would outweigh all objects, or the other way round.
+        Of any correction that has it, else a few regions said to be empty would outweigh all objects, or the other way
+        round.
         """
-        on_object = bool(torch.rand((), generator=self.random) < 0.5)
-        fitting = [c for c in corrections if self.examples.has(c, on_object=on_object)] or corrections
-        index = int(torch.randint(len(fitting), (), generator=self.random))
-        example = self.examples[fitting[index]]
-        return draw_crop(example, self.recipe.crop, self.recipe.augmentation, self.random, on_object=on_object)
+        on_objects = (torch.rand(self.recipe.micro, generator=self.random) < 0.5).tolist()
+        fitting = {on: self._fitting(corrections, on_object=on) for on in set(on_objects)}
+        chosen = [fitting[on][int(torch.randint(len(fitting[on]), (), generator=self.random))] for on in on_objects]
+        examples = [self.examples[correction] for correction in chosen]
+        return draw_crops(examples, on_objects, self.recipe.crop, self.recipe.augmentation, self.random)
+
+    def _fitting(self, corrections: Sequence[Correction], *, on_object: bool) -> Sequence[Correction]:
+        """Those that hold objects, or background; all if none does."""
+        return [c for c in corrections if self.examples.has(c, on_object=on_object)] or corrections
 
     def advance(self, learning_rate: float) -> float:
-        """One step of the optimiser with the gradients so far; the loss, or NaN if it was skipped."""
+        """One step of the optimiser with the gradients so far; the loss, or NaN if it was skipped.
+
+        On a graphics card the loss is that of some steps before: nobody waits for the card.
+        """
         self.ranks.average([p.grad for p in self.net.parameters() if p.grad is not None])
         norm = torch.nn.utils.clip_grad_norm_(self.net.parameters(), LARGEST_GRADIENT)
         total = torch.stack(self._losses).sum()
         self.ranks.average([total, *self._statistics()])
-        loss = float(total)
         self._losses.clear()
         self.step += 1
         # one value that is no number would poison every parameter, and clipping does not help
-        healthy = math.isfinite(loss) and math.isfinite(float(norm))
-        if healthy:
-            self.optimizer.step(learning_rate * min(1.0, (self.step - self._begun) / self.recipe.warmup))
-            follow(self.average, self.net, self.recipe.averaging, self.step)
-        else:
-            self.skipped += 1
+        healthy = torch.isfinite(total) & torch.isfinite(norm)
+        rate = learning_rate * min(1.0, (self.step - self._begun) / self.recipe.warmup)
+        self.optimizer.step(rate, healthy)
+        follow(self.average, self.net, self.recipe.averaging, self.step)
         self.optimizer.forget_gradients()
-        return loss if healthy else math.nan
+        loss = self._told.after(torch.where(healthy, total, math.nan))
+        self.skipped += math.isnan(loss)
+        return loss
 
     def _statistics(self) -> list[Tensor]:
         """What BatchNorm has seen: in several processes, each has seen other crops."""
@@ -235,9 +220,7 @@ class Student:
         tensors = {f"net.{k}": v for k, v in self.net.state_dict().items()}
         tensors |= {f"average.{k}": v for k, v in self.average.items()}
         tensors |= {f"optimizer.{k}": v for k, v in self.optimizer.state().items()}
-        # crops that were drawn but not learnt from are drawn again
-        chance = self.random.get_state() if self._coming is None else self._coming[1].peek()[0]
-        return {**tensors, "step": torch.tensor(self.step), "random": chance}
+        return {**tensors, "step": torch.tensor(self.step), "random": self.random.get_state()}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Go on from `state()`."""
@@ -249,11 +232,30 @@ class Student:
         self.average = {k: v.to(self.backend.device) for k, v in part("average.").items()}
         self.optimizer.restore(part("optimizer."))
         self.step = int(tensors["step"])
-        self._coming = None
         if self.ranks.leads:
             self.random.set_state(tensors["random"].cpu())
         else:
-            self.random.manual_seed(self._own_seed(self.step))
+            self.random.manual_seed(self.ranks.own_seed(self._seed, self.step))
+
+
+class _Told:
+    """Numbers that a device computes, told without waiting for it: on a graphics card those of some steps before."""
+
+    LATE = 4
+
+    def __init__(self) -> None:
+        self._coming: deque[tuple[Tensor, torch.cuda.Event]] = deque()
+
+    def after(self, value: Tensor) -> float:
+        """The newest number that is known once `value` has been computed, too."""
+        if value.device.type != "cuda":
+            return float(value)
+        event = torch.cuda.Event()
+        self._coming.append((value.to("cpu", non_blocking=True), event))
+        event.record()
+        known, event = self._coming[0] if len(self._coming) <= self.LATE else self._coming.popleft()
+        event.synchronize()
+        return float(known)
 
 
 def follow(average: dict[str, Tensor], net: UNet, averaging: float, step: int) -> None:

@@ -82,8 +82,8 @@ def matrix_rate(dtype: torch.dtype) -> float:
     return 2 * 4096**3 / seconds
 
 
-def milesial(state: dict[str, torch.Tensor], folder: Path | None) -> Callable[[np.ndarray], np.ndarray]:
-    """A picture to a mask as milesial's `predict.py` does it: float32, one eager pass over the whole picture."""
+def their_network(state: dict[str, torch.Tensor], folder: Path | None) -> nn.Module:
+    """The network of milesial with our weights; one of ours of the same layers, run as theirs, without their code."""
     net: nn.Module = UNet(3, 2)
     if folder is not None:
         sys.path.insert(0, str(folder))
@@ -93,10 +93,17 @@ def milesial(state: dict[str, torch.Tensor], folder: Path | None) -> Callable[[n
         wanted = list(net.state_dict())
         state = dict(zip(wanted, in_their_order(state, net), strict=True))
     net.load_state_dict(state)
-    net.eval()
+    return net.eval()
+
+
+def milesial(
+    state: dict[str, torch.Tensor], folder: Path | None, device: str = "cpu"
+) -> Callable[[np.ndarray], np.ndarray]:
+    """A picture to a mask as milesial's `predict.py` does it: float32, one eager pass over the whole picture."""
+    net = their_network(state, folder).to(device)
 
     def predict(picture: np.ndarray) -> np.ndarray:
-        x = torch.from_numpy(np.moveaxis(picture, -1, 0) / 255.0).unsqueeze(0).to(dtype=torch.float32)
+        x = torch.from_numpy(np.moveaxis(picture, -1, 0) / 255.0).unsqueeze(0).to(device=device, dtype=torch.float32)
         with torch.no_grad():
             output = F.interpolate(net(x).cpu(), picture.shape[:2], mode="bilinear")
         return output.argmax(dim=1)[0].numpy()
@@ -210,26 +217,17 @@ def learning(facts: dict) -> None:
     made = synthetic_pictures(40, seed=0)
     corrections = [Correction(m.image, m.labels, np.ones(m.labels.shape, bool), channels_first=True) for m in made]
     model = load_model(device="cpu")
-    seconds = {}
-    for name, ahead in (("crops made first", False), ("crops made beside", True)):
-        student = Student(model, FROM_PICTURES, 0)
-        student.makes_ahead = ahead
-
-        def step(student=student):
-            student.study(corrections)
-            student.advance(1e-4)
-
-        for _ in range(3):
-            step()
-        seconds[name] = in_turns({"step": step}, 12)["step"]
     student = Student(model, FROM_PICTURES, 0)
-    batch = student._drawn(corrections)[1]
-    student._batch = lambda _: batch
 
     def step() -> None:
         student.study(corrections)
         student.advance(1e-4)
 
+    for _ in range(3):
+        step()
+    seconds = {"the whole step": in_turns({"step": step}, 12)["step"]}
+    batch = student._batch(corrections)
+    student._batch = lambda _: batch
     seconds["no crops to make"] = in_turns({"step": step}, 12)["step"]
     print("\n## Training, 8 crops of 192 x 192 a step\n")
     print("| what | seconds a step | of it the network |")

@@ -36,6 +36,22 @@ def test_the_steps_are_those_of_torch():
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
 
 
+def test_an_unhealthy_step_changes_nothing():
+    """Where the gradients are no numbers, weights and what is known of the gradients stay as they are."""
+    net, other = two_nets()
+    ours = AdamW(net.parameters(), 0.01)
+    train(net, lambda: ours.step(0.02, torch.tensor(True)), ours.forget_gradients, 3)
+    theirs = AdamW(other.parameters(), 0.01)
+    train(other, lambda: theirs.step(0.02), theirs.forget_gradients, 3)
+    before = [p.detach().clone() for p in (*net.parameters(), *ours.means, *ours.squares)]
+    for weight in net.parameters():
+        weight.grad = torch.full_like(weight, torch.nan)
+    ours.step(0.02, torch.tensor(False))
+    assert all(torch.equal(a, b) for a, b in zip(before, (*net.parameters(), *ours.means, *ours.squares), strict=True))
+    for a, b in zip(net.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
 def test_it_goes_on_from_its_state():
     """Six steps, state, six steps equal twelve steps."""
     net, other = two_nets()

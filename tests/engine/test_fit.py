@@ -163,6 +163,14 @@ def test_a_training_from_a_model_keeps_its_network(student, tmp_path, make_model
     assert model.card.parent
 
 
+def test_more_crops_take_longer_steps(student):
+    """The rate grows with the root of the crops in a step, also from a model that knows something."""
+    usual = student()[1].recipe
+    _, many = new_student(CARD, "", "cpu", 0, crops=usual.micro * 16)
+    assert many.recipe.micro == usual.micro * 16
+    assert many.recipe.learning_rate == pytest.approx(usual.learning_rate * 4)
+
+
 def test_a_base_of_another_kind_is_a_sentence(student, tmp_path, make_model):
     """Objects cannot be learnt from a model of classes."""
     make_model("classes").save(tmp_path / "base.safetensors")
@@ -188,20 +196,3 @@ def test_made_pictures_are_wholly_trusted():
     assert all(c.trusted.all() and c.held_out is False for c in made)
     assert all(np.array_equal(a.labels, b.labels) for a, b in zip(made, made_pictures(3, 4), strict=True))
     assert made_pictures(0, 4) == []
-
-
-def test_crops_made_ahead_are_the_same(student, correct, tmp_path):
-    """Crops made beside the learning change nothing, also where a training was stopped and goes on."""
-    corrections = [correct(0), correct(1)]
-    model, learner = student()
-    list(fit(model, learner, corrections, tmp_path / "one.safetensors", steps=5))
-    model, learner = student()
-    learner.makes_ahead = True
-    job = fit(model, learner, corrections, tmp_path / "two.safetensors", steps=5)
-    list(itertools.islice(job, 3))
-    job.close()
-    model, learner = student()
-    learner.makes_ahead = True
-    list(fit(model, learner, corrections, tmp_path / "two.safetensors", steps=5))
-    ends = [load_model(tmp_path / f"{name}.safetensors", device="cpu").net.state_dict() for name in ("one", "two")]
-    assert same(*ends)

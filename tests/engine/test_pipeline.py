@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from napari_unet.engine.pipeline import AHEAD, Ahead, in_order
+from napari_unet.engine.pipeline import AHEAD, in_order
 
 
 def test_results_come_in_order():
@@ -51,6 +51,17 @@ def test_they_overlap():
     assert all(in_order(range(4), prepare, work, finish))
 
 
+def test_several_hands_finish_at_a_time():
+    """Two items are finished beside each other, each waiting for the other; the results are in order all the same."""
+    met = threading.Barrier(2)
+
+    def finish(i, _):
+        met.wait(10)
+        return i
+
+    assert list(in_order(range(6), lambda i: i, lambda i, x: x, finish, hands=2)) == list(range(6))
+
+
 def test_little_is_held():
     """No more than a few items are prepared ahead, or wait to be built."""
     begun, ended = [], []
@@ -94,24 +105,3 @@ def test_stopping_in_the_middle_leaves_no_thread():
     running.close()
     assert threading.active_count() == before
     assert len(begun) < 10
-
-
-def test_the_next_one_is_made_beside():
-    """One is ready before it is asked for, and looking at it does not take it."""
-    made = []
-    ahead = Ahead(lambda: made.append(len(made)) or made[-1])
-    assert ahead.peek() == 0
-    assert ahead.take() == 0
-    assert ahead.peek() == 1
-    assert ahead.take() == 1
-    assert len(made) <= 3
-
-
-def test_an_error_of_the_next_one_arrives():
-    """What goes wrong beside is raised where it is taken."""
-
-    def fails():
-        raise RuntimeError("no crops")
-
-    with pytest.raises(RuntimeError, match="no crops"):
-        Ahead(fails).take()

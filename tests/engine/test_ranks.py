@@ -16,6 +16,7 @@ import json, sys, torch
 sys.path.insert(0, sys.argv[2])
 from dataclasses import replace
 from tests.engine.conftest import QUICK, correct_discs, make_tiny
+from napari_unet.engine.click_student import ClickStudent, train_clicks
 from napari_unet.engine.ranks import joined_ranks
 from napari_unet.engine.student import Student
 from napari_unet.engine.train import train
@@ -24,13 +25,15 @@ torch.set_num_threads(1)
 with joined_ranks("cpu") as (ranks, device):
     recipe = replace(QUICK, micro=2, train_norm=True)
     student = Student(make_tiny(norm="batch"), recipe, 7, ranks=ranks)
-    student.makes_ahead = True
+    head = ClickStudent(make_tiny(norm="batch"), 7, ranks=ranks)
+    list(train_clicks(head, [correct_discs(0), correct_discs(1)], steps=2))
     seconds = {"seconds": 3.0} if sys.argv[3] == "seconds" else {"steps": 4}
     losses = [event.loss for event in train(student, [correct_discs(0), correct_discs(1)], **seconds)]
     sums = {name: float(value.double().sum()) for name, value in student.net.state_dict().items()}
-    first = float(student._drawn([correct_discs(0)])[1].images.sum())
+    heads = {name: float(value.double().sum()) for name, value in head.head.state_dict().items()}
+    first = float(student._batch([correct_discs(0)]).images.sum())
     with open(f"{sys.argv[1]}/{ranks.number}.json", "w") as file:
-        json.dump({"sums": sums, "losses": losses, "first": first, "count": ranks.count}, file)
+        json.dump({"sums": sums, "losses": losses, "clicks": heads, "first": first, "count": ranks.count}, file)
 """
 
 
@@ -61,6 +64,8 @@ def test_two_processes_hold_the_same_weights(told):
     assert len(one["losses"]) >= 1
     assert one["sums"] == two["sums"]
     assert one["first"] != two["first"]
+    assert one["clicks"] == two["clicks"]
+    assert len(one["clicks"]) > 10
 
 
 def test_one_process_is_alone(monkeypatch):
@@ -78,6 +83,7 @@ def test_one_process_is_alone(monkeypatch):
 def test_the_mean_is_that_of_all(monkeypatch):
     """Tensors of any shape and type hold the mean of all processes afterwards."""
     monkeypatch.setattr(torch.distributed, "all_reduce", lambda flat: flat.mul_(3))  # the other one holds twice as much
+    monkeypatch.setattr(torch.distributed, "get_backend", lambda: "gloo")
     tensors = [torch.ones(2, 3), torch.full((4,), 2.0, dtype=torch.float64)]
     Ranks(1, 2).average(tensors)
     assert tensors[0].tolist() == [[1.5] * 3] * 2

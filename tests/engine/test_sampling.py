@@ -12,7 +12,7 @@ from napari_unet.core.errors import ImageError, ModelError
 from napari_unet.core.intensity import Limits, estimate_limits, normalize
 from napari_unet.engine import sampling
 from napari_unet.engine.augment import Augmentation
-from napari_unet.engine.sampling import ExampleCache, collate, draw_crop, example_of, network_input, split
+from napari_unet.engine.sampling import ExampleCache, draw_crops, example_of, network_input, split
 
 OBJECTS = ModelCard(architecture={"in_channels": 1, "out_channels": 2})
 STILL = Augmentation(scale=1.0, elastic=0.0, grey=0.0)
@@ -132,8 +132,8 @@ def test_every_crop_shows_something_trusted(where, scale):
     case = Correction(np.zeros((20, 24)), np.zeros((20, 24), int), trusted, scale=scale)
     example = example_of(case, OBJECTS)
     random = torch.Generator().manual_seed(0)
-    crops = [draw_crop(example, 32, STILL, random, on_object=n % 2 == 0) for n in range(30)]
-    assert all(crop.weight.any() for crop in crops)
+    batch = draw_crops([example] * 30, [n % 2 == 0 for n in range(30)], 32, STILL, random)
+    assert all(weight.any() for weight in batch.weight)
 
 
 @pytest.mark.parametrize("scale", [0.2, 0.5, 1.0, 1.7, 3.0])
@@ -158,15 +158,15 @@ def test_a_crop_is_around_what_is_asked_for():
     example = example_of(Correction(np.zeros(labels.shape), labels, np.ones(labels.shape, bool)), OBJECTS)
     random = torch.Generator().manual_seed(0)
     for on_object, least, most in ((False, 0, 5), (True, 35, 50)):
-        crops = [draw_crop(example, 16, STILL, random, on_object=on_object) for _ in range(50)]
-        assert least <= sum(bool(crop.targets[0].any()) for crop in crops) <= most
+        batch = draw_crops([example] * 50, [on_object] * 50, 16, STILL, random)
+        assert least <= sum(bool(targets[0].any()) for targets in batch.targets) <= most
 
 
 def test_a_batch_is_laid_out_for_convolutions(correct):
-    """Crops become one batch, channels last in memory."""
+    """A batch of crops is channels last in memory."""
     example = example_of(correct(0), OBJECTS)
     random = torch.Generator().manual_seed(0)
-    batch = collate([draw_crop(example, 32, STILL, random, on_object=True) for _ in range(3)])
+    batch = draw_crops([example] * 3, [True] * 3, 32, STILL, random)
     assert batch.images.shape == batch.weight.shape == (3, 1, 32, 32)
     assert batch.targets.shape == (3, 2, 32, 32)
     assert batch.images.is_contiguous(memory_format=torch.channels_last)

@@ -328,7 +328,7 @@ def test_the_learning_rate_warms_up_and_falls(make_model, correct, quick, monkey
     student = Student(make_model(), replace(quick, micro=1, crop=16, warmup=100), 0)
     rates = []
     monkeypatch.setattr(student, "study", lambda corrections: student._losses.append(torch.ones(())))
-    monkeypatch.setattr(student.optimizer, "step", rates.append)
+    monkeypatch.setattr(student.optimizer, "step", lambda rate, healthy: rates.append(rate))
     events = list(train(student, [correct(0)], steps=400))
     assert np.argmax(rates) in range(90, 110)
     assert rates[0] < 0.02 * quick.learning_rate
