@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
-from skimage.segmentation import find_boundaries, relabel_sequential
+from skimage.segmentation import find_boundaries
 
 from napari_unet.core.corrections import Labels, Mask
 
@@ -81,10 +81,18 @@ def rim_distance(labels: Labels) -> FloatArray:
     if inside.all():  # one object fills the array: no rim is in sight
         return np.ones(labels.shape, np.float32)
     distance = np.where(labels > 0, ndimage.distance_transform_edt(inside) + 0.5, 0)
-    flat, ids = np.unique(labels, return_inverse=True)
-    greatest = ndimage.maximum(distance, ids.reshape(labels.shape), np.arange(len(flat)))
-    scale = np.asarray(greatest, np.float32)[ids].reshape(labels.shape)
-    return (distance / np.maximum(scale, 0.5)).astype(np.float32)
+    ids = _small_numbers(labels)
+    greatest = np.zeros(int(ids.max()) + 1, distance.dtype)
+    np.maximum.at(greatest, ids.ravel(), distance.ravel())
+    return (distance / np.maximum(greatest, 0.5)[ids]).astype(np.float32)
+
+
+def _small_numbers(labels: Labels) -> Labels:
+    """Labels to be counted by: as they are, unless a list as long as the highest would take more room than they."""
+    if int(labels.min()) >= 0 and int(labels.max()) <= labels.size:
+        return labels
+    ids: Labels = np.unique(labels, return_inverse=True)[1].reshape(labels.shape)
+    return ids
 
 
 def border_weights(labels: Labels, w0: float = 10.0, sigma: float = 5.0) -> FloatArray:
@@ -104,7 +112,7 @@ def border_weights(labels: Labels, w0: float = 10.0, sigma: float = 5.0) -> Floa
     Ronneberger, Fischer & Brox, arXiv 1505.04597, equation 2.
     """
     reach = int(np.ceil(3 * sigma))
-    labels = relabel_sequential(labels)[0]  # a list as long as the highest number is made below
+    labels = _small_numbers(labels)  # a list as long as the highest number is made below
     nearest = np.full(labels.shape, np.inf, np.float32)
     second = nearest.copy()
     for label, found in enumerate(ndimage.find_objects(labels), start=1):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import safetensors
 import safetensors.torch
+import torch
 
 from napari_unet.core.card import ModelCard
 from napari_unet.core.corrections import Correction
@@ -79,10 +80,15 @@ def made_pictures(count: int, seed: int) -> list[Correction]:
 
 
 def at_known_size(corrections: Sequence[Correction], card: ModelCard) -> list[Correction]:
-    """Whole pictures, read at the scale at which their objects are as large as a model of objects knows them."""
+    """Whole pictures, read at the scale at which their objects are as large as a model of objects knows them.
+
+    One that is in the list several times is one afterwards, too: what is learnt from is kept for each once.
+    """
     if card.kind != "objects":
         return list(corrections)
-    return [replace(c, scale=usual_scale(median_diameter(c.labels), card.diameter)) for c in corrections]
+    once = {id(c): c for c in corrections}
+    sized = {n: replace(c, scale=usual_scale(median_diameter(c.labels), card.diameter)) for n, c in once.items()}
+    return [sized[id(c)] for c in corrections]
 
 
 def kinds_of(sets: Sequence[Sequence[Correction]]) -> list[list[Correction]]:
@@ -137,6 +143,7 @@ def fit(
     checkpoint = _checkpoint_of(output)
     used = _resume(student, checkpoint)
     corrections = at_known_size(corrections, model.card)
+    torch.backends.cudnn.benchmark = True  # crops are all of one size
     losses: list[float] = []
     for event in train(student, corrections, steps=steps, seconds=seconds, used=used):
         if math.isfinite(event.loss):

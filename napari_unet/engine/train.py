@@ -111,7 +111,10 @@ def fine_tune(
         raise ModelError("Only 2-D models learn from corrections so far. Choose a 2-D model.")
     if not split(list(corrections))[0]:
         raise ModelError("There is no correction to learn from yet. Correct an object, then train.")
-    student = Student(model, recipe or RECIPES[model.card.kind], seed, rehearsal_of(model))
+    recipe = recipe or RECIPES[model.card.kind]
+    if model.device.type == "cuda":  # a step is no longer there than a piece of work is elsewhere
+        recipe = replace(recipe, micro=recipe.micro * recipe.batch, batch=1)
+    student = Student(model, recipe, seed, rehearsal_of(model))
     heads = ClickRounds(model, seed, student.rehearsal) if model.click is not None else None
     return _rounds(model, corrections, _Budget(steps, seconds), student, control or Control(), heads)
 

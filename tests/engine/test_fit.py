@@ -10,9 +10,19 @@ import torch
 
 from napari_unet.core.card import ModelCard
 from napari_unet.core.errors import ModelError
+from napari_unet.core.sizes import median_diameter, usual_scale
 from napari_unet.engine import fit as engine
 from napari_unet.engine.click_student import train_clicks
-from napari_unet.engine.fit import OFTEN, balanced, fit, fit_clicks, forget_checkpoint, made_pictures, new_student
+from napari_unet.engine.fit import (
+    OFTEN,
+    at_known_size,
+    balanced,
+    fit,
+    fit_clicks,
+    forget_checkpoint,
+    made_pictures,
+    new_student,
+)
 from napari_unet.engine.student import Student
 from napari_unet.nets.model import load_model, rounded
 
@@ -188,6 +198,15 @@ def test_each_kind_counts_alike_but_none_too_often(correct):
     assert len(balanced([many, [], few[:1]])) == 16 + OFTEN
     smaller = [replace(c, image=c.image[:64], labels=c.labels[:64], trusted=c.trusted[:64]) for c in few]
     assert len(balanced([[*many, *smaller]])) == 16 + 4 * 4
+
+
+def test_a_picture_that_is_drawn_often_is_kept_once(correct):
+    """However often a picture is in the list, it is the same one at the size that the model knows."""
+    one, two = correct(0), correct(1)
+    sized = at_known_size([one, two, one], CARD)
+    assert sized[0] is sized[2]
+    assert sized[0] is not sized[1]
+    assert sized[0].scale == pytest.approx(usual_scale(median_diameter(one.labels), 9.0))
 
 
 def test_made_pictures_are_wholly_trusted():
