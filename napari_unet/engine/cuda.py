@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import cast
@@ -16,15 +15,13 @@ from torch.nn import functional as F
 from napari_unet.nets.unet import UNet
 
 AGAIN = 8
-"""Runs of a shape at which it is measured and recorded: a first mask must not wait for that, and what comes only a few
+"""Runs of a shape at which it is recorded: a first mask must not wait for that, and what comes only a few
 times is not worth it."""
 RECORDED = 6
 """Shapes whose graphs are kept."""
 LARGEST = 2**21
 """Pixels up to which a run is recorded: with more of them the device is busy longer than it takes to tell it what to
 do, and a graph would only keep memory."""
-PATIENCE = 3.0
-"""Seconds that a process spends on measuring one kind of layer, at most."""
 ALIKE = 0.02
 """Largest difference between two ways to compute a layer, as a share of the largest value."""
 SIDES = 64
@@ -35,72 +32,9 @@ WIDE = torch.complex128
 """16 bytes, to copy several channels at once."""
 
 
-class Quickest:
-    """Functions of tensors that give the same: which of them is taken is measured on the device.
-
-    Parameters
-    ----------
-    ways : callable
-        The first one is what the others are compared with, and what is taken where nothing was measured.
-    """
-
-    def __init__(self, *ways: Callable[..., Tensor]) -> None:
-        self.ways = ways
-        self.spent = 0.0
-        self._known: dict[tuple[object, ...], Callable[..., Tensor]] = {}
-
-    def __call__(self, *tensors: Tensor) -> Tensor:
-        """The result, in the way that is known to be quickest for tensors of about this size."""
-        return self._known.get(_kind(tensors), self.ways[0])(*tensors)
-
-    def measured(self, *tensors: Tensor) -> Tensor:
-        """The result, after it was measured which way is quickest, if that is not known yet."""
-        if _kind(tensors) not in self._known and self.spent < PATIENCE:
-            start = time.perf_counter()
-            self._known[_kind(tensors)] = self._choose(tensors)
-            self.spent += time.perf_counter() - start
-        return self(*tensors)
-
-    def _choose(self, tensors: Sequence[Tensor]) -> Callable[..., Tensor]:
-        """The quickest of the ways that give what the first one gives."""
-        best = self.ways[0]
-        wanted, least = best(*tensors), _seconds(best, tensors)
-        for way in self.ways[1:]:
-            try:
-                # cuDNN's fused way adds nought times what lies in the memory that it is given: it must not be noticed
-                torch.full_like(wanted, torch.nan)
-                same = _are_alike(way(*tensors), wanted)
-                seconds = _seconds(way, tensors) if same else least
-            except RuntimeError:  # not for this number type, or not on this device
-                continue
-            if seconds < least:
-                best, least = way, seconds
-        return best
-
-
-def _kind(tensors: Sequence[Tensor]) -> tuple[object, ...]:
-    """What tensors have in common for which the same way is the quickest: the layer, and about how many pixels."""
-    x = tensors[0]
-    layer = tuple(tuple(each.shape) for each in tensors[1:])
-    return x.device, x.dtype, x.shape[1], x.numel().bit_length(), layer
-
-
 def _are_alike(found: Tensor, wanted: Tensor) -> bool:
     """Whether two results are the same but for rounding; values that are not numbers never are."""
     return bool((found - wanted).abs().max() <= ALIKE * wanted.abs().max())
-
-
-def _seconds(way: Callable[..., Tensor], tensors: Sequence[Tensor], rounds: int = 3) -> float:
-    """How long a way takes on the device."""
-    way(*tensors)
-    if tensors[0].device.type == "cuda":
-        torch.cuda.synchronize(tensors[0].device)
-    start = time.perf_counter()
-    for _ in range(rounds):
-        way(*tensors)
-    if tensors[0].device.type == "cuda":
-        torch.cuda.synchronize(tensors[0].device)
-    return (time.perf_counter() - start) / rounds
 
 
 def _convolved(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -113,19 +47,22 @@ def _convolved_at_once(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return torch.cudnn_convolution_relu(x, weight, bias, (1, 1), (1, 1), (1, 1), 1)
 
 
-def _pooled(x: Tensor) -> Tensor:
-    """The greatest of each 2x2 pixels."""
-    return F.max_pool2d(x, 2)
+@lru_cache
+def _convolution_on(device: torch.device, dtype: torch.dtype) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """How convolutions are computed on a device: in one kernel where cuDNN has one that gives the same."""
+    if device.type != "cuda":
+        return _convolved
+    x, weight, bias = (torch.randn(size, device=device).to(dtype) for size in ((1, 16, 32, 32), (16, 16, 3, 3), 16))
+    x, weight = (each.contiguous(memory_format=torch.channels_last) for each in (x, weight))
+    wanted = _convolved(x, weight, bias)
+    try:
+        # the fused kernel adds nought times what lies in the memory that it is given: it must not be noticed
+        torch.full_like(wanted, torch.nan)
+        same = _are_alike(_convolved_at_once(x, weight, bias), wanted)
+    except RuntimeError:  # not for this number type, or not on this device
+        return _convolved
+    return _convolved_at_once if same else _convolved
 
-
-def _pooled_by_lines(x: Tensor) -> Tensor:
-    """The same without the places of the greatest, which torch's own kernel writes down beside them."""
-    rows = torch.maximum(x[:, :, ::2], x[:, :, 1::2])  # (B, C, Y/2, X)
-    return torch.maximum(rows[..., ::2], rows[..., 1::2])  # (B, C, Y/2, X/2)
-
-
-_convolve = Quickest(_convolved, _convolved_at_once)
-_pool = Quickest(_pooled, _pooled_by_lines)
 
 Layer = tuple[Tensor, Tensor]
 """Kernel and bias."""
@@ -158,21 +95,18 @@ class ShortNet:
         laid.zero_()[:, :channels] = x
         return laid
 
-    def __call__(self, x: Tensor, *, measure: bool = False) -> list[Tensor]:
+    def __call__(self, x: Tensor) -> list[Tensor]:
         """Logits (B, K, Y, X) float32, and the last decoder's features (B, base_channels, Y, X).
 
         Parameters
         ----------
         x : (B, 8 n, Y, X)
             As `laid_out` gives it; 2**depth divides Y and X.
-        measure : bool
-            Find out which way is the quickest for each layer.
         """
-        convolve = _convolve.measured if measure else _convolve
-        pool = _pool.measured if measure else _pool
+        convolve = _convolution_on(x.device, x.dtype)
         skips: list[Tensor] = []
         for block in self._encoders:
-            x = x if not skips else pool(x)  # (B, C, Y/2, X/2)
+            x = x if not skips else F.max_pool2d(x, 2)  # (B, C, Y/2, X/2)
             for layer in block:
                 x = convolve(x, *layer)  # (B, base * 2^level, Y / 2^level, X / 2^level)
             skips.append(x)
@@ -295,18 +229,16 @@ class CudaRun:
                 return recorded.run(x, count)
             self._met[x.shape] += 1
             laid = self._net.laid_out(x)
-            if self._met[x.shape] == AGAIN and _can_record(x):
+            is_small = x.shape[0] * x.shape[2] * x.shape[3] <= LARGEST
+            if self._met[x.shape] == AGAIN and is_small and _can_record(x):
                 self._prepare(x.shape, laid)
             return self._net(laid)[:count]
 
     def _prepare(self, shape: torch.Size, x: Tensor) -> None:
-        """Measure a shape, and record it if it is small; what goes wrong there leaves everything as it was."""
+        """Record a run of a shape; what goes wrong there leaves everything as it was."""
         try:
             wanted = self._net(x)[0]
-            self._net(x, measure=True)
-            recorded = self._record(x) if shape[0] * shape[2] * shape[3] <= LARGEST else None
-            if recorded is None:
-                return
+            recorded = self._record(x)
             recorded.graph.replay()
             if not _are_alike(recorded.outputs[0], wanted):
                 return

@@ -29,7 +29,8 @@ BELIEVED = 2.0
 """How much larger or smaller than expected a size may be."""
 AS_GOOD = 1.1
 """How much more the network may contradict itself from afar for a size seen there to be believed. Found on every eighth
-of the nuclei, and the phase contrast and bacteria, among the training pictures (docs/models.md)."""
+of the nuclei, and the phase contrast and bacteria, among the training pictures (docs/models.md). The same for a size
+that is expected (docs/learning.md)."""
 ENOUGH = 8
 """Objects that tell a size; with fewer, other parts of the picture are looked at, too."""
 
@@ -41,9 +42,10 @@ def measure(
 
     The picture is looked at as it is and from farther away, each time once more at the scale at which objects of the
     size found are as large as those the model was trained on. Objects that are larger than those are measured from
-    afar, unless the network contradicts itself more there. Where a size is expected, it is looked at as that asks for:
-    a model that has just learnt a kind of object knows it at that scale alone, and takes much else for objects, so that
-    a quite other size is not believed.
+    afar, unless the network contradicts itself more there. Where a size is expected, it is looked at as that asks for,
+    too: a model that has just learnt a kind of object knows it at that scale. What shows there is believed if it is of
+    about that size, unless the network contradicts itself more: whoever corrects the largest objects first has not said
+    that all are as large.
 
     Parameters
     ----------
@@ -63,19 +65,13 @@ def measure(
     if model.card.kind != "objects" or model.net.ndim != 2:
         return None
     view = view or Box((0,) * len(source.shape), (*(1 for _ in source.shape[:-2]), *source.shape[-2:]))
-    known = model.card.diameter
-    if expected is not None:
-        look = yield from _look(model, source, view, usual_scale(expected, known))
-        is_like = look is not None and 1 / BELIEVED < look.diameter / expected < BELIEVED
-        return look.diameter if look is not None and is_like else expected
-    near = yield from _look_twice(model, source, view, AS_IT_IS)
-    far = yield from _look_twice(model, source, view, FROM_AFAR)
-    if near is None or far is None:
-        found = near or far
-        return found.diameter if found is not None else None
-    # what is larger than the objects that the model knows is seen whole from afar, and in pieces from near
-    sees_more = far.diameter > known and far.strife <= AS_GOOD * near.strife
-    return far.diameter if sees_more else near.diameter
+    free = yield from _look_freely(model, source, view)
+    if expected is None:
+        return free.diameter if free is not None else None
+    own = yield from _look(model, source, view, usual_scale(expected, model.card.diameter))
+    if own is None or not 1 / BELIEVED < own.diameter / expected < BELIEVED:
+        return free.diameter if free is not None else expected
+    return own.diameter if free is None or own.strife <= AS_GOOD * free.strife else free.diameter
 
 
 def measured_by(model: Model, source: ImageSource, *, expected: float | None = None) -> float | None:
@@ -105,6 +101,17 @@ class _Look:
 
     diameter: float
     strife: float
+
+
+def _look_freely(model: Model, source: ImageSource, view: Box) -> Generator[Progress, None, _Look | None]:
+    """What shows where nothing is known of the sizes; None if nothing does."""
+    near = yield from _look_twice(model, source, view, AS_IT_IS)
+    far = yield from _look_twice(model, source, view, FROM_AFAR)
+    if near is None or far is None:
+        return near or far
+    # what is larger than the objects that the model knows is seen whole from afar, and in pieces from near
+    sees_more = far.diameter > model.card.diameter and far.strife <= AS_GOOD * near.strife
+    return far if sees_more else near
 
 
 def _look_twice(model: Model, source: ImageSource, view: Box, scale: float) -> Generator[Progress, None, _Look | None]:

@@ -33,6 +33,9 @@ JURY = 8
 held-out place without objects would welcome weights that find none anywhere."""
 
 
+NO_OBJECTS = "Only background was corrected so far; the old weights stay. Draw an object, or click one."
+
+
 @dataclass
 class Control:
     """What may be asked of a running `fine_tune` from outside.
@@ -155,7 +158,8 @@ def _rounds(
         # many rounds, each a little worse, must not add up to more than one may be
         would_lose = max(0.0, lost + before.mean - after.mean)
         is_broken = 4 * student.skipped > student.step - begun or not all_finite(candidate)
-        reason = _why_not(before, after, is_broken=is_broken, is_lower=would_lose > recipe.tolerance)
+        reason = "" if _shows_objects(student, now) else NO_OBJECTS
+        reason = reason or _why_not(before, after, is_broken=is_broken, is_lower=would_lose > recipe.tolerance)
         for _ in heads.round(model.net.state_dict() if reason else candidate, taught, scored) if heads else ():
             yield replace(last, progress=1.0)
         won = heads.won if heads else {}
@@ -253,6 +257,11 @@ def _one_round(
         ends = control.finish_round or time.monotonic() > end or budget.used(student.step) >= 1
         if ends and index % recipe.batch == recipe.batch - 1:
             return
+
+
+def _shows_objects(student: Student, corrections: Sequence[Correction]) -> bool:
+    """Whether there is an object among the corrections: a model told of background alone soon finds nothing at all."""
+    return student.kind != "objects" or any(student.examples.has(c, on_object=True) for c in corrections)
 
 
 def _why_not(before: Score, after: Score, *, is_broken: bool, is_lower: bool) -> str:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from gpu_network import Bench, rates, searched, seed_network, shares
+from gpu_network import Bench, rates, seed_network, shares
 from scipy import ndimage
 from skimage.io import imread
 
@@ -221,7 +221,7 @@ def learning(bench: Bench) -> dict:
     return {"steps a second": len(late) / sum(late), "median ms": 1e3 * statistics.median(late), "steps": len(times)}
 
 
-PARTS = (start_up, rates, seed_network, shares, clicks, rounds, agreement, shipped, learning, hands, searched, large)
+PARTS = (start_up, rates, seed_network, shares, clicks, rounds, agreement, shipped, learning, hands, large)
 
 
 def show(name: str, facts: dict) -> None:

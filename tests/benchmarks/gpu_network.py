@@ -17,7 +17,6 @@ from torch import nn
 
 from napari_unet import load_model
 from napari_unet.core.card import ModelCard
-from napari_unet.engine import cuda
 from napari_unet.engine.choice import ways_on
 from napari_unet.engine.cuda import ShortNet
 from napari_unet.engine.forward import forward
@@ -190,9 +189,6 @@ def shares(bench: Bench) -> dict:
             laid = short.laid_out(x)
             plain = Plain(net)
             for kind, run in (("autocast", partial(plain, x)), ("short", partial(short, laid))):
-                if kind == "short":
-                    cuda._convolve.spent = cuda._pool.spent = 0.0
-                    short(laid, measure=True)
                 whole = bench.timed(run, 5)
                 parts = kernels(run)
                 ours = {k: v for k, v in parts.items() if CONVOLUTIONS.search(k) and not OTHERS.search(k)}
@@ -206,9 +202,6 @@ def shares(bench: Bench) -> dict:
                     "share of the matrix rate, all": work / whole / rate,
                     "top": {key[:110]: round(1e3 * spent, 3) for key, spent in top},
                 }
-    facts["chosen"] = {str(k[1:4]) + str(k[4][:1]): way.__name__ for k, way in cuda._convolve._known.items()}
-    facts["chosen"] |= {f"pool {k[1:4]}": way.__name__ for k, way in cuda._pool._known.items()}
-    facts["spent measuring"] = [cuda._convolve.spent, cuda._pool.spent]
     return facts
 
 
@@ -221,25 +214,3 @@ class Plain:
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         with torch.autocast("cuda", torch.bfloat16):
             return self.net(x)
-
-
-def searched(bench: Bench) -> dict:
-    """What cuDNN's own search for the fastest kernel would bring: at sizes that were not run before."""
-    if bench.device == "cpu":
-        return {}
-    facts = {}
-    for name, model in (("seed", seed_model("cuda")), ("shipped", load_model(device="cuda"))):
-        short = ShortNet(fold_norm(model.net), torch.bfloat16)
-        for side, benchmark in ((992, False), (976, True)):
-            with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, benchmark=benchmark):
-                x = short.laid_out(torch.rand(4, 3, side, side, device="cuda"))
-                start = time.perf_counter()
-                short(x)
-                bench.wait()
-                first = time.perf_counter() - start
-                seconds = bench.timed(lambda x=x, short=short: short(x), 5)
-            facts[f"{name}, {'searched' if benchmark else 'as usual'}"] = {
-                "first, s": first,
-                "ns a pixel": 1e9 * seconds / (4 * side * side),
-            }
-    return facts

@@ -8,7 +8,7 @@ import torch
 from napari_unet.core.card import ModelCard
 from napari_unet.engine import cuda
 from napari_unet.engine import forward as forwarding
-from napari_unet.engine.cuda import CudaRun, Quickest, ShortNet
+from napari_unet.engine.cuda import CudaRun, ShortNet
 from napari_unet.engine.device import Backend, backend_for
 from napari_unet.engine.forward import UnwantedError, forward, forward_with_features, while_wanted
 from napari_unet.nets.folding import fold_norm
@@ -44,13 +44,12 @@ def test_the_short_network_gives_what_the_network_gives(base_channels, size):
         assert torch.allclose(features, model.net.features(x), atol=1e-4)
 
 
-@pytest.mark.parametrize("measure", [False, True])
-def test_its_number_type_is_short(measure):
+def test_its_number_type_is_short():
     """In bfloat16 it is near the network, its features are bfloat16 and its logits float32."""
     model, x = made(), picture(1, 3, 32, 32)
     net = ShortNet(fold_norm(model.net), torch.bfloat16)
     with torch.inference_mode():
-        logits, features = net(net.laid_out(x), measure=measure)
+        logits, features = net(net.laid_out(x))
         wanted = model.net(x)
     assert (logits.dtype, features.dtype) == (torch.float32, torch.bfloat16)
     assert (logits - wanted).abs().max() < 0.05 * wanted.abs().max()
@@ -63,40 +62,6 @@ def test_the_networks_own_weights_stay():
     before = {name: value.clone() for name, value in model.net.state_dict().items()}
     CudaRun(fold_norm(model.net), torch.bfloat16)(picture(1, 3, 8, 8))
     assert all(torch.equal(value, before[name]) for name, value in model.net.state_dict().items())
-
-
-def test_a_quicker_way_is_taken_only_if_it_gives_the_same(monkeypatch):
-    """Ways that give something else, or nothing, or no numbers, are not taken, however quick they are."""
-
-    def slow(x):
-        return x + 1
-
-    def same(x):
-        return 1 + x
-
-    def other(x):
-        return x + 2
-
-    def broken(x):
-        raise RuntimeError("not on this device")
-
-    def no_numbers(x):
-        return torch.full_like(x, torch.nan)
-
-    times = {slow: 5.0, same: 3.0, other: 1.0, broken: 1.0, no_numbers: 1.0}
-    monkeypatch.setattr(cuda, "_seconds", lambda way, tensors: times[way])
-    quickest, x = Quickest(slow, other, broken, no_numbers, same), torch.ones(1, 2, 4, 4)
-    assert torch.equal(quickest.measured(x), x + 1)
-    assert set(quickest._known.values()) == {same}
-    assert set(Quickest(slow, other)._known) == set()
-
-
-def test_measuring_has_an_end():
-    """After some seconds in a process, nothing more is measured."""
-    quickest = Quickest(torch.relu, torch.relu)
-    quickest.spent = cuda.PATIENCE
-    quickest.measured(torch.ones(1, 2, 4, 4))
-    assert not quickest._known
 
 
 class Replay:
@@ -127,7 +92,6 @@ def recorded(monkeypatch):
 
         monkeypatch.setattr(cuda, "_can_record", lambda x: True)
         monkeypatch.setattr(CudaRun, "_record", record)
-        monkeypatch.setattr(cuda, "_convolve", Quickest(cuda._convolved))
         return model, CudaRun(fold_norm(model.net), torch.float32), made_of
 
     return make
@@ -177,7 +141,7 @@ def test_the_oldest_graph_goes(recorded, monkeypatch):
 
 
 def test_large_shapes_are_not_recorded(recorded, monkeypatch):
-    """They are measured, and run as they are."""
+    """They run as they are."""
     monkeypatch.setattr(cuda, "LARGEST", 100)
     _, run, made_of = recorded("right")
     for _ in range(cuda.AGAIN + 1):
@@ -198,6 +162,18 @@ def test_a_recorded_run_gives_the_same(dtype):
     assert run._recorded
     for a, b in zip([*first, *second], [*again, *another], strict=True):
         assert (a - b).abs().max() <= 0.02 * b.abs().max()
+
+
+@needs_cuda
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_convolution_and_its_relu_are_one_kernel(dtype):
+    """CuDNN's gives what the two give, also where the memory that it is given holds no numbers."""
+    convolve = cuda._convolution_on(torch.device("cuda"), dtype)
+    x, weight, bias = (picture(*size, device="cuda").to(dtype) for size in ((2, 24, 40, 32), (16, 24, 3, 3), (16,)))
+    x, weight = (each.contiguous(memory_format=torch.channels_last) for each in (x, weight))
+    wanted = cuda._convolved(x, weight, bias)
+    torch.full_like(wanted, torch.nan)
+    assert cuda._are_alike(convolve(x, weight, bias), wanted)
 
 
 @needs_cuda

@@ -46,6 +46,20 @@ def ends(events):
 # --- the gate ---------------------------------------------------------------------------------
 
 
+def test_background_alone_changes_nothing(disc_model, correct, quick):
+    """Who has only erased so far is told to show an object: else soon nothing would be found anywhere."""
+    before = weights(disc_model)
+    cases = [correct(seed) for seed in range(3)]
+    erased = [replace(c, labels=np.zeros_like(c.labels), trusted=np.ones(c.labels.shape, bool)) for c in cases]
+    rounds = list(fine_tune(disc_model, erased, steps=8, recipe=quick))
+    assert {event.reason for event in ends(rounds)} == {engine.NO_OBJECTS}
+    assert not changes(rounds)
+    assert same(before, weights(disc_model))
+    assert not any(
+        event.reason == engine.NO_OBJECTS for event in ends(fine_tune(disc_model, [*erased, cases[0]], steps=8))
+    )
+
+
 @pytest.mark.parametrize("sabotage", ["huge steps", "random labels", "nothing there", "poison"])
 def test_sabotage_does_not_make_the_model_worse(disc_model, correct, quick, sabotage):
     """Training that ruins the weights does not take over: on held-out pictures the model is as good as before."""

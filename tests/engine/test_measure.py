@@ -31,13 +31,29 @@ def test_the_size_is_that_of_the_objects(disc_model, draw, zoom):
     assert found == pytest.approx(zoom * median_diameter(labels), rel=0.25)
 
 
-def test_a_size_that_is_expected_is_looked_for_alone(disc_model, draw):
-    """One look at the scale that it asks for; what is quite another size, or nothing, is not believed."""
+def test_a_size_that_is_expected_is_looked_for_too(disc_model, draw):
+    """One more look, at the scale that it asks for; it counts where nothing else shows, but not against what does."""
     image, labels = draw(1, shape=(160, 160), count=14)
     truth = median_diameter(labels)
-    assert measured(disc_model, image, expected=1.3 * truth) == (pytest.approx(truth, rel=0.25), 1)
-    assert measured(disc_model, image, expected=8 * truth)[0] == 8 * truth
+    looks = measured(disc_model, image)[1]
+    assert measured(disc_model, image, expected=1.3 * truth) == (pytest.approx(truth, rel=0.25), looks + 1)
+    assert measured(disc_model, image, expected=8 * truth)[0] == pytest.approx(truth, rel=0.25)
     assert measured(disc_model, np.full((64, 64), 100, np.float32), expected=30.0)[0] == 30
+
+
+@pytest.mark.parametrize(("strife", "size"), [(0.1, 40), (0.105, 40), (0.2, 20)])
+def test_an_expected_size_is_believed_unless_the_network_contradicts_itself(disc_model, monkeypatch, strife, size):
+    """The user's first objects may be the largest ones: what shows at their scale must hang together as well."""
+    own, free = engine._Look(40.0, strife), engine._Look(20.0, 0.1)
+    monkeypatch.setattr(engine, "_look", lambda *how: _at_once(own))
+    monkeypatch.setattr(engine, "_look_freely", lambda *how: _at_once(free))
+    assert measured(disc_model, np.zeros((64, 64), np.float32), expected=44.0)[0] == size
+
+
+def _at_once(value):
+    """A look that needs no work."""
+    return value
+    yield
 
 
 def test_nothing_has_no_size(disc_model):
