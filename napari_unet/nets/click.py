@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 SIDE = 96
 """Side of the window that it sees, in pixels of the network: four times the usual object."""
-BASE_CHANNELS, DEPTH = 32, 3
+BASE_CHANNELS, DEPTH = 16, 3
 
 
 def new_head(net: UNet, seed: int = 0) -> UNet:
