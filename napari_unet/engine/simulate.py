@@ -130,7 +130,7 @@ def simulate(  # noqa: PLR0913 - each is one choice of an experiment
         places that the model suggests, in any picture. Whatever is wrong there is corrected before the next place.
     seed : int
     recipe : Recipe, optional
-        By default the one for the model's kind.
+        By default `FINE_TUNE`.
 
     Yields
     ------

@@ -79,11 +79,9 @@ class Recipe:
     augmentation: Augmentation = field(default_factory=Augmentation)
 
 
-FINE_TUNE = Recipe(teacher=0.25)
-FROM_STROKES = Recipe(teacher=4.0)
-"""For classes: strokes lie in the middle of things and say nothing of where they end; that stays as it was."""
-RECIPES = {"objects": FINE_TUNE, "classes": FROM_STROKES}
-"""How a model learns from corrections, by its kind."""
+FINE_TUNE = Recipe(teacher=4.0)
+"""How a model learns from corrections. Few are made, and strokes lie in the middle of things: what they say nothing of
+stays as it was until they do (docs/learning.md)."""
 FROM_PICTURES = Recipe(
     micro=8,
     batch=1,

@@ -21,7 +21,7 @@ from napari_unet.engine.click_rounds import ClickRounds
 from napari_unet.engine.evaluate import Score, score_on
 from napari_unet.engine.rehearsal import rehearsal_of
 from napari_unet.engine.sampling import split
-from napari_unet.engine.student import RECIPES, Recipe, Student
+from napari_unet.engine.student import FINE_TUNE, Recipe, Student
 from napari_unet.nets.model import Model, all_finite, rounded
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def fine_tune(
         When to end. With neither, it ends after some rounds without anything new or better.
     seed : int
     recipe : Recipe, optional
-        By default the one for the model's kind.
+        By default `FINE_TUNE`.
     control : Control, optional
 
     Yields
@@ -114,7 +114,7 @@ def fine_tune(
         raise ModelError("Only 2-D models learn from corrections so far. Choose a 2-D model.")
     if not split(list(corrections))[0]:
         raise ModelError("There is no correction to learn from yet. Correct an object, then train.")
-    recipe = recipe or RECIPES[model.card.kind]
+    recipe = recipe or FINE_TUNE
     if model.device.type == "cuda":  # a step is no longer there than a piece of work is elsewhere
         recipe = replace(recipe, micro=recipe.micro * recipe.batch, batch=1)
     student = Student(model, recipe, seed, rehearsal_of(model))

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from napari_unet.engine.simulate import Known, divided, simulate
-from napari_unet.engine.student import RECIPES, Recipe
+from napari_unet.engine.student import FINE_TUNE, Recipe
 from napari_unet.nets.model import load_model
 from napari_unet.store.pictures import find_pictures, read_labels, read_picture
 
@@ -37,7 +37,7 @@ def read(images: Path, labels: Path) -> list[Known]:
 def curve(model: str, parts: tuple[Sequence[Known], Sequence[Known]], text: str, **budget: int) -> list[float]:
     """The score after each round, with the recipe in use and what `text` changes of it."""
     loaded = load_model(model)
-    recipe = changed(RECIPES[loaded.card.kind], text)
+    recipe = changed(FINE_TUNE, text)
     name = "ap50" if loaded.card.kind == "objects" else "dice"
     return [point.scores[name] for point in simulate(loaded, *parts, recipe=recipe, **budget)]
 
