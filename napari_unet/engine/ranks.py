@@ -61,22 +61,17 @@ def joined_ranks(device: str) -> Iterator[tuple[Ranks, str]]:
     Parameters
     ----------
     device : str
-        As for `pick_device`; of several graphics cards each process takes its own, and more processes share them: for
-        the click head, whose clicks the processors make.
+        As for `pick_device`; of several graphics cards each process takes its own.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         yield Ranks(), device
         return
     kind = pick_device(device).type
-    shares = False
     if kind == "cuda":
-        cards = torch.cuda.device_count()
-        shares = int(os.environ["LOCAL_WORLD_SIZE"]) > cards
-        device = f"cuda:{int(os.environ['LOCAL_RANK']) % cards}"
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
         torch.cuda.set_device(pick_device(device))
-    # NCCL wants a graphics card for each process
-    torch.distributed.init_process_group("nccl" if kind == "cuda" and not shares else "gloo")
+    torch.distributed.init_process_group("nccl" if kind == "cuda" else "gloo")
     try:
         yield Ranks(torch.distributed.get_rank(), count), device
     finally:

@@ -245,7 +245,7 @@ class _Told:
         self._coming: deque[tuple[Tensor, torch.cuda.Event]] = deque()
 
     def after(self, value: Tensor) -> float:
-        """The newest number that is known once `value` has been computed, too."""
+        """`value` itself; on a graphics card the one of `LATE` calls before, and in the first ones the very first."""
         if value.device.type != "cuda":
             return float(value)
         event = torch.cuda.Event()
