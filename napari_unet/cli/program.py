@@ -28,7 +28,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
-ModelOption = Annotated[str, typer.Option("--model", help="A shipped name, a .safetensors or a .pth file.")]
+ModelOption = Annotated[
+    str, typer.Option("--model", help="A shipped name, a .safetensors, a .pth, or a package of bioimage.io.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

@@ -10,6 +10,8 @@ import numpy.typing as npt
 from napari_unet.core.errors import ImageError
 
 LOW_PERCENTILE, HIGH_PERCENTILE = 1.0, 99.8
+LOWEST, HIGHEST = -0.5, 2.0
+"""What is further away than that is clipped, so that one hot pixel cannot drown the rest."""
 FloatArray = npt.NDArray[np.float32]
 
 
@@ -74,7 +76,7 @@ def normalize(raw: npt.NDArray[np.generic], limits: Limits) -> FloatArray:
     Returns
     -------
     (C, ...) float32
-        Clipped to -0.5 .. 2, so that one hot pixel cannot drown the rest.
+        Clipped to `LOWEST` .. `HIGHEST`.
     """
     shape = (-1,) + (1,) * (raw.ndim - 1)
     # all of it halved: the difference of two of the largest numbers is none
@@ -82,8 +84,8 @@ def normalize(raw: npt.NDArray[np.generic], limits: Limits) -> FloatArray:
     span = np.asarray(limits.high, np.float64).reshape(shape) / 2 - low
     with np.errstate(over="ignore", invalid="ignore"):
         scaled: FloatArray = ((raw.astype(np.float64) / 2 - low) / span).astype(np.float32)
-    np.nan_to_num(scaled, copy=False, nan=0.0, posinf=2.0, neginf=-0.5)
-    np.clip(scaled, -0.5, 2.0, out=scaled)
+    np.nan_to_num(scaled, copy=False, nan=0.0, posinf=HIGHEST, neginf=LOWEST)
+    np.clip(scaled, LOWEST, HIGHEST, out=scaled)
     return scaled
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -47,15 +48,14 @@ def compiled(net: UNet, dtype: torch.dtype, threads: int, *, features: bool = Fa
     """
     import openvino
 
-    picture, last = _graph(net)
-    results = [_convolution(last, net.head), *([last] if features else [])]
+    graph = _model(net, features=features)
     config = {
         "INFERENCE_PRECISION_HINT": HINTS[dtype],
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": 1,
         "ENABLE_CPU_PINNING": False,  # two processes would share one core, and leave the other alone
     }
-    request = openvino.Core().compile_model(openvino.Model(results, [picture]), "CPU", config).create_infer_request()
+    request = openvino.Core().compile_model(graph, "CPU", config).create_infer_request()
 
     def run(x: Tensor, check: Callable[[], None] | None) -> list[Tensor]:
         request.start_async([x.contiguous().numpy()], share_inputs=True)
@@ -68,13 +68,21 @@ def compiled(net: UNet, dtype: torch.dtype, threads: int, *, features: bool = Fa
             with suppress(RuntimeError):  # that it was cancelled
                 request.wait()
             raise
-        return [torch.from_numpy(request.get_output_tensor(n).data.copy()) for n in range(len(results))]
+        return [torch.from_numpy(request.get_output_tensor(n).data.copy()) for n in range(len(graph.outputs))]
 
     return run
 
 
-def _graph(net: UNet) -> tuple[Any, Any]:
-    """The picture's node, and that of the last decoder's features."""
+def write_graph(net: UNet, path: Path) -> None:
+    """Write a network, its BatchNorm folded, as OpenVINO's own files: `path`, an .xml, and a .bin beside it."""
+    import openvino
+
+    openvino.save_model(_model(net), path, compress_to_fp16=False)
+
+
+def _model(net: UNet, *, features: bool = False) -> Any:
+    """The graph from a picture to logits, and to the last decoder's features if they are asked for."""
+    import openvino
     from openvino import opset13 as ops
 
     x = picture = ops.parameter([-1, net.settings["in_channels"], -1, -1], np.float32, "picture")
@@ -88,7 +96,8 @@ def _graph(net: UNet) -> tuple[Any, Any]:
         up_kernel, up_bias = _weights(up)
         x = ops.convolution_backprop_data(x, up_kernel, [2, 2], pads_begin=[0, 0], pads_end=[0, 0], dilations=[1, 1])
         x = _block(ops.concat([skips.pop(), ops.add(x, up_bias)], 1), decoder)
-    return picture, x
+    results = [_convolution(x, net.head), *([x] if features else [])]
+    return openvino.Model(results, [picture])
 
 
 def _block(x: Any, block: nn.Module) -> Any:

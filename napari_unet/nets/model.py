@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 import re
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from napari_unet.core.card import SHIPPED, ModelCard
 from napari_unet.core.errors import DeviceError, ModelError
+from napari_unet.nets.packages import OURS, is_package, weights_in
 from napari_unet.nets.unet import UNet, settings_of
 
 CARD = "card"
@@ -206,7 +208,8 @@ def load_model(name_or_path: str | Path = DEFAULT, *, device: str = "auto") -> M
     ----------
     name_or_path : str or Path
         A shipped name (`default` is the generalist), a start (`scratch`, `classes`, `classes3` to `classes9`),
-        a `.safetensors` file of ours, or a `.pth` state dict of the seed's or milesial's U-Net.
+        a `.safetensors` file of ours, a `.pth` state dict of the seed's or milesial's U-Net, or a package of
+        bioimage.io that holds one of these.
     device : {'auto', 'cpu', 'cuda', 'cuda:N', 'mps'}
 
     Raises
@@ -218,14 +221,16 @@ def load_model(name_or_path: str | Path = DEFAULT, *, device: str = "auto") -> M
     if (start := _start(str(name_or_path), device)) is not None:
         return start
     path = shipped.get(str(name_or_path), Path(name_or_path))
-    if not path.is_file():
+    if not path.is_file() and not is_package(path):
         names = ", ".join(SHIPPED)
         raise ModelError(f"There is no model '{name_or_path}'. Shipped are: {names}; or name a file.")
     target = pick_device(device)
+    if is_package(path):
+        return _from_package(path, target)
     if path.suffix.lower() in (".pth", ".pt"):
-        return _from_pth(path, target)
+        return _from_pth(path.read_bytes(), path.name, target)
     if path.suffix.lower() != ".safetensors":
-        raise ModelError(f"'{path.name}' is no model: a model is a .safetensors or a .pth file.")
+        raise ModelError(f"'{path.name}' is no model: a model is a .safetensors or a .pth file, or a .zip.")
     model = model_from_bytes(path.read_bytes(), name=path.name, device=target)
     beside = path.with_suffix(REHEARSAL)
     model.rehearsal = beside if beside.is_file() else None
@@ -314,27 +319,40 @@ def _read_card(data: bytes, name: str) -> ModelCard:
     return ModelCard.from_json(card)
 
 
-def _from_pth(path: Path, device: torch.device) -> Model:
+def _from_package(path: Path, device: torch.device) -> Model:
+    """The model in a package of bioimage.io: ours, else a state dict that fits."""
+    reasons: list[str] = []
+    for name, data in weights_in(path):
+        if name == OURS:
+            return model_from_bytes(data, name=path.name, device=device)
+        try:
+            return _from_pth(data, name, device)
+        except ModelError as error:
+            reasons.append(str(error))
+    raise ModelError(
+        f"'{path.name}' holds no U-Net of ours, the seed's or milesial's. {' '.join(reasons[:1])}".rstrip()
+    )
+
+
+def _from_pth(data: bytes, name: str, device: torch.device) -> Model:
     """A state dict of the seed's or milesial's network; refused if it holds anything but tensors."""
     try:
-        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+        state: Any = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises UnpicklingError, RuntimeError, EOFError, ... as it likes
-        raise ModelError(f"'{path.name}' is not a plain state dict, and nothing else is ever opened.") from error
+        raise ModelError(f"'{name}' is not a plain state dict, and nothing else is ever opened.") from error
     if isinstance(state, dict):
         state.pop("mask_values", None)  # milesial's own training adds this list
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        raise ModelError(f"'{path.name}' holds more than tensors. Save it as torch.save(net.state_dict(), PATH).")
-    if sum(v.nbytes for v in state.values()) > path.stat().st_size:
-        raise ModelError(f"'{path.name}' claims more weights than it holds. Save it again, or use another model.")
+        raise ModelError(f"'{name}' holds more than tensors. Save it as torch.save(net.state_dict(), PATH).")
+    if sum(v.nbytes for v in state.values()) > len(data):
+        raise ModelError(f"'{name}' claims more weights than it holds. Save it again, or use another model.")
     try:
         net = _net_of(settings_of(state), state)
     except (KeyError, ValueError, RuntimeError, IndexError) as error:
-        raise ModelError(
-            f"'{path.name}' is no U-Net of the seed's or milesial's kind ({_first_line(error)})."
-        ) from error
+        raise ModelError(f"'{name}' is no U-Net of the seed's or milesial's kind ({_first_line(error)}).") from error
     count = max(int(net.settings["out_channels"]), 2)
     names = ("background", *(f"class {i}" for i in range(1, count)))
-    return Model(net, ModelCard(name=path.stem, kind="classes", classes=names), device=device)
+    return Model(net, ModelCard(name=Path(name).stem, kind="classes", classes=names), device=device)
 
 
 def _first_line(error: BaseException) -> str:

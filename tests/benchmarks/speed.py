@@ -3,7 +3,8 @@
     python tests/benchmarks/speed.py [--milesial FOLDER] [--rootpainter FOLDER] [--json FILE]
 
 The folders are checkouts of github.com/milesial/Pytorch-UNet and github.com/Abe404/root_painter, which run as they are;
-without them a network of the same layers, run in the same way, stands for the first. Everything takes turns for a few
+without them a network of the same layers, run in the same way, stands for the first. Where bioimageio.core is installed
+(0.11 wants pydantic before 2.14), its own runner is a row, too. Everything takes turns for a few
 rounds in this process, so that a busy computer is busy for all; medians. Prints Markdown.
 """
 
@@ -14,6 +15,7 @@ import contextlib
 import json
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +33,7 @@ from napari_unet.core.corrections import Correction
 from napari_unet.core.instances import build_objects
 from napari_unet.core.synthetic import synthetic_pictures
 from napari_unet.engine import predict as predicting
+from napari_unet.engine.bioimageio import write_package
 from napari_unet.engine.choice import ways_on
 from napari_unet.engine.device import choose
 from napari_unet.engine.network import run_network
@@ -141,6 +144,26 @@ def rootpainter(folder: Path) -> Callable[[], object]:
     return run
 
 
+def bioimageio(model: Model) -> Callable[[np.ndarray], object] | None:
+    """A picture to logits by bioimage.io's own runner, from our package; None where it is not installed."""
+    try:
+        from bioimageio.core import create_prediction_pipeline
+        from bioimageio.core.digest_spec import create_sample_for_model
+        from bioimageio.spec import load_model_description
+    except ImportError:
+        return None
+    path = Path(tempfile.mkdtemp()) / "model.zip"
+    write_package(model, path)
+    description = load_model_description(path)
+    pipeline = create_prediction_pipeline(description, weight_format="torchscript")
+
+    def run(picture: np.ndarray) -> object:
+        x = np.moveaxis(picture, -1, 0)[None].astype(np.float32)
+        return pipeline.predict_sample_without_blocking(create_sample_for_model(description, inputs={"picture": x}))
+
+    return run
+
+
 def seed_network(args: argparse.Namespace, facts: dict) -> None:
     """The seed's network of 31 million weights on 512 x 512 pixels: ours in each form against milesial's way."""
     torch.manual_seed(0)
@@ -162,6 +185,8 @@ def seed_network(args: argparse.Namespace, facts: dict) -> None:
         model_of_way = Model.create(card, seed=0, device="cpu")  # each form is made once, as in use
         things[name] = lambda m=model_of_way, w=way: run_network(m, x, backend=w)
         masks[name] = run_network(model_of_way, x, backend=way).argmax(0)
+    if (package := bioimageio(model)) is not None:
+        things["our package in bioimageio.core, TorchScript, float32"] = lambda: package(picture)
     if args.rootpainter is not None:
         sys.modules.pop("unet", None)
         things["RootPainter's network, 572 to 500"] = rootpainter(args.rootpainter)

@@ -1,0 +1,41 @@
+"""unet-live export: models for other tools."""
+
+import pytest
+
+from napari_unet.nets.model import load_model
+from napari_unet.store.pictures import read_labels
+from tests.cli.conftest import assert_refused
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("net.pt", ()), ("net", ("--format", "torchscript")), ("new/net.pth", ("--format", "pytorch"))],
+)
+def test_export_writes_what_it_was_asked_for(unet_live, tmp_path, name, options):
+    """The file bears the name that was given, whatever its ending."""
+    code, out, _ = unet_live("export", "default", "-o", tmp_path / name, *options)
+    assert code == 0
+    assert str(tmp_path / name) in out
+    assert (tmp_path / name).stat().st_size > 1 << 20
+    assert len(list((tmp_path / name).parent.iterdir())) == 1
+
+
+def test_a_package_predicts(unet_live, folders, model, tmp_path):
+    """`--model` takes what `export` wrote."""
+    assert unet_live("export", model, "-o", tmp_path / "p.zip")[0] == 0
+    code, _, _ = unet_live("predict", folders[0] / "a.tif", "-o", tmp_path / "masks", "--model", tmp_path / "p.zip")
+    assert code == 0
+    assert read_labels(tmp_path / "masks" / "a.tif").shape == (64, 64)
+
+
+def test_a_start_is_exported(unet_live, tmp_path):
+    """So are models that have no file of their own."""
+    assert unet_live("export", "classes3", "-o", tmp_path / "c.pth")[0] == 0
+    assert load_model(tmp_path / "c.pth", device="cpu").net.settings["out_channels"] == 3
+
+
+def test_export_says_what_is_wrong(unet_live, tmp_path):
+    """An unknown format, model, or a folder as the file: one sentence."""
+    assert_refused(unet_live("export", "default", "-o", tmp_path / "a", "--format", "keras"), "keras")
+    assert_refused(unet_live("export", "lost.safetensors", "-o", tmp_path / "a.pt"), "lost.safetensors")
+    assert_refused(unet_live("export", "default", "-o", tmp_path), "folder")
