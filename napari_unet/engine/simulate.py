@@ -107,6 +107,7 @@ def simulate(  # noqa: PLR0913 - each is one choice of an experiment
     order: str = WORST,
     seed: int = 0,
     recipe: Recipe | None = None,
+    pool: Pool | None = None,
 ) -> Iterator[CurvePoint]:
     """Correct, learn and score, round by round.
 
@@ -131,6 +132,8 @@ def simulate(  # noqa: PLR0913 - each is one choice of an experiment
     seed : int
     recipe : Recipe, optional
         By default `FINE_TUNE`.
+    pool : Pool, optional
+        Where the corrections gather, for whoever wants to see them; by default a new one.
 
     Yields
     ------
@@ -146,7 +149,8 @@ def simulate(  # noqa: PLR0913 - each is one choice of an experiment
         raise ModelError("Only 2-D models can be simulated so far. Choose one with --model.")
     if model.card.kind == "classes" and order != WORST:
         raise ModelError("Strokes over classes are simulated in whole pictures alone. Leave out --order.")
-    desk = _Desk(model, [pictures[i] for i in np.random.default_rng(seed).permutation(len(pictures))], order)
+    shuffled = [pictures[i] for i in np.random.default_rng(seed).permutation(len(pictures))]
+    desk = _Desk(model, shuffled, order, pool)
     made, user, train = 0, 0.0, 0.0
     yield CurvePoint(0, 0.0, 0.0, desk.score(held_out))
     for number in range(rounds):
@@ -178,8 +182,9 @@ def teach(model: Model, pool: Pool, sides: Sides, picture: Picture, edit: Edit) 
 class _Desk:
     """What the annotator works at: the pictures in turn, and what was said of them so far."""
 
-    def __init__(self, model: Model, known: Sequence[Known], order: str = WORST) -> None:
-        self.model, self.order, self.pool, self.sides = model, order, Pool(), Sides()
+    def __init__(self, model: Model, known: Sequence[Known], order: str = WORST, pool: Pool | None = None) -> None:
+        self.model, self.order, self.sides = model, order, Sides()
+        self.pool = Pool() if pool is None else pool
         self.known = [self._as_told(picture) for picture in known]
         self._pictures: dict[int, Picture] = {}
         self._masks: dict[int, Labels] = {}

@@ -62,12 +62,12 @@ class Recipe:
 
     crop: int = 192
     micro: int = 1
-    batch: int = 4
+    batch: int = 2
     learning_rate: float = 5e-4
     weight_decay: float = 1e-4
     warmup: int = 20
-    averaging: float = 0.9
-    round_steps: int = 24
+    averaging: float = 0.98
+    round_steps: int = 48
     round_seconds: float = 12.0
     patience: int = 6
     endurance: int = 4

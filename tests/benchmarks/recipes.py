@@ -1,9 +1,13 @@
-"""Recipes of learning side by side: what each makes of the same corrections, in mean and spread over seeds.
+"""Recipes of learning side by side: what each makes of corrections, in mean and spread over seeds.
 
-    python tests/benchmarks/recipes.py IMAGES LABELS --change learning_rate=1e-3 --change warmup=1,averaging=0.97
+    python tests/benchmarks/recipes.py IMAGES LABELS --change learning_rate=1e-3 --change warmup=1,augmentation.grey=1
+    python tests/benchmarks/recipes.py IMAGES LABELS --same --change teacher=1 --change freeze=encoders
 
-The first row is the recipe in use; each --change is another one, with some of its fields changed. Budgets are steps,
-not seconds, so that a busy machine gives the same figures.
+The first row is the recipe in use; each --change is another one, with some of its fields changed. In a loop each recipe
+gets corrections of the mistakes of its own model. With --same all learn, without rounds and gates, from the very
+corrections that a loop of the recipe in use gathered, and are scored before, after a half, three quarters and all of
+their steps: less chance, and less of what is asked of them. Only then may parts of the network be frozen. Budgets are
+steps, not seconds, so that a busy machine gives the same figures.
 """
 
 from __future__ import annotations
@@ -12,19 +16,38 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from napari_unet.core.metrics import evaluate, mean_scores
+from napari_unet.engine.measure import measured_by
+from napari_unet.engine.pool import Pool
+from napari_unet.engine.rehearsal import rehearsal_of
+from napari_unet.engine.sampling import split
+from napari_unet.engine.segment import segment_source
 from napari_unet.engine.simulate import Known, divided, simulate
-from napari_unet.engine.student import FINE_TUNE, Recipe
-from napari_unet.nets.model import load_model
+from napari_unet.engine.student import FINE_TUNE, Recipe, Student
+from napari_unet.nets.model import Model, load_model, rounded
 from napari_unet.store.pictures import find_pictures, read_labels, read_picture
 
+Parts = tuple[Sequence[Known], Sequence[Known]]
+FREEZE = "freeze"
 
-def changed(recipe: Recipe, text: str) -> Recipe:
-    """A recipe with fields as in "learning_rate=1e-3,warmup=1"."""
-    fields = dict(part.split("=") for part in text.split(",") if part)
-    return replace(recipe, **{name: type(getattr(recipe, name))(float(value)) for name, value in fields.items()})
+
+def fields_of(text: str) -> dict[str, str]:
+    """Names and values as in "learning_rate=1e-3,warmup=1"."""
+    return dict(part.split("=") for part in text.split(",") if part)
+
+
+def changed(recipe: Any, fields: dict[str, str]) -> Any:
+    """A recipe with some fields changed; those of its augmentation are named "augmentation.scale"."""
+    own = {name: value for name, value in fields.items() if "." not in name and name != FREEZE}
+    deep = {name.partition(".")[2]: value for name, value in fields.items() if "." in name}
+    values = {name: type(getattr(recipe, name))(float(value)) for name, value in own.items()}
+    if deep:
+        values["augmentation"] = changed(recipe.augmentation, deep)
+    return replace(recipe, **values)
 
 
 def read(images: Path, labels: Path) -> list[Known]:
@@ -34,12 +57,46 @@ def read(images: Path, labels: Path) -> list[Known]:
     return [Known(path.stem, read_picture(path), read_labels(truth[path.stem])) for path in found]
 
 
-def curve(model: str, parts: tuple[Sequence[Known], Sequence[Known]], text: str, **budget: int) -> list[float]:
-    """The score after each round, with the recipe in use and what `text` changes of it."""
-    loaded = load_model(model)
-    recipe = changed(FINE_TUNE, text)
-    name = "ap50" if loaded.card.kind == "objects" else "dice"
-    return [point.scores[name] for point in simulate(loaded, *parts, recipe=recipe, **budget)]
+def named(model: Model) -> str:
+    """Which score counts."""
+    return "ap50" if model.card.kind == "objects" else "dice"
+
+
+def curve(model: Model, parts: Parts, fields: dict[str, str], **budget: Any) -> list[float]:
+    """The score after each round, with the recipe in use and what is changed of it."""
+    recipe = changed(FINE_TUNE, fields)
+    return [point.scores[named(model)] for point in simulate(model, *parts, recipe=recipe, **budget)]
+
+
+def gathered(model: Model, parts: Parts, **budget: Any) -> Pool:
+    """The corrections of a loop of the recipe in use."""
+    pool = Pool()
+    for _ in simulate(model, parts[0], parts[1][:1], pool=pool, **budget):
+        pass
+    return pool
+
+
+def learnt(model: Model, held_out: Sequence[Known], pool: Pool, fields: dict[str, str], steps: int) -> list[float]:
+    """The scores on the way through so many steps on the same corrections, nothing learnt first."""
+    recipe: Recipe = changed(FINE_TUNE, fields)
+    student = Student(model, recipe, 0, rehearsal_of(model))
+    for name, weights in student.net.named_parameters():
+        weights.requires_grad_(not (FREEZE in fields and name.startswith(fields[FREEZE])))
+    scores = [score(model, held_out)]
+    for step in range(1, steps + 1):
+        for _ in range(recipe.batch):
+            student.study(split(list(pool))[0])
+        student.advance(recipe.learning_rate)
+        if step in (steps // 2, steps * 3 // 4, steps):
+            model.replace_weights(rounded(student.average))
+            scores.append(score(model, held_out))
+    return scores
+
+
+def score(model: Model, held_out: Sequence[Known]) -> float:
+    """Of pictures at the size that the model measures in them."""
+    masks = [segment_source(model, known.source, diameter=measured_by(model, known.source)) for known in held_out]
+    return mean_scores([evaluate(m, known.truth) for m, known in zip(masks, held_out, strict=True)])[named(model)]
 
 
 def main() -> None:
@@ -50,13 +107,20 @@ def main() -> None:
     parser.add_argument("--model", default="default")
     parser.add_argument("--held-out", type=float, default=0.3)
     parser.add_argument("--change", action="append", default=[])
-    for name, value in {"rounds": 5, "corrections": 10, "steps": 96, "seeds": 2}.items():
+    parser.add_argument("--same", action="store_true")
+    for name, value in {"rounds": 5, "corrections": 10, "steps": 192, "seeds": 2, "first-seed": 0}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     options = parser.parse_args()
     parts = divided(read(options.images, options.labels), options.held_out)
     budget = {name: getattr(options, name) for name in ("rounds", "corrections", "steps")}
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
+    pools = [gathered(load_model(options.model), parts, seed=s, **budget) for s in seeds] if options.same else []
     for text in ["", *options.change]:
-        runs = [curve(options.model, parts, text, seed=seed, **budget) for seed in range(options.seeds)]
+        fields = fields_of(text)
+        if options.same:
+            runs = [learnt(load_model(options.model), parts[1], pool, fields, options.steps) for pool in pools]
+        else:
+            runs = [curve(load_model(options.model), parts, fields, seed=s, **budget) for s in seeds]
         means, spread = np.mean(runs, 0), np.std(runs, 0)
         shown = "  ".join(f"{mean:.3f} ± {s:.3f}" for mean, s in zip(means, spread, strict=True))
         print(f"{text or 'in use':<40} {shown}", flush=True)
