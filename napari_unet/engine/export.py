@@ -70,7 +70,8 @@ def write_torchscript(model: Model, path: Path) -> None:
 
 def write_onnx(model: Model, path: Path) -> None:
     """A graph of ONNX: input `picture`, output `logits`."""
-    need("onnxscript")
+    for package in ("onnx", "onnxscript"):
+        need(package)
     net = fold_norm(model.net)
     sides = {axis: 2**net.depth * torch.export.Dim(name) for axis, name in enumerate("zyx"[-net.ndim :], start=2)}
     with _quiet(), torch.no_grad():

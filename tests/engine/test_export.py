@@ -91,8 +91,8 @@ def test_what_openvino_cannot_hold_is_said(tmp_path):
 def test_a_missing_package_is_named(monkeypatch):
     """The sentence says what to install."""
     monkeypatch.setattr(exporting, "find_spec", lambda name: None)
-    with pytest.raises(ModelError, match=r'onnxscript: pip install "napari-unet-live\[export\]"'):
-        need("onnxscript")
+    with pytest.raises(ModelError, match=r'onnx: pip install "napari-unet-live\[export\]"'):
+        need("onnx")
 
 
 def test_the_ending_tells_the_format(tmp_path):
