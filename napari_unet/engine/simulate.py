@@ -30,6 +30,8 @@ from napari_unet.engine.train import fine_tune
 from napari_unet.nets.model import Model
 
 WORST, LEFT_TO_RIGHT, SUGGESTED = ORDERS = "worst", "left-to-right", "suggested"
+STROKES = 3
+"""Over classes in a picture, before the annotator goes on to the next one."""
 LONGEST_LOOK = 2000
 """Places that are looked at in a round, at most: where everything is right there is nothing to correct."""
 
@@ -214,7 +216,8 @@ class _Desk:
                 self._predict(index)
             share, number = self._right_in(index, place)
             right, objects = right + share * number, objects + number
-            while len(acts) < count and (act := self._act(index, place)) is not None:
+            enough = min(count, len(acts) + STROKES) if self.model.card.kind == "classes" else count
+            while len(acts) < enough and (act := self._act(index, place)) is not None:
                 acts.append(self._take(index, act))
                 if act.kind == "right":
                     break

@@ -135,6 +135,13 @@ def test_strokes_teach_classes(disc_model, known, quick):
     assert points[-1].scores["dice"] > points[0].scores["dice"] + 0.3
 
 
+def test_strokes_are_spread_over_pictures(disc_model, known):
+    """A few in each picture, however much more is wrong in it."""
+    desk = engine._Desk(classes_of(disc_model, 2), known(1, 2, 3))
+    _, acts = desk.correct(7)
+    assert [act.edit.picture for act in acts] == [desk.known[n].name for n in (0, 0, 0, 1, 1, 1, 2)]
+
+
 def test_what_cannot_be_simulated_is_said(make_model, known):
     """A model of volumes; strokes of classes from place to place."""
     with pytest.raises(ModelError, match="2-D"):
