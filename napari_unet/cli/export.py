@@ -40,5 +40,5 @@ def export(
         raise ModelError(f"There is no format '{kind}'. Choose one with --format: {', '.join(writers)}.")
     if output.is_dir():
         raise ModelError(f"'{output}' is a folder. Name the file to write with -o.")
-    export.export(load_model(name, device="cpu"), output, writers[kind])
-    typer.echo(f"Wrote {output}.")
+    written = export.export(load_model(name, device="cpu"), output, writers[kind])
+    typer.echo(f"Wrote {' and '.join(map(str, written))}.")

@@ -31,7 +31,7 @@ def format_of(path: Path) -> str:
     return ENDINGS.get(path.suffix.lower(), "bioimageio")
 
 
-def export(model: Model, path: Path, writer: Writer) -> None:
+def export(model: Model, path: Path, writer: Writer) -> list[Path]:
     """Write a model for other tools; a torn file never takes the place of a whole one.
 
     Parameters
@@ -44,6 +44,11 @@ def export(model: Model, path: Path, writer: Writer) -> None:
         All but the last two write the network as it predicts, its BatchNorm folded: (B, C, [Z,] Y, X) float32,
         each side a multiple of 2**depth, to logits (B, K, [Z,] Y, X) as `Model.net` gives them.
 
+    Returns
+    -------
+    list of Path
+        What was written: `path`; of OpenVINO two files.
+
     Raises
     ------
     ModelError
@@ -52,8 +57,7 @@ def export(model: Model, path: Path, writer: Writer) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
         writer(model, Path(folder) / path.name)
-        for part in sorted(Path(folder).iterdir()):
-            part.replace(path.parent / part.name)
+        return [part.replace(path.parent / part.name) for part in sorted(Path(folder).iterdir())]
 
 
 def write_pytorch(model: Model, path: Path) -> None:

@@ -20,6 +20,13 @@ def test_export_writes_what_it_was_asked_for(unet_live, tmp_path, name, options)
     assert len(list((tmp_path / name).parent.iterdir())) == 1
 
 
+def test_export_names_all_that_it_wrote(unet_live, model, tmp_path):
+    """OpenVINO keeps a network in two files."""
+    code, out, _ = unet_live("export", model, "-o", tmp_path / "net", "--format", "openvino")
+    assert code == 0
+    assert out.split() == ["Wrote", str(tmp_path / "net.bin"), "and", f"{tmp_path / 'net.xml'}."]
+
+
 def test_a_package_predicts(unet_live, folders, model, tmp_path):
     """`--model` takes what `export` wrote."""
     assert unet_live("export", model, "-o", tmp_path / "p.zip")[0] == 0
