@@ -20,7 +20,6 @@ from napari_unet.nets.model import Model
 from napari_unet.nets.unet import UNet
 
 ENDINGS = {".zip": "bioimageio", ".onnx": "onnx", ".pt": "torchscript", ".xml": "openvino", ".pth": "pytorch"}
-FORMATS = tuple(ENDINGS.values())
 EXAMPLE = 4
 """Side of the picture with which a network is traced, in pixels of its coarsest level."""
 Writer = Callable[[Model, Path], None]

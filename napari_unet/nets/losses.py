@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 DISTANCE_WEIGHT = 2.0
 ENOUGH_OF_CLASSES = 5000
-"""Trusted voxels of classes that count in full; fewer of them count as their share."""
+"""Trusted voxels of classes in a crop that count in full; fewer of them count as their share."""
 EPSILON = 1e-6
 
 
@@ -88,7 +88,7 @@ def class_loss(logits: Tensor, targets: Tensor, weight: Tensor) -> Tensor:
     ids = targets[:, 0].long()
     entropy = F.cross_entropy(logits, ids, reduction="none")[:, None]
     truth = F.one_hot(ids, logits.shape[1]).movedim(-1, 1).to(logits.dtype)
-    share = ((weight > 0).sum() / ENOUGH_OF_CLASSES).clamp(max=1)
+    share = ((weight > 0).sum() / (ENOUGH_OF_CLASSES * len(weight))).clamp(max=1)
     return share * (weighted_mean(entropy, weight) + dice_loss(torch.softmax(logits, 1), truth, weight))
 
 

@@ -30,13 +30,13 @@ def weights_in(path: Path) -> Iterator[tuple[str, bytes]]:
     ModelError
         If the package is damaged.
     """
-    is_archive = path.suffix.lower() == ".zip"
     root: Path | zipfile.Path = path if path.is_dir() else path.parent
     try:
-        root = zipfile.Path(path) if is_archive else root
+        if path.is_file() and path.suffix.lower() == ".zip":
+            root = zipfile.Path(path)
         files = sorted((file for file in root.iterdir() if file.is_file()), key=lambda file: file.name)
         likely = [file for file in files if file.name == OURS]
         for file in likely or [file for file in files if file.name.endswith(STATE_DICTS)]:
             yield file.name, file.read_bytes()
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
         raise ModelError(f"'{path.name}' is damaged, or no package of bioimage.io.") from error

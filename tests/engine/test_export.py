@@ -10,7 +10,6 @@ from napari_unet.engine import export as exporting
 from napari_unet.engine.export import (
     export,
     format_of,
-    need,
     write_onnx,
     write_openvino,
     write_pytorch,
@@ -88,11 +87,15 @@ def test_what_openvino_cannot_hold_is_said(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_missing_package_is_named(monkeypatch):
-    """The sentence says what to install."""
+@pytest.mark.parametrize(
+    ("writer", "package", "extra"), [(write_onnx, "onnx", "export"), (write_openvino, "openvino", "openvino")]
+)
+def test_a_missing_package_is_named(model, tmp_path, monkeypatch, writer, package, extra):
+    """The sentence says what to install, and nothing is written."""
     monkeypatch.setattr(exporting, "find_spec", lambda name: None)
-    with pytest.raises(ModelError, match=r'onnx: pip install "napari-unet-live\[export\]"'):
-        need("onnx")
+    with pytest.raises(ModelError, match=rf'{package}: pip install "napari-unet-live\[{extra}\]"'):
+        export(model, tmp_path / "net", writer)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_ending_tells_the_format(tmp_path):

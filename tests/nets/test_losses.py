@@ -49,11 +49,11 @@ def test_untrusted_voxels_change_nothing(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_painted_per_cent_teaches_like_the_whole(kind):
     """The gradient summed over a fair sample of 1 % is about that of all voxels, and so is the loss."""
-    logits, targets = example(kind, size=512)
+    logits, targets = example(kind, size=1024)
     # of one value each, so that summing over voxels is comparable
     logits = torch.full_like(logits, 0.3)
     random = torch.Generator().manual_seed(2)
-    few = (torch.rand(2, 1, 512, 512, generator=random) < 0.01).float()
+    few = (torch.rand(2, 1, 1024, 1024, generator=random) < 0.01).float()
     loss, slope = gradient(kind, logits, targets, torch.ones_like(few))
     loss_few, slope_few = gradient(kind, logits, targets, few)
     assert loss_few == pytest.approx(float(loss), rel=0.05)
@@ -124,10 +124,10 @@ def test_dice_is_of_the_whole_batch():
 
 def test_one_logit_is_two_classes():
     """A single channel is the logit of class 1 against background: the loss is that of logits (0, it)."""
-    logits, targets = example("objects", size=64)
+    logits, targets = example("objects", size=96)
     one, ids = logits[:, :1], targets[:, :1]
     two = torch.cat([torch.zeros_like(one), one], 1)
-    weight = torch.ones(2, 1, 64, 64)
+    weight = torch.ones(2, 1, 96, 96)
     assert class_loss(one, ids, weight) == class_loss(two, ids, weight)
     expected = torch.nn.functional.binary_cross_entropy_with_logits(one, ids)
     dice = dice_loss(torch.softmax(two, 1), torch.cat([1 - ids, ids], 1), weight)
@@ -135,15 +135,17 @@ def test_one_logit_is_two_classes():
 
 
 def test_a_stroke_over_classes_counts_as_its_share():
-    """So few voxels that they are no fair sample teach as many times less as they are fewer than enough."""
-    logits, targets = example("classes", size=128)
-    weight = torch.zeros(2, 1, 128, 128)
-    weight[:, :, 40:60, 40:65] = 1  # 1000 voxels, all of class 1
-    few = class_loss(logits, targets, weight)
-    many = class_loss(logits.repeat(5, 1, 1, 1), targets.repeat(5, 1, 1, 1), weight.repeat(5, 1, 1, 1))
-    assert many == pytest.approx(5 * float(few), rel=1e-3)
-    more = class_loss(logits.repeat(9, 1, 1, 1), targets.repeat(9, 1, 1, 1), weight.repeat(9, 1, 1, 1))
-    assert more == pytest.approx(float(many), rel=1e-3)
+    """Few voxels in a crop teach as many times less as they are fewer than enough, however many crops there are."""
+
+    def loss(rows: int, crops: int = 1) -> float:
+        logits = torch.tensor([0.3, -0.2, 0.1])[None, :, None, None].expand(crops, 3, 128, 128)
+        weight = torch.zeros(crops, 1, 128, 128)
+        weight[:, :, :rows, :100] = 1
+        return float(class_loss(logits, torch.ones(crops, 1, 128, 128), weight))
+
+    assert loss(50) == pytest.approx(5 * loss(10), rel=1e-3)
+    assert loss(100) == pytest.approx(loss(50), rel=1e-3)
+    assert loss(10, crops=4) == pytest.approx(loss(10), rel=1e-3)
 
 
 def test_half_precision_logits_are_summed_in_full():

@@ -43,6 +43,11 @@ def test_a_package_may_be_unpacked(tmp_path, name):
     (tmp_path / "rdf.yaml").write_text("{}")
     (tmp_path / OURS).write_bytes(make().to_bytes())
     assert load_model(tmp_path / name, device="cpu").card.name == "small"
+    folder = tmp_path / "folder.zip"  # whatever its name
+    folder.mkdir()
+    (folder / "rdf.yaml").write_text("{}")
+    (folder / OURS).write_bytes(make().to_bytes())
+    assert load_model(folder, device="cpu").card.name == "small"
 
 
 def test_a_state_dict_of_a_known_network_is_taken(tmp_path):
