@@ -15,8 +15,14 @@ from skimage.segmentation import watershed
 from napari_unet.core.corrections import Labels, Mask
 from napari_unet.core.metrics import areas, overlaps
 
-SMOOTHING = 2.0
+SMOOTHING = 1.0
 """Standard deviation with which the distance is smoothed before its maxima are sought, in pixels of the network."""
+DEPTH, DEPTH_OF_NONE, SMALL = 0.16, 0.36, 300.0
+"""By how much a middle must stand out from the saddle to the next one: objects of `SMALL` pixels of the network or
+more, and the smaller the nearer to the second figure; at the usual separation."""
+
+STEPS = 64
+"""Into which a distance of 1 is divided."""
 
 SAME_OBJECT = 0.5
 """Share of the smaller one that two masks must have in common to be the same object."""
@@ -74,12 +80,13 @@ def build_objects(
         return _tidy(connected(mask, connectivity=1).astype(np.int32), settings)
     height = ndimage.gaussian_filter(np.where(mask, distance, 0).astype(np.float32), SMOOTHING / scale)
     np.clip(height, 0, 1.5, out=height)
-    steps = np.round(height * 64).astype(np.int16)
+    steps = np.round(height * STEPS).astype(np.int16)
     seeds = connected(local_maxima(steps) & mask, connectivity=mask.ndim)
-    depth = max(1, round(64 * 0.3 * (1 - settings.separation) ** 2))
     tops = np.zeros(int(seeds.max()) + 1, np.int64)
     tops[seeds[seeds > 0]] = steps[seeds > 0]
-    labels = _join_slight(watershed(-height, seeds, mask=mask).astype(np.int32), tops, steps, depth)
+    depth = STEPS * (1 - settings.separation) ** 2 / (1 - InstanceSettings.separation) ** 2
+    basins = watershed(-height, seeds, mask=mask).astype(np.int32)
+    labels = _join_slight(basins, tops, steps, depth, SMALL / scale**mask.ndim)
     # parts of the foreground without a middle (cut by the window, or flat) are objects too
     rest = connected(mask & (labels == 0), connectivity=1)
     labels[rest > 0] = rest[rest > 0] + labels.max()
@@ -87,17 +94,21 @@ def build_objects(
 
 
 def _join_slight(
-    basins: npt.NDArray[np.int32], tops: npt.NDArray[np.int64], steps: npt.NDArray[np.int16], depth: int
+    basins: npt.NDArray[np.int32], tops: npt.NDArray[np.int64], steps: npt.NDArray[np.int16], depth: float, small: float
 ) -> npt.NDArray[np.int32]:
-    """Join basins of a watershed whose tops stand out from the saddle between them by no more than `depth`.
+    """Join basins of a watershed whose tops stand out too little from the saddle between them.
 
     The tops that are left are the h-maxima, at a third of the time of a reconstruction by dilation (which sorts every
-    pixel). Basins are 1..N, `tops` says how high each is; joined ones keep the number of the highest.
+    pixel), but for one thing: the smaller a basin, the more it must stand out. A network that knows its kind of
+    picture makes deep saddles, even between small objects; one that has just met it breaks objects into pieces.
+
+    Basins are 1..N, `tops` says how high each is; joined ones keep the number of the highest. `depth` is a distance of
+    1 in the units of `steps`, `small` the size from which on no more is asked, in voxels.
     """
     one, two, lows = _saddles(basins, steps)
-    slight = np.minimum(tops[one], tops[two]) - lows <= depth
-    one, two, lows = one[slight], two[slight], lows[slight]
-    highest, parent = tops.tolist(), list(range(len(tops)))
+    is_slight = np.minimum(tops[one], tops[two]) - lows <= max(1, round(depth * DEPTH_OF_NONE))
+    one, two, lows = one[is_slight], two[is_slight], lows[is_slight]
+    highest, parent, sizes = tops.tolist(), list(range(len(tops))), np.bincount(basins.ravel()).tolist()
 
     def root(basin: int) -> int:
         while parent[basin] != basin:
@@ -106,8 +117,11 @@ def _join_slight(
 
     for pair in np.argsort(-lows, kind="stable").tolist():  # the highest saddle first
         high, low = sorted((root(int(one[pair])), root(int(two[pair]))), key=highest.__getitem__, reverse=True)
-        if highest[low] - lows[pair] <= depth:
+        lack = max(0.0, 1 - min(sizes[high], sizes[low]) / small)
+        asked = max(1, round(depth * (DEPTH + lack * (DEPTH_OF_NONE - DEPTH))))
+        if high != low and highest[low] - lows[pair] <= asked:
             parent[low] = high
+            sizes[high] += sizes[low]
     return np.array([root(basin) for basin in range(len(tops))], np.int32)[basins]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,7 @@ import numpy.typing as npt
 from napari_unet.core.annotator import Act, correct, faults, stroke
 from napari_unet.core.corrections import Edit, Labels
 from napari_unet.core.errors import ModelError
+from napari_unet.core.events import TrainStep, WeightsChanged
 from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
 from napari_unet.core.instances import lay_over
@@ -25,8 +27,8 @@ from napari_unet.core.suggest import Suggestion, side_of_place, suggest
 from napari_unet.engine.measure import measured_by
 from napari_unet.engine.pool import Pool
 from napari_unet.engine.segment import segment_source
-from napari_unet.engine.student import Recipe
-from napari_unet.engine.train import fine_tune
+from napari_unet.engine.student import FINE_TUNE, Recipe
+from napari_unet.engine.train import Budget, Control, fine_tune
 from napari_unet.nets.model import Model
 
 WORST, LEFT_TO_RIGHT, SUGGESTED = ORDERS = "worst", "left-to-right", "suggested"
@@ -154,15 +156,18 @@ def simulate(  # noqa: PLR0913 - each is one choice of an experiment
     shuffled = [pictures[i] for i in np.random.default_rng(seed).permutation(len(pictures))]
     desk = _Desk(model, shuffled, order, pool)
     made, user, train = 0, 0.0, 0.0
+    recipe = recipe or FINE_TUNE
+    if steps is not None:  # the same rounds on any machine, however busy
+        recipe = replace(recipe, round_seconds=math.inf)
+    learning = _Learning(model, desk.pool, seed, recipe)
     yield CurvePoint(0, 0.0, 0.0, desk.score(held_out))
-    for number in range(rounds):
+    for _ in range(rounds):
         right, acts = desk.correct(corrections)
         spent = sum(act.seconds for act in acts)
         budget = spent if seconds is None and steps is None else seconds
         before, start = model.version, time.monotonic()
         if desk.pool.can_teach:
-            for _ in fine_tune(model, desk.pool, steps=steps, seconds=budget, seed=seed + number, recipe=recipe):
-                pass
+            learning.go_on(Budget(steps, budget))
         train += time.monotonic() - start
         made, user = made + len(acts), user + spent
         kinds = dict(Counter(act.kind for act in acts))
@@ -179,6 +184,34 @@ def teach(model: Model, pool: Pool, sides: Sides, picture: Picture, edit: Edit) 
         if picture.rescale(None, model.card.diameter):
             pool.rebuild({picture.key: picture})
     pool.take(picture, parts)
+
+
+class _Learning:
+    """A training that goes on from round to round, as the one in the background of the app does."""
+
+    def __init__(self, model: Model, pool: Pool, seed: int, recipe: Recipe) -> None:
+        self._model, self._pool, self._seed, self._recipe = model, pool, seed, recipe
+        self._control, self._step = Control(), 0
+        self._running: Iterator[TrainStep | WeightsChanged] | None = None
+
+    def go_on(self, budget: Budget) -> None:
+        """Learn, and let the last round take over if it may; less long if there is nothing more to learn."""
+        if self._running is None:
+            self._step = 0
+            self._running = fine_tune(
+                self._model, self._pool, seed=self._seed, recipe=self._recipe, control=self._control
+            )
+        begun = self._step
+        for event in self._running:
+            if isinstance(event, WeightsChanged):
+                continue
+            self._step = event.step
+            is_used_up = budget.used(self._step - begun) >= 1
+            self._control.finish_round = is_used_up
+            if is_used_up and event.kept is not None:
+                self._control.finish_round = False
+                return
+        self._running = None
 
 
 class _Desk:

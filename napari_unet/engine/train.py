@@ -50,7 +50,7 @@ class Control:
 
 
 @dataclass
-class _Budget:
+class Budget:
     """How long to train: steps, seconds, or until nothing more is learnt."""
 
     steps: int | None
@@ -119,13 +119,13 @@ def fine_tune(
         recipe = replace(recipe, micro=recipe.micro * recipe.batch, batch=1)
     student = Student(model, recipe, seed, rehearsal_of(model))
     heads = ClickRounds(model, seed, student.rehearsal) if model.click is not None else None
-    return _rounds(model, corrections, _Budget(steps, seconds), student, control or Control(), heads)
+    return _rounds(model, corrections, Budget(steps, seconds), student, control or Control(), heads)
 
 
 def _rounds(
     model: Model,
     corrections: Sequence[Correction],
-    budget: _Budget,
+    budget: Budget,
     student: Student,
     control: Control,
     heads: ClickRounds | None,
@@ -234,7 +234,7 @@ def _one_round(
     student: Student,
     corrections: Sequence[Correction],
     number: int,
-    budget: _Budget,
+    budget: Budget,
     control: Control,
 ) -> Iterator[TrainStep]:
     """The steps of one round, one piece of work at a time."""
@@ -311,7 +311,7 @@ def train(
         After each step of the optimiser; `progress` is the share of the budget used up.
     """
     recipe = student.recipe
-    budget = _Budget(steps, seconds and seconds * (1 - used))
+    budget = Budget(steps, seconds and seconds * (1 - used))
     while (part := student.ranks.agreed(budget.used(student.step))) < 1:
         progress = used + (1 - used) * part if seconds else part
         for _ in range(recipe.batch):

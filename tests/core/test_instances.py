@@ -8,8 +8,9 @@ from scipy import ndimage
 from skimage.measure import label as connected
 from skimage.morphology import local_maxima, reconstruction
 
+from napari_unet.core import instances
 from napari_unet.core.geometry import Box
-from napari_unet.core.instances import SMOOTHING, InstanceSettings, build_objects, lay_over
+from napari_unet.core.instances import DEPTH, SMOOTHING, InstanceSettings, build_objects, lay_over
 from napari_unet.core.metrics import evaluate
 from napari_unet.core.targets import rim_distance
 from napari_unet.core.tiles import cover
@@ -317,18 +318,29 @@ def test_ids_are_given_out_once():
 
 
 @pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("separation", [0.2, 0.5, 0.9])
-def test_objects_are_the_basins_of_the_h_maxima(seed, separation):
+@pytest.mark.parametrize("separation", [0.4, 0.5, 0.9])
+def test_objects_are_the_basins_of_the_h_maxima(seed, separation, monkeypatch):
     """As many objects as the surface has h-maxima, found by a reconstruction: what stands out less is joined."""
+    monkeypatch.setattr(instances, "SMALL", 1e-6)  # no basin is small
     random = np.random.default_rng(seed)
     surface = ndimage.gaussian_filter(random.random((120, 120)), 5)
     surface = ((surface - surface.min()) / np.ptp(surface)).astype(np.float32)
     settings = InstanceSettings(separation=separation, min_area=0)
     found = build_objects(np.ones_like(surface), surface, settings)
     steps = np.round(np.clip(ndimage.gaussian_filter(surface, SMOOTHING), 0, 1.5) * 64).astype(int)
-    depth = max(1, round(64 * 0.3 * (1 - separation) ** 2))
+    depth = max(1, round(64 * 4 * DEPTH * (1 - separation) ** 2))
     beside = ndimage.generate_binary_structure(2, 1)
     flat = reconstruction(np.maximum(steps - depth, 0), steps, footprint=beside)
     tops = connected(local_maxima(flat, connectivity=1), connectivity=1)
     assert found.max() > 3
     assert abs(int(found.max()) - int(tops.max())) <= 1  # the saddles of a watershed are those of its own lines
+
+
+@pytest.mark.parametrize(("radius", "count"), [(7, 1), (14, 2)])
+def test_the_smaller_a_part_the_more_it_must_stand_out(radius, count):
+    """The same saddle parts two large halves, and leaves two small ones together."""
+    rows, columns = np.mgrid[: 4 * radius, : 6 * radius].astype(np.float32)
+    tops = [np.hypot(rows - 2 * radius, columns - c * radius) / radius for c in (2.1, 3.9)]
+    surface = np.clip(1.3 - np.minimum(*tops), 0, 1)
+    surface = np.where(surface > 0, 0.65 + 0.35 * surface, 0).astype(np.float32)
+    assert build_objects((surface > 0).astype(np.float32), surface, InstanceSettings()).max() == count

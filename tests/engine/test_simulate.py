@@ -1,6 +1,7 @@
 """Learning curves: the simulated annotator and the model, as in the app."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,9 +12,10 @@ from napari_unet.core.errors import ModelError
 from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
 from napari_unet.engine import simulate as engine
+from napari_unet.engine import train as training
 from napari_unet.engine.pool import Pool
 from napari_unet.engine.simulate import Known, simulate
-from napari_unet.nets.model import classes_of
+from napari_unet.nets.model import Model, classes_of
 
 
 @pytest.fixture
@@ -59,6 +61,35 @@ def test_the_model_learns_nothing_that_was_not_drawn(disc_model, known, monkeypa
     for correction in seen:
         assert not correction.labels[~correction.trusted].all()
         assert any(np.array_equal(correction.image[0], p.source.read(Box.whole(p.truth.shape))[0]) for p in pictures)
+
+
+def test_one_training_goes_on_from_round_to_round(disc_model, known, quick, monkeypatch):
+    """As in the app: what the model was before any correction stays its teacher, and steps are counted on."""
+    students, learn = [], training.Student
+
+    def begun(*given, **named):
+        students.append(learn(*given, **named))
+        return students[-1]
+
+    monkeypatch.setattr(training, "Student", begun)
+    budget = {"rounds": 3, "corrections": 2, "steps": 20, "recipe": quick}
+    points = list(simulate(disc_model, known(1, 2, 3), known(50), **budget))
+    assert len(points) == 4
+    assert [student.step for student in students] == [60]
+
+
+def test_steps_are_rounds_of_the_same_length_on_any_machine(disc_model, known, quick, monkeypatch):
+    """A budget of steps is used up however slow the machine is, and a round is not cut short by its seconds."""
+    ends = []
+
+    def take_over(self, state, version=None, replace=Model.replace_weights):
+        ends.append(version)
+        replace(self, state, version=version)
+
+    monkeypatch.setattr(Model, "replace_weights", take_over)
+    slow = replace(quick, round_steps=10, round_seconds=0.0)
+    list(simulate(disc_model, known(1, 2), known(50), rounds=1, corrections=2, steps=20, recipe=slow))
+    assert len(ends) == 2
 
 
 def test_masks_that_the_user_set_stay(disc_model, known):
