@@ -51,8 +51,11 @@ class Recipe:
     rehearse_every : int
         Every so many pieces are of what the model knew before, so that it does not forget that.
     teacher : float
-        How much voxels of which the user said nothing should stay as the model had them when the training began,
-        beside what the user said.
+        How much voxels of which the user said nothing should stay as the teacher has them, beside what the user said.
+        The teacher is the model as it was when the training began.
+    new_teacher : int
+        Corrections after which the model in use becomes the teacher. A first one held on to for ever keeps what was
+        wrong; one that follows every take-over teaches the mistakes of one round in the next ones.
     train_norm : bool
         Let BatchNorm learn its statistics: only for large mixed sets.
     border_weight : float
@@ -74,6 +77,7 @@ class Recipe:
     tolerance: float = 0.005
     rehearse_every: int = 4
     teacher: float = 0.0
+    new_teacher: int = 8
     train_norm: bool = False
     border_weight: float = 0.0
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -129,11 +133,18 @@ class Student:
             model.card, recipe.border_weight, device=self.backend.device if is_cuda else torch.device("cpu")
         )
         self._told = _Told()
+        self._lesson: Sequence[Correction] = ()  # what there was when the teacher became it
         self.step, self.skipped = 0, 0
         self._pieces = 0
         self._prepared: tuple[Batch, Tensor | None]
         self._begun = 0  # steps when this student began
         self._losses: list[Tensor] = []
+
+    def heed(self, model: Model, corrections: Sequence[Correction]) -> None:
+        """Take the model in use as the teacher, if enough is new since the last one became it."""
+        self._lesson = self._lesson or corrections
+        if len({id(c) for c in corrections} - {id(c) for c in self._lesson}) >= self.recipe.new_teacher:
+            self._lesson, self.teacher = corrections, model.copy().net
 
     def study(self, corrections: Sequence[Correction]) -> None:
         """Gradients of a few crops, now and then of what was known before."""
@@ -210,7 +221,7 @@ class Student:
 
     def go_on_from(self, other: Student) -> None:
         """Count on from another student, and take over the examples that it has built."""
-        self.examples, self.teacher = other.examples, other.teacher
+        self.examples, self.teacher, self._lesson = other.examples, other.teacher, other._lesson
         self.step, self._begun = other.step, other.step
 
     def state(self) -> dict[str, Tensor]:

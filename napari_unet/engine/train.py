@@ -135,6 +135,7 @@ def _rounds(
     in_use = _InUse(model)
     patience, known, lost, refused = recipe.patience, list(corrections), 0.0, 0
     for number in count(1):
+        student.heed(model, list(corrections))
         last = TrainStep(student.step, number, 0.0, math.nan)
         begun = student.step
         for step in _one_round(student, corrections, number, budget, control):
