@@ -24,8 +24,7 @@ from napari_unet.engine.click_peers import Scene, ways
 from napari_unet.engine.measure import measured_by
 from napari_unet.engine.pool import Pool
 from napari_unet.engine.segment import segment_source
-from napari_unet.engine.simulate import Known, teach
-from napari_unet.engine.train import fine_tune
+from napari_unet.engine.simulate import Known, Learning, teach
 from napari_unet.nets.model import Model
 
 OURS = "U-Net Live"
@@ -268,12 +267,12 @@ def simulate_clicks(  # noqa: PLR0913 - each is one choice of an experiment
         parts = list(clicked(model, held_out, objects=objects, most=most, seed=seed, expected=desk.usual))
         return together(parts)[OURS].facts(most)
 
+    learning = Learning(model, desk.pool, steps, seed)
     yield ClickPoint(0, facts())
-    for number in range(rounds):
+    for _ in range(rounds):
         total += desk.keep(kept)
         if desk.pool.can_teach:
-            for _ in fine_tune(model, desk.pool, steps=steps, seconds=seconds, seed=seed + number):
-                pass
+            learning.go_on(seconds)
         yield ClickPoint(total, facts())
 
 

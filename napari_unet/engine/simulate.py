@@ -156,10 +156,7 @@ def simulate(  # noqa: PLR0913 - each is one choice of an experiment
     shuffled = [pictures[i] for i in np.random.default_rng(seed).permutation(len(pictures))]
     desk = _Desk(model, shuffled, order, pool)
     made, user, train = 0, 0.0, 0.0
-    recipe = recipe or FINE_TUNE
-    if steps is not None:  # the same rounds on any machine, however busy
-        recipe = replace(recipe, round_seconds=math.inf)
-    learning = _Learning(model, desk.pool, seed, recipe)
+    learning = Learning(model, desk.pool, steps, seed, recipe)
     yield CurvePoint(0, 0.0, 0.0, desk.score(held_out))
     for _ in range(rounds):
         right, acts = desk.correct(corrections)
@@ -167,7 +164,7 @@ def simulate(  # noqa: PLR0913 - each is one choice of an experiment
         budget = spent if seconds is None and steps is None else seconds
         before, start = model.version, time.monotonic()
         if desk.pool.can_teach:
-            learning.go_on(Budget(steps, budget))
+            learning.go_on(budget)
         train += time.monotonic() - start
         made, user = made + len(acts), user + spent
         kinds = dict(Counter(act.kind for act in acts))
@@ -186,22 +183,40 @@ def teach(model: Model, pool: Pool, sides: Sides, picture: Picture, edit: Edit) 
     pool.take(picture, parts)
 
 
-class _Learning:
-    """A training that goes on from round to round, as the one in the background of the app does."""
+class Learning:
+    """A training that goes on from round to round, as the one in the background of the app does.
 
-    def __init__(self, model: Model, pool: Pool, seed: int, recipe: Recipe) -> None:
-        self._model, self._pool, self._seed, self._recipe = model, pool, seed, recipe
+    Parameters
+    ----------
+    model : Model
+        Changed in place.
+    pool : Pool
+        Of corrections, which grows in between.
+    steps : int, optional
+        Of the optimiser, each time that it goes on.
+    seed : int
+    recipe : Recipe, optional
+        By default `FINE_TUNE`.
+    """
+
+    def __init__(
+        self, model: Model, pool: Pool, steps: int | None = None, seed: int = 0, recipe: Recipe | None = None
+    ) -> None:
+        self._model, self._pool, self._steps, self._seed = model, pool, steps, seed
+        self._recipe = recipe or FINE_TUNE
+        if steps is not None:  # the same rounds on any machine, however busy
+            self._recipe = replace(self._recipe, round_seconds=math.inf)
         self._control, self._step = Control(), 0
         self._running: Iterator[TrainStep | WeightsChanged] | None = None
 
-    def go_on(self, budget: Budget) -> None:
+    def go_on(self, seconds: float | None = None) -> None:
         """Learn, and let the last round take over if it may; less long if there is nothing more to learn."""
         if self._running is None:
             self._step = 0
             self._running = fine_tune(
                 self._model, self._pool, seed=self._seed, recipe=self._recipe, control=self._control
             )
-        begun = self._step
+        budget, begun = Budget(self._steps, seconds), self._step
         for event in self._running:
             if isinstance(event, WeightsChanged):
                 continue

@@ -2,12 +2,14 @@
 
     python tests/benchmarks/recipes.py IMAGES LABELS --change learning_rate=1e-3 --change warmup=1,augmentation.grey=1
     python tests/benchmarks/recipes.py IMAGES LABELS --same --change teacher=1 --change freeze=encoders
+    python tests/benchmarks/recipes.py IMAGES LABELS --all --steps 960
 
 The first row is the recipe in use; each --change is another one, with some of its fields changed. In a loop each recipe
 gets corrections of the mistakes of its own model. With --same all learn, without rounds and gates, from the very
 corrections that a loop of the recipe in use gathered, and are scored before, after a half, three quarters and all of
-their steps: less chance, and less of what is asked of them. Only then may parts of the network be frozen. Budgets are
-steps, not seconds, so that a busy machine gives the same figures.
+their steps: less chance, and less of what is asked of them. With --all they learn from all labels of those pictures:
+what could be had. Only in these two may parts of the network be frozen. Budgets are steps, not seconds, so that a busy
+machine gives the same figures.
 """
 
 from __future__ import annotations
@@ -20,7 +22,10 @@ from typing import Any
 
 import numpy as np
 
+from napari_unet.core.corrections import Correction
+from napari_unet.core.geometry import Box
 from napari_unet.core.metrics import evaluate, mean_scores
+from napari_unet.engine.fit import at_known_size
 from napari_unet.engine.measure import measured_by
 from napari_unet.engine.pool import Pool
 from napari_unet.engine.rehearsal import rehearsal_of
@@ -68,24 +73,41 @@ def curve(model: Model, parts: Parts, fields: dict[str, str], **budget: Any) -> 
     return [point.scores[named(model)] for point in simulate(model, *parts, recipe=recipe, **budget)]
 
 
-def gathered(model: Model, parts: Parts, **budget: Any) -> Pool:
+def gathered(model: Model, parts: Parts, **budget: Any) -> list[Correction]:
     """The corrections of a loop of the recipe in use."""
     pool = Pool()
     for _ in simulate(model, parts[0], parts[1][:1], pool=pool, **budget):
         pass
-    return pool
+    return split(list(pool))[0]
 
 
-def learnt(model: Model, held_out: Sequence[Known], pool: Pool, fields: dict[str, str], steps: int) -> list[float]:
+def everything(model: Model, pictures: Sequence[Known]) -> list[Correction]:
+    """All labels of pictures, each picture at the true size of its objects."""
+    whole = [
+        Correction(
+            known.source.read(Box.whole(known.truth.shape)),
+            known.truth,
+            np.ones(known.truth.shape, bool),
+            known.source.limits(),
+            channels_first=True,
+        )
+        for known in pictures
+    ]
+    return at_known_size(whole, model.card)
+
+
+def learnt(
+    model: Model, held_out: Sequence[Known], taught: list[Correction], fields: dict[str, str], steps: int, seed: int
+) -> list[float]:
     """The scores on the way through so many steps on the same corrections, nothing learnt first."""
     recipe: Recipe = changed(FINE_TUNE, fields)
-    student = Student(model, recipe, 0, rehearsal_of(model))
+    student = Student(model, recipe, seed, rehearsal_of(model))
     for name, weights in student.net.named_parameters():
         weights.requires_grad_(not (FREEZE in fields and name.startswith(fields[FREEZE])))
     scores = [score(model, held_out)]
     for step in range(1, steps + 1):
         for _ in range(recipe.batch):
-            student.study(split(list(pool))[0])
+            student.study(taught)
         student.advance(recipe.learning_rate)
         if step in (steps // 2, steps * 3 // 4, steps):
             model.replace_weights(rounded(student.average))
@@ -108,17 +130,23 @@ def main() -> None:
     parser.add_argument("--held-out", type=float, default=0.3)
     parser.add_argument("--change", action="append", default=[])
     parser.add_argument("--same", action="store_true")
+    parser.add_argument("--all", action="store_true")
     for name, value in {"rounds": 5, "corrections": 10, "steps": 192, "seeds": 2, "first-seed": 0}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     options = parser.parse_args()
     parts = divided(read(options.images, options.labels), options.held_out)
     budget = {name: getattr(options, name) for name in ("rounds", "corrections", "steps")}
     seeds = range(options.first_seed, options.first_seed + options.seeds)
-    pools = [gathered(load_model(options.model), parts, seed=s, **budget) for s in seeds] if options.same else []
+    taught: list[list[Correction]] = []
+    if options.all:
+        taught = [everything(load_model(options.model), parts[0])] * options.seeds
+    elif options.same:
+        taught = [gathered(load_model(options.model), parts, seed=s, **budget) for s in seeds]
     for text in ["", *options.change]:
         fields = fields_of(text)
-        if options.same:
-            runs = [learnt(load_model(options.model), parts[1], pool, fields, options.steps) for pool in pools]
+        if taught:
+            known = zip(taught, seeds, strict=True)
+            runs = [learnt(load_model(options.model), parts[1], t, fields, options.steps, s) for t, s in known]
         else:
             runs = [curve(load_model(options.model), parts, fields, seed=s, **budget) for s in seeds]
         means, spread = np.mean(runs, 0), np.std(runs, 0)
