@@ -25,6 +25,7 @@ import numpy as np
 from napari_unet.core.corrections import Correction
 from napari_unet.core.geometry import Box
 from napari_unet.core.metrics import evaluate, mean_scores
+from napari_unet.core.sizes import median_diameter
 from napari_unet.engine.fit import at_known_size
 from napari_unet.engine.measure import measured_by
 from napari_unet.engine.pool import Pool
@@ -96,28 +97,41 @@ def everything(model: Model, pictures: Sequence[Known]) -> list[Correction]:
     return at_known_size(whole, model.card)
 
 
+def usual(pictures: Sequence[Known]) -> float:
+    """The usual size of the objects in pictures whose labels are known."""
+    return float(np.median([size for known in pictures if (size := median_diameter(known.truth))]))
+
+
 def learnt(
-    model: Model, held_out: Sequence[Known], taught: list[Correction], fields: dict[str, str], steps: int, seed: int
+    model: Model,
+    held_out: Sequence[Known],
+    taught: list[Correction],
+    fields: dict[str, str],
+    *,
+    steps: int,
+    seed: int,
+    expected: float | None = None,
 ) -> list[float]:
     """The scores on the way through so many steps on the same corrections, nothing learnt first."""
     recipe: Recipe = changed(FINE_TUNE, fields)
     student = Student(model, recipe, seed, rehearsal_of(model))
     for name, weights in student.net.named_parameters():
         weights.requires_grad_(not (FREEZE in fields and name.startswith(fields[FREEZE])))
-    scores = [score(model, held_out)]
+    scores = [score(model, held_out, expected)]
     for step in range(1, steps + 1):
         for _ in range(recipe.batch):
             student.study(taught)
         student.advance(recipe.learning_rate)
         if step in (steps // 2, steps * 3 // 4, steps):
             model.replace_weights(rounded(student.average))
-            scores.append(score(model, held_out))
+            scores.append(score(model, held_out, expected))
     return scores
 
 
-def score(model: Model, held_out: Sequence[Known]) -> float:
-    """Of pictures at the size that the model measures in them."""
-    masks = [segment_source(model, known.source, diameter=measured_by(model, known.source)) for known in held_out]
+def score(model: Model, held_out: Sequence[Known], expected: float | None) -> float:
+    """Of pictures at the size that the model measures in them, perhaps where another one is expected."""
+    sizes = [measured_by(model, known.source, expected=expected) for known in held_out]
+    masks = [segment_source(model, known.source, diameter=d) for known, d in zip(held_out, sizes, strict=True)]
     return mean_scores([evaluate(m, known.truth) for m, known in zip(masks, held_out, strict=True)])[named(model)]
 
 
@@ -145,8 +159,9 @@ def main() -> None:
     for text in ["", *options.change]:
         fields = fields_of(text)
         if taught:
+            how = {"steps": options.steps, "expected": usual(parts[0]) if options.all else None}
             known = zip(taught, seeds, strict=True)
-            runs = [learnt(load_model(options.model), parts[1], t, fields, options.steps, s) for t, s in known]
+            runs = [learnt(load_model(options.model), parts[1], t, fields, seed=s, **how) for t, s in known]
         else:
             runs = [curve(load_model(options.model), parts, fields, seed=s, **budget) for s in seeds]
         means, spread = np.mean(runs, 0), np.std(runs, 0)
