@@ -171,14 +171,23 @@ def sample(examples: Sequence[Example], grids: Tensor) -> Tensor:
     (B, C + K + 1, S, S) float32
         As `Example.values`.
     """
-    sizes = torch.tensor([example.values.shape[-2:] for example in examples]).flip(1)
-    units = (grids + 0.5) * (2 / sizes).reshape(-1, 1, 1, 2).to(grids.device) - 1  # -1..1 over the whole region
     smooth, sharp = [], []
-    for example, unit in zip(examples, units, strict=True):
+    for example, unit in zip(examples, _units(examples, grids), strict=True):
         even, exact = example.values[None].split([len(example.values) - 2, 2], 1)
         smooth.append(F.grid_sample(even, unit[None], "bilinear", padding_mode="reflection", align_corners=False))
         sharp.append(F.grid_sample(exact, unit[None], "nearest", padding_mode="zeros", align_corners=False))
     return torch.cat([torch.cat(smooth), torch.cat(sharp)], 1)
+
+
+def inside(examples: Sequence[Example], grids: Tensor) -> Tensor:
+    """Which pixels of the grids (B, S, S, 2) are pixels of the examples; (B, 1, S, S) bool."""
+    return (_units(examples, grids).abs() <= 1).all(-1)[:, None]
+
+
+def _units(examples: Sequence[Example], grids: Tensor) -> Tensor:
+    """Grids (B, S, S, 2) in pixels as parts of the examples, -1..1 over the whole of each."""
+    sizes = torch.tensor([example.values.shape[-2:] for example in examples]).flip(1)
+    return (grids + 0.5) * (2 / sizes).reshape(-1, 1, 1, 2).to(grids.device) - 1
 
 
 def change_greys(images: Tensor, strengths: Strengths, random: torch.Generator) -> Tensor:

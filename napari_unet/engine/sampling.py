@@ -16,7 +16,16 @@ from napari_unet.core.corrections import Correction, Labels, Mask
 from napari_unet.core.errors import ModelError
 from napari_unet.core.intensity import FloatArray, estimate_limits, fit_channels, normalize
 from napari_unet.core.targets import Targets, class_targets, object_targets
-from napari_unet.engine.augment import Augmentation, Example, as_example, change_greys, recolor, sample, warp_grids
+from napari_unet.engine.augment import (
+    Augmentation,
+    Example,
+    as_example,
+    change_greys,
+    inside,
+    recolor,
+    sample,
+    warp_grids,
+)
 from napari_unet.engine.network import resize, scaled
 
 CPU = torch.device("cpu")
@@ -34,15 +43,19 @@ class Batch:
     images : (B, C, Y, X) float32
     targets : (B, K, Y, X) float32
     weight : (B, 1, Y, X) float32
+    untouched : (B, 1, Y, X) bool
+        What is of the picture, and nothing is known of it. Outside there are mirror images, perhaps of what is known.
     """
 
     images: Tensor
     targets: Tensor
     weight: Tensor
+    untouched: Tensor
 
     def to(self, device: torch.device) -> Batch:
         """The same on another device."""
-        return Batch(self.images.to(device), self.targets.to(device), self.weight.to(device))
+        parts = (self.images, self.targets, self.weight, self.untouched)
+        return Batch(*(part.to(device) for part in parts))
 
 
 def split(corrections: Sequence[Correction]) -> tuple[list[Correction], list[Correction]]:
@@ -215,9 +228,11 @@ def draw_crops(
     jitter = (torch.rand(len(examples), 2, generator=random) - 0.5) * size / 2
     middles = [each.place(random, on_object=on) for each, on in zip(examples, on_objects, strict=True)]
     centers = (torch.tensor(middles) + jitter).to(examples[0].values.device)
-    values = sample(examples, warp_grids(centers, size, strengths, random))
+    grids = warp_grids(centers, size, strengths, random)
+    values, weight = sample(examples, grids).split([examples[0].values.shape[0] - 1, 1], 1)
     channels = examples[0].channels
     images = recolor(change_greys(values[:, :channels], strengths, random), strengths, random)
-    targets = torch.cat([values[:, -2:-1], values[:, channels:-2]], 1)
+    targets = torch.cat([values[:, -1:], values[:, channels:-1]], 1)
+    untouched = (weight == 0) & inside(examples, grids)
     # channels last in memory, as convolutions like it
-    return Batch(images.contiguous(memory_format=torch.channels_last), targets, values[:, -1:])
+    return Batch(images.contiguous(memory_format=torch.channels_last), targets, weight, untouched)

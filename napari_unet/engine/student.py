@@ -174,7 +174,7 @@ class Student:
             logits = self.net(batch.images)
         loss = loss_for(self.kind, logits, batch.targets, batch.weight)
         if said is not None:
-            loss = loss + recipe.teacher * teacher_loss(self.kind, logits, said, batch.weight == 0)
+            loss = loss + recipe.teacher * teacher_loss(self.kind, logits, said, batch.untouched)
         (loss / recipe.batch).backward()
         self._losses.append(loss.detach() / recipe.batch)
 

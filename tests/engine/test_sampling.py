@@ -211,3 +211,17 @@ def test_the_cache_forgets_what_was_withdrawn(correct):
     cache.keep_only(cases[:1])
     assert cache[cases[0]] is examples[0]
     assert cache[cases[1]] is not examples[1]
+
+
+def test_mirror_images_around_a_picture_are_not_untouched():
+    """Outside a picture nothing is known, and nothing left to the teacher: it would say what it said of the inside."""
+    labels = np.zeros((40, 40), np.int32)
+    labels[10:20, 10:20] = 1
+    trusted = np.zeros(labels.shape, bool)
+    trusted[5:25, 5:25] = True
+    example = example_of(Correction(np.zeros((40, 40), np.uint8), labels, trusted), OBJECTS)
+    batch = draw_crops([example], [True], 128, STILL, torch.Generator().manual_seed(0))
+    known = batch.weight > 0
+    assert not (known & batch.untouched).any()
+    assert 350 < int(known.sum()) < 450
+    assert 1500 < int((known | batch.untouched).sum()) < 1700
