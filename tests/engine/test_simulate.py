@@ -64,7 +64,7 @@ def test_the_model_learns_nothing_that_was_not_drawn(disc_model, known, monkeypa
 
 
 def test_one_training_goes_on_from_round_to_round(disc_model, known, quick, monkeypatch):
-    """As in the app: what the model was before any correction stays its teacher, and steps are counted on."""
+    """As in the app: corrections that come later begin no new student, and steps are counted on."""
     students, learn = [], training.Student
 
     def begun(*given, **named):
