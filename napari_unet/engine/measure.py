@@ -31,6 +31,10 @@ AS_GOOD = 1.1
 """How much more the network may contradict itself from afar for a size seen there to be believed. Found on every eighth
 of the nuclei, and the phase contrast and bacteria, among the training pictures (docs/models.md). The same for a size
 that is expected (docs/learning.md)."""
+LOOKS, LOOKS_EXPECTED = 2, 3
+"""At one scale and at those that it leads to, at most; and where a size is expected."""
+AGREED = 0.05
+"""How little two scales differ that are as good as the same, as a share of them."""
 ENOUGH = 8
 """Objects that tell a size; with fewer, other parts of the picture are looked at, too."""
 
@@ -40,12 +44,12 @@ def measure(
 ) -> Generator[Progress, None, float | None]:
     """Find the diameter that most of a picture's foreground has; one `next()` looks at one part of it.
 
-    The picture is looked at as it is and from farther away, each time once more at the scale at which objects of the
-    size found are as large as those the model was trained on. Objects that are larger than those are measured from
-    afar, unless the network contradicts itself more there. Where a size is expected, it is looked at as that asks for,
-    too: a model that has just learnt a kind of object knows it at that scale. What shows there is believed if it is of
-    about that size, unless the network contradicts itself more: whoever corrects the largest objects first has not said
-    that all are as large.
+    The picture is looked at as it is and from farther away, each time once more at the scale at which objects of
+    the size found are as large as those the model was trained on. Objects that are larger than those are
+    measured from afar, unless the network contradicts itself more there. Where a size is expected, it is looked at as
+    that asks for, too: a model that has just learnt a kind of object knows it at that scale. What shows there is
+    believed if it is of about that size, unless the network contradicts itself more: whoever corrects the largest
+    objects first has not said that all are as large.
 
     Parameters
     ----------
@@ -65,10 +69,11 @@ def measure(
     if model.card.kind != "objects" or model.net.ndim != 2:
         return None
     view = view or Box((0,) * len(source.shape), (*(1 for _ in source.shape[:-2]), *source.shape[-2:]))
-    free = yield from _look_freely(model, source, view)
+    looks = _Looks(model, source, view)
+    free = yield from looks.freely()
     if expected is None:
         return free.diameter if free is not None else None
-    own = yield from _look(model, source, view, usual_scale(expected, model.card.diameter))
+    own = yield from looks.closely(usual_scale(expected, model.card.diameter), LOOKS_EXPECTED)
     if own is None or not 1 / BELIEVED < own.diameter / expected < BELIEVED:
         return free.diameter if free is not None else expected
     return own.diameter if free is None or own.strife <= AS_GOOD * free.strife else free.diameter
@@ -103,24 +108,51 @@ class _Look:
     strife: float
 
 
-def _look_freely(model: Model, source: ImageSource, view: Box) -> Generator[Progress, None, _Look | None]:
-    """What shows where nothing is known of the sizes; None if nothing does."""
-    near = yield from _look_twice(model, source, view, AS_IT_IS)
-    far = yield from _look_twice(model, source, view, FROM_AFAR)
-    if near is None or far is None:
-        return near or far
-    # what is larger than the objects that the model knows is seen whole from afar, and in pieces from near
-    sees_more = far.diameter > model.card.diameter and far.strife <= AS_GOOD * near.strife
-    return far if sees_more else near
+class _Looks:
+    """Looks at one place of a picture, each scale at most once."""
+
+    def __init__(self, model: Model, source: ImageSource, view: Box) -> None:
+        self._model, self._source, self._view = model, source, view
+        self._known: dict[float, _Look | None] = {}
+
+    def freely(self) -> Generator[Progress, None, _Look | None]:
+        """What shows where nothing is known of the sizes; None if nothing does."""
+        near = yield from self.closely(AS_IT_IS)
+        far = yield from self.closely(FROM_AFAR)
+        if near is None or far is None:
+            return near or far
+        # what is larger than the objects that the model knows is seen whole from afar, and in pieces from near
+        sees_more = far.diameter > self._model.card.diameter and far.strife <= AS_GOOD * near.strife
+        return far if sees_more else near
+
+    def closely(self, scale: float, most: int = LOOKS) -> Generator[Progress, None, _Look | None]:
+        """Look at one scale, then at the one at which objects of the size found are as large as the model knows them.
+
+        And so on until two looks agree: what is seen from too far or too near is seldom right at once. A model that
+        knows what it sees needs no more than two.
+        """
+        best = None
+        for _ in range(most):
+            seen = yield from self._at(scale)
+            if seen is None:
+                break
+            best, before = seen, scale
+            scale = usual_scale(seen.diameter, self._model.card.diameter)
+            if _agree(scale, before):
+                break
+        return best
+
+    def _at(self, scale: float) -> Generator[Progress, None, _Look | None]:
+        """What shows at one scale; None if nothing does."""
+        known = next((known for known in self._known if _agree(scale, known)), scale)
+        if known not in self._known:
+            self._known[known] = yield from _look(self._model, self._source, self._view, known)
+        return self._known[known]
 
 
-def _look_twice(model: Model, source: ImageSource, view: Box, scale: float) -> Generator[Progress, None, _Look | None]:
-    """Look at one scale, then at the one at which objects of the size found are as large as the model knows them."""
-    first = yield from _look(model, source, view, scale)
-    better = usual_scale(first.diameter, model.card.diameter) if first is not None else scale
-    if better == scale:
-        return first
-    return (yield from _look(model, source, view, better)) or first
+def _agree(one: float, other: float) -> bool:
+    """Whether two scales are as good as the same."""
+    return abs(one - other) < AGREED * other
 
 
 def _look(model: Model, source: ImageSource, view: Box, scale: float) -> Generator[Progress, None, _Look | None]:

@@ -17,7 +17,7 @@ from napari_unet.engine.device import Backend, backend_for
 from napari_unet.engine.ranks import ALONE, Ranks
 from napari_unet.engine.sampling import Batch, ExampleCache, draw_crops
 from napari_unet.nets.losses import loss_for, teacher_loss
-from napari_unet.nets.model import Model
+from napari_unet.nets.model import Model, rounded
 from napari_unet.nets.unet import UNet
 
 LARGEST_GRADIENT = 1.0
@@ -56,6 +56,9 @@ class Recipe:
     new_teacher : int
         Corrections after which the model in use becomes the teacher. A first one held on to for ever keeps what was
         wrong; one that follows every take-over teaches the mistakes of one round in the next ones.
+    doubt : float
+        Corrections that count as much as what the model knew when the training began: so few are learnt by heart, and
+        the weights that take over go only a part of the way.
     train_norm : bool
         Let BatchNorm learn its statistics: only for large mixed sets.
     border_weight : float
@@ -78,6 +81,7 @@ class Recipe:
     rehearse_every: int = 4
     teacher: float = 0.0
     new_teacher: int = 8
+    doubt: float = 5.0
     train_norm: bool = False
     border_weight: float = 0.0
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -125,6 +129,7 @@ class Student:
         self.backend: Backend = backend_for(model.device)
         self.net, self.teacher = model.copy().net, model.copy().net
         self.average = {name: value.detach().clone() for name, value in self.net.state_dict().items()}
+        self.origin = {name: value.clone() for name, value in self.average.items()}
         self.optimizer = AdamW(self.net.parameters(), recipe.weight_decay)
         self.ranks, self._seed = ranks, seed
         self.random = torch.Generator().manual_seed(ranks.own_seed(seed))
@@ -215,6 +220,19 @@ class Student:
         self.skipped += math.isnan(loss)
         return loss
 
+    def offered(self, count: int) -> dict[str, Tensor]:
+        """The averaged weights after so many corrections, as a file has them.
+
+        Where there is something to lose, the fewer they are the nearer to the weights with which the training began.
+        """
+        share = count / (count + self.recipe.doubt) if self.rehearsal else 1.0
+        return rounded(
+            {
+                name: torch.lerp(self.origin[name], value, share) if value.is_floating_point() else value
+                for name, value in self.average.items()
+            }
+        )
+
     def _statistics(self) -> list[Tensor]:
         """What BatchNorm has seen: in several processes, each has seen other crops."""
         return [value for value in self.net.buffers() if value.is_floating_point()] if self.recipe.train_norm else []
@@ -222,6 +240,7 @@ class Student:
     def go_on_from(self, other: Student) -> None:
         """Count on from another student, and take over the examples that it has built."""
         self.examples, self.teacher, self._lesson = other.examples, other.teacher, other._lesson
+        self.origin = other.origin
         self.step, self._begun = other.step, other.step
 
     def state(self) -> dict[str, Tensor]:

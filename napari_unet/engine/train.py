@@ -22,7 +22,7 @@ from napari_unet.engine.evaluate import Score, score_on
 from napari_unet.engine.rehearsal import rehearsal_of
 from napari_unet.engine.sampling import split
 from napari_unet.engine.student import FINE_TUNE, Recipe, Student
-from napari_unet.nets.model import Model, all_finite, rounded
+from napari_unet.nets.model import Model, all_finite
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -148,7 +148,7 @@ def _rounds(
         if not taught:  # all of it was undone
             return
         student.examples.keep_only([*now, *student.rehearsal])
-        candidate = rounded(student.average)
+        candidate = student.offered(len(now))
         scored = _jury(taught, held_out)
         scores: list[Score] = []
         for score in in_use.compare(candidate, scored):

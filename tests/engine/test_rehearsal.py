@@ -12,6 +12,7 @@ from napari_unet.engine import train as training
 from napari_unet.engine.evaluate import score_on
 from napari_unet.engine.rehearsal import chosen, read, rehearsal_of, write
 from napari_unet.engine.sampling import network_input
+from napari_unet.engine.student import Student
 from napari_unet.engine.train import fine_tune
 from napari_unet.nets.model import load_model
 
@@ -88,3 +89,24 @@ def test_what_is_rehearsed_is_not_forgotten(disc_model, correct, quick, monkeypa
         pass
     lost = before - score_on(disc_model, disc_model.net.state_dict(), bright[3]).mean
     assert (lost < 0.1) == rehearses
+
+
+def test_few_corrections_move_only_a_part_of_the_way_what_has_something_to_lose(disc_model, correct, quick):
+    """Five of ten: halfway between the weights of the beginning and the learnt ones; without rehearsal all the way.
+
+    A student that begins again after refused rounds is still tied to the weights of the beginning.
+    """
+    student = Student(disc_model, replace(quick, doubt=5.0), 0, [correct(0)])
+    begun = {name: value.clone() for name, value in student.average.items()}
+    for value in student.average.values():
+        value.add_(1.0)
+    later = Student(disc_model, student.recipe, 1, student.rehearsal)
+    later.average = student.average
+    later.go_on_from(student)
+    for each in (student, later):
+        for count, share in ((0, 0.0), (5, 0.5), (45, 0.9)):
+            offered = each.offered(count)
+            assert all(torch.allclose(offered[n], v + share, atol=2e-3) for n, v in begun.items() if v.ndim)
+    free = Student(disc_model, student.recipe, 0)
+    free.average = student.average
+    assert all(torch.allclose(free.offered(5)[n], v + 1, atol=2e-3) for n, v in begun.items() if v.ndim)
