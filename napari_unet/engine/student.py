@@ -56,9 +56,9 @@ class Recipe:
     new_teacher : int
         Corrections after which the model in use becomes the teacher. A first one held on to for ever keeps what was
         wrong; one that follows every take-over teaches the mistakes of one round in the next ones.
-    doubt : float
-        Corrections that count as much as what the model knew when the training began: so few are learnt by heart, and
-        the weights that take over go only a part of the way.
+    settled : int
+        Corrections from which on the weights that take over are those that were learnt. A few are learnt by heart, and
+        with those of fewer a model that has something to lose goes only a part of the way.
     train_norm : bool
         Let BatchNorm learn its statistics: only for large mixed sets.
     border_weight : float
@@ -81,7 +81,7 @@ class Recipe:
     rehearse_every: int = 4
     teacher: float = 0.0
     new_teacher: int = 8
-    doubt: float = 5.0
+    settled: int = 40
     train_norm: bool = False
     border_weight: float = 0.0
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -225,7 +225,7 @@ class Student:
 
         Where there is something to lose, the fewer they are the nearer to the weights with which the training began.
         """
-        share = count / (count + self.recipe.doubt) if self.rehearsal else 1.0
+        share = min(1.0, math.sqrt(count / self.recipe.settled)) if self.rehearsal else 1.0
         return rounded(
             {
                 name: torch.lerp(self.origin[name], value, share) if value.is_floating_point() else value

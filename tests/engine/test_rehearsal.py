@@ -92,11 +92,11 @@ def test_what_is_rehearsed_is_not_forgotten(disc_model, correct, quick, monkeypa
 
 
 def test_few_corrections_move_only_a_part_of_the_way_what_has_something_to_lose(disc_model, correct, quick):
-    """Five of ten: halfway between the weights of the beginning and the learnt ones; without rehearsal all the way.
+    """A quarter of what settles it: halfway from the weights of the beginning; without rehearsal all the way.
 
     A student that begins again after refused rounds is still tied to the weights of the beginning.
     """
-    student = Student(disc_model, replace(quick, doubt=5.0), 0, [correct(0)])
+    student = Student(disc_model, replace(quick, settled=40), 0, [correct(0)])
     begun = {name: value.clone() for name, value in student.average.items()}
     for value in student.average.values():
         value.add_(1.0)
@@ -104,7 +104,7 @@ def test_few_corrections_move_only_a_part_of_the_way_what_has_something_to_lose(
     later.average = student.average
     later.go_on_from(student)
     for each in (student, later):
-        for count, share in ((0, 0.0), (5, 0.5), (45, 0.9)):
+        for count, share in ((0, 0.0), (10, 0.5), (40, 1.0), (90, 1.0)):
             offered = each.offered(count)
             assert all(torch.allclose(offered[n], v + share, atol=2e-3) for n, v in begun.items() if v.ndim)
     free = Student(disc_model, student.recipe, 0)
