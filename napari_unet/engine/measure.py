@@ -44,12 +44,12 @@ def measure(
 ) -> Generator[Progress, None, float | None]:
     """Find the diameter that most of a picture's foreground has; one `next()` looks at one part of it.
 
-    The picture is looked at as it is and from farther away, each time once more at the scale at which objects of
-    the size found are as large as those the model was trained on. Objects that are larger than those are
-    measured from afar, unless the network contradicts itself more there. Where a size is expected, it is looked at as
-    that asks for, too: a model that has just learnt a kind of object knows it at that scale. What shows there is
-    believed if it is of about that size, unless the network contradicts itself more: whoever corrects the largest
-    objects first has not said that all are as large.
+    The picture is looked at as it is and from farther away, each time once more at the scale at which objects of the
+    size found are as large as those the model was trained on. Objects that are larger than those are measured from
+    afar, unless the network contradicts itself more there. Where a size is expected, it is looked at as that asks for,
+    too: a model that has just learnt a kind of object knows it at that scale. What shows there is believed if it is of
+    about that size, unless the network contradicts itself more: whoever corrects the largest objects first has not said
+    that all are as large.
 
     Parameters
     ----------

@@ -73,6 +73,22 @@ def test_looks_go_on_until_they_agree_and_none_is_made_twice(disc_model, monkeyp
     assert scales == pytest.approx([1, 1 / 3, 1 / 2])
 
 
+def test_an_expected_size_gets_a_third_look(disc_model, monkeypatch):
+    """Of a kind just learnt the second look is not right yet either."""
+    known, scales = disc_model.card.diameter, []
+    sizes = {1: 1, 0.5: 1, 0.625: 2.5, 0.4: 2.2}
+
+    def look(model, source, view, scale):
+        yield Progress("predict", "", 0, 1)
+        scales.append(scale)
+        return engine._Look(known * sizes.get(round(scale, 3), 1.8), 0.1)
+
+    monkeypatch.setattr(engine, "_look", look)
+    found, _ = measured(disc_model, np.zeros((64, 64), np.float32), expected=1.6 * known)
+    assert scales == pytest.approx([1, 0.5, 0.625, 0.4, 1 / 2.2])
+    assert found == pytest.approx(1.8 * known)
+
+
 def test_nothing_has_no_size(disc_model):
     """An empty picture is looked at twice, from near and from far, and says nothing."""
     found, looks = measured(disc_model, np.full((64, 64), 100, np.float32))

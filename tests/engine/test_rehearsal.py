@@ -110,3 +110,17 @@ def test_few_corrections_move_only_a_part_of_the_way_what_has_something_to_lose(
     free = Student(disc_model, student.recipe, 0)
     free.average = student.average
     assert all(torch.allclose(free.offered(5)[n], v + 1, atol=2e-3) for n, v in begun.items() if v.ndim)
+
+
+@pytest.mark.parametrize(("settled", "moves"), [(1, True), (10**12, False)])
+def test_a_training_offers_weights_that_far_and_no_farther(disc_model, correct, quick, monkeypatch, settled, moves):
+    """What takes over after few corrections is near the weights of the beginning, however far the student went."""
+    monkeypatch.setattr(training, "rehearsal_of", lambda model: [correct(200, 1.0, look="bright")])
+    monkeypatch.setattr(training, "_why_not", lambda *_, **__: "")
+    begun = {name: value.clone() for name, value in disc_model.net.state_dict().items()}
+    dark = [correct(seed, 1.0, look="dark") for seed in range(3)]
+    for _ in fine_tune(disc_model, dark, steps=20, recipe=replace(quick, settled=settled)):
+        pass
+    assert disc_model.version > 0
+    farthest = max(float((value - begun[name]).abs().max()) for name, value in disc_model.net.state_dict().items())
+    assert (farthest > 5e-3) == moves
