@@ -169,6 +169,10 @@ def _predict_one(wish: _Wish, path: Path, target: Path, pool: Any, bar: Any) -> 
         write_labels(target, labels, source)
         return
     folder = _as_zarr(target)
+    in_between = voxels <= LARGE and target.suffix == ".tif"  # hidden: it must never count as the masks themselves
+    whole = folder.with_name(f".{folder.name}") if in_between else folder
+    if in_between:
+        shutil.rmtree(whole, ignore_errors=True)  # of a run that was stopped
     plan = Plan(
         picture=str(path.absolute()),
         model=wish.name,
@@ -180,7 +184,7 @@ def _predict_one(wish: _Wish, path: Path, target: Path, pool: Any, bar: Any) -> 
         core=backend_of(model).large_core,
         folder=str(folder.with_name(f".{folder.name}.blocks").absolute()),
     )
-    predict_large(model, reading, plan, folder, pool=pool, report=report)
-    if voxels <= LARGE and target.suffix == ".tif":
-        write_labels(target, read_labels(folder).astype(np.int32), source)
-        shutil.rmtree(folder)
+    predict_large(model, reading, plan, whole, pool=pool, report=report)
+    if in_between:
+        write_labels(target, read_labels(whole).astype(np.int32), source)
+        shutil.rmtree(whole)

@@ -17,10 +17,12 @@ from napari_unet.engine.device import Backend, backend_for
 from napari_unet.engine.ranks import ALONE, Ranks
 from napari_unet.engine.sampling import Batch, ExampleCache, draw_crops
 from napari_unet.nets.losses import loss_for, teacher_loss
-from napari_unet.nets.model import Model, rounded
+from napari_unet.nets.model import Model
 from napari_unet.nets.unet import UNet
 
 LARGEST_GRADIENT = 1.0
+LEAST = 0.25
+"""Share of the rate with which the first corrections are learnt."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,8 @@ class Recipe:
         Corrections after which the model in use becomes the teacher. A first one held on to for ever keeps what was
         wrong; one that follows every take-over teaches the mistakes of one round in the next ones.
     settled : int
-        Corrections from which on the weights that take over are those that were learnt. A few are learnt by heart, and
-        with those of fewer a model that has something to lose goes only a part of the way.
+        Corrections from which on the rate is whole. Fewer are learnt by heart, so a model that has something to lose
+        takes smaller steps: with half as many half as large ones, and never less than a `LEAST` part.
     train_norm : bool
         Let BatchNorm learn its statistics: only for large mixed sets.
     border_weight : float
@@ -129,7 +131,6 @@ class Student:
         self.backend: Backend = backend_for(model.device)
         self.net, self.teacher = model.copy().net, model.copy().net
         self.average = {name: value.detach().clone() for name, value in self.net.state_dict().items()}
-        self.origin = {name: value.clone() for name, value in self.average.items()}
         self.optimizer = AdamW(self.net.parameters(), recipe.weight_decay)
         self.ranks, self._seed = ranks, seed
         self.random = torch.Generator().manual_seed(ranks.own_seed(seed))
@@ -220,18 +221,10 @@ class Student:
         self.skipped += math.isnan(loss)
         return loss
 
-    def offered(self, count: int) -> dict[str, Tensor]:
-        """The averaged weights after so many corrections, as a file has them.
-
-        Where there is something to lose, the fewer they are the nearer to the weights with which the training began.
-        """
-        share = min(1.0, math.sqrt(count / self.recipe.settled)) if self.rehearsal else 1.0
-        return rounded(
-            {
-                name: torch.lerp(self.origin[name], value, share) if value.is_floating_point() else value
-                for name, value in self.average.items()
-            }
-        )
+    def rate(self, count: int) -> float:
+        """The learning rate with so many corrections."""
+        share = min(1.0, max(LEAST, count / self.recipe.settled)) if self.rehearsal else 1.0
+        return share * self.recipe.learning_rate
 
     def _statistics(self) -> list[Tensor]:
         """What BatchNorm has seen: in several processes, each has seen other crops."""
@@ -240,7 +233,6 @@ class Student:
     def go_on_from(self, other: Student) -> None:
         """Count on from another student, and take over the examples that it has built."""
         self.examples, self.teacher, self._lesson = other.examples, other.teacher, other._lesson
-        self.origin = other.origin
         self.step, self._begun = other.step, other.step
 
     def state(self) -> dict[str, Tensor]:

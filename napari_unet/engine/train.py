@@ -22,7 +22,7 @@ from napari_unet.engine.evaluate import Score, score_on
 from napari_unet.engine.rehearsal import rehearsal_of
 from napari_unet.engine.sampling import split
 from napari_unet.engine.student import FINE_TUNE, Recipe, Student
-from napari_unet.nets.model import Model, all_finite
+from napari_unet.nets.model import Model, all_finite, rounded
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -148,7 +148,7 @@ def _rounds(
         if not taught:  # all of it was undone
             return
         student.examples.keep_only([*now, *student.rehearsal])
-        candidate = student.offered(len(now))
+        candidate = rounded(student.average)
         scored = _jury(taught, held_out)
         scores: list[Score] = []
         for score in in_use.compare(candidate, scored):
@@ -243,7 +243,8 @@ def _one_round(
     student.skipped, loss = 0, math.nan
     end = time.monotonic() + recipe.round_seconds
     for index in range(recipe.round_steps * recipe.batch):
-        taught, _ = split(list(corrections))
+        now = list(corrections)
+        taught, _ = split(now)
         if not taught:
             return
         student.prepare(taught)
@@ -251,7 +252,7 @@ def _one_round(
         student.learn()
         skipped = False
         if index % recipe.batch == recipe.batch - 1:
-            loss = student.advance(recipe.learning_rate)
+            loss = student.advance(student.rate(len(now)))
             skipped = math.isnan(loss)
         done = (index + 1) / (recipe.round_steps * recipe.batch)
         yield TrainStep(student.step, number, min(done, 0.99), loss, skipped)
