@@ -58,7 +58,7 @@ class Guide:
         self._seen.setdefault(image, []).append(box)
         self._show(image, known[image])
         self._fly(known[image], box)
-        self.desk.acted.emit("In doubt here. Mend it; or, if all is right, press View is right.")
+        self.desk.acted.emit("In doubt here. Mend it, then press View is right: that teaches, too.")
         return True
 
     def _best(self, known: dict[Image, MaskLayer]) -> tuple[Image, Box] | None:
