@@ -168,10 +168,10 @@ def _predict_one(wish: _Wish, path: Path, target: Path, pool: Any, bar: Any) -> 
         )
         write_labels(target, labels, source)
         return
-    folder = _as_zarr(target)
-    in_between = voxels <= LARGE and target.suffix == ".tif"  # hidden: it must never count as the masks themselves
-    whole = folder.with_name(f".{folder.name}") if in_between else folder
-    if in_between:
+    whole = folder = _as_zarr(target)
+    becomes_tif = voxels <= LARGE and target.suffix == ".tif"
+    if becomes_tif:  # on the way there it is hidden, for it must not count as the masks
+        whole = folder.with_name(f".{folder.name}")
         shutil.rmtree(whole, ignore_errors=True)  # of a run that was stopped
     plan = Plan(
         picture=str(path.absolute()),
@@ -185,6 +185,6 @@ def _predict_one(wish: _Wish, path: Path, target: Path, pool: Any, bar: Any) -> 
         folder=str(folder.with_name(f".{folder.name}.blocks").absolute()),
     )
     predict_large(model, reading, plan, whole, pool=pool, report=report)
-    if in_between:
+    if becomes_tif:
         write_labels(target, read_labels(whole).astype(np.int32), source)
         shutil.rmtree(whole)
