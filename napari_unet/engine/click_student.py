@@ -97,12 +97,17 @@ class ClickStudent:
         self.head = (known or new_head(model.net, seed)).to(model.device)
         self.average = {name: value.detach().clone() for name, value in self.head.state_dict().items()}
         self.optimizer = AdamW(self.head.parameters(), WEIGHT_DECAY)
-        self.ranks = ranks
+        self.ranks, self.seed = ranks, seed
         self.random = torch.Generator().manual_seed(ranks.own_seed(seed))
         self.numpy = np.random.default_rng(ranks.own_seed(seed))
         self.step = 0
         self._known: dict[int, tuple[Correction, ClickedCrop]] = {}
         self._losses: list[float] = []
+
+    @property
+    def learns(self) -> UNet:
+        """The network that a checkpoint keeps."""
+        return self.head
 
     def look_through(self, weights: Mapping[str, Tensor]) -> None:
         """See pictures through other weights of the network from now on."""
@@ -112,6 +117,8 @@ class ClickStudent:
 
     def study(self, corrections: Sequence[Correction]) -> None:
         """One piece of work: gradients of the objects of some crops, clicked on as often as chance has it."""
+        # a checkpoint keeps one source of chance
+        self.numpy = np.random.default_rng(int(torch.randint(2**31, (), generator=self.random)))
         tries = self._tries(corrections)
         if not tries:
             return

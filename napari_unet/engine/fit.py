@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
-import safetensors.torch
 import torch
 
 from napari_unet.core.card import ModelCard
@@ -18,6 +16,7 @@ from napari_unet.core.corrections import Correction
 from napari_unet.core.errors import ModelError
 from napari_unet.core.sizes import median_diameter, usual_scale
 from napari_unet.core.synthetic import SIDE, synthetic_pictures
+from napari_unet.engine.checkpoint import resume, write_checkpoint
 from napari_unet.engine.click_student import ClickStudent, train_clicks
 from napari_unet.engine.ranks import ALONE, Ranks
 from napari_unet.engine.student import FROM_PICTURES, Student
@@ -25,6 +24,8 @@ from napari_unet.engine.train import train
 from napari_unet.nets.model import Model, load_model, rounded
 
 CHECKPOINT_EVERY = 250
+NETWORK, CLICKS = ".checkpoint", ".clicks.checkpoint"
+"""What is between the name of a model and the end of a checkpoint's name."""
 ROW_EVERY = 25
 OFTEN = 8
 """How often a picture of a rare kind is drawn for each one of the largest kind, at most."""
@@ -141,7 +142,7 @@ def fit(
         step, progress, loss.
     """
     checkpoint = _checkpoint_of(output)
-    used = _resume(student, checkpoint)
+    used = resume(student, checkpoint)
     corrections = at_known_size(corrections, model.card)
     torch.backends.cudnn.benchmark = True  # crops are all of one size
     losses: list[float] = []
@@ -149,13 +150,13 @@ def fit(
         if math.isfinite(event.loss):
             losses.append(event.loss)
         if event.step % CHECKPOINT_EVERY == 0 and student.ranks.leads:
-            _save(student, checkpoint, event.progress)
+            write_checkpoint(student, checkpoint, event.progress)
         if event.step % ROW_EVERY == 0 and losses:
             yield {"step": event.step, "progress": round(event.progress, 4), "loss": _mean(losses)}
             losses.clear()
     model.replace_weights(rounded(student.average))
     if student.ranks.leads:
-        _save(student, checkpoint, 1.0)
+        write_checkpoint(student, checkpoint, 1.0)
         model.save(output)
     yield {"step": student.step, "progress": 1.0, "loss": _mean(losses)}
 
@@ -171,6 +172,8 @@ def fit_clicks(
     ranks: Ranks = ALONE,
 ) -> Iterator[dict[str, Any]]:
     """Train the click head of a model and write `output`; the network stays as it is.
+
+    A run that was stopped goes on from its checkpoint beside `output`, which stays until `forget_checkpoint`.
 
     Parameters
     ----------
@@ -191,10 +194,14 @@ def fit_clicks(
     """
     made = [*made] * max(1, round(len(corrections) / max(1, len(made))))
     seen = at_known_size([*corrections, *made], model.card)
-    student, losses = ClickStudent(model, seed, ranks=ranks), list[float]()
-    for step, loss in enumerate(train_clicks(student, seen, steps=steps), start=1):
+    student, losses, checkpoint = ClickStudent(model, seed, ranks=ranks), list[float](), _checkpoint_of(output, CLICKS)
+    resume(student, checkpoint)
+    for loss in train_clicks(student, seen, steps=steps):
+        step = student.step
         if math.isfinite(loss):
             losses.append(loss)
+        if step % CHECKPOINT_EVERY == 0 and ranks.leads:
+            write_checkpoint(student, checkpoint, step / steps)
         if (step % ROW_EVERY == 0 or step == steps) and losses:
             yield {"click_step": step, "progress": round(step / steps, 4), "loss": _mean(losses)}
             losses.clear()
@@ -206,35 +213,15 @@ def fit_clicks(
 
 def forget_checkpoint(output: Path) -> None:
     """The training is through: nothing is left to go on with."""
-    _checkpoint_of(output).unlink(missing_ok=True)
+    for part in (NETWORK, CLICKS):
+        _checkpoint_of(output, part).unlink(missing_ok=True)
 
 
-def _checkpoint_of(output: Path) -> Path:
+def _checkpoint_of(output: Path, part: str = NETWORK) -> Path:
     """Where a training that was stopped goes on."""
-    return output.with_suffix(".checkpoint.safetensors")
+    return output.with_suffix(f"{part}.safetensors")
 
 
 def _mean(losses: list[float]) -> float | None:
     """The mean loss, rounded; None without any."""
     return round(sum(losses) / len(losses), 4) if losses else None
-
-
-def _save(student: Student, path: Path, progress: float) -> None:
-    """Write a checkpoint; a torn one never takes the place of a whole one."""
-    part = path.with_suffix(".part")
-    tensors = {name: value.detach().cpu().contiguous() for name, value in student.state().items()}
-    safetensors.torch.save_file(tensors, part, metadata={"progress": str(progress)})
-    part.replace(path)
-
-
-def _resume(student: Student, path: Path) -> float:
-    """Go on from a checkpoint if there is one; the share of the budget it has used."""
-    if not path.exists():
-        return 0.0
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            progress = float(file.metadata()["progress"])
-        student.restore(safetensors.torch.load_file(path))
-    except (safetensors.SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"'{path.name}' is a checkpoint of another training. Delete it to start anew.") from error
-    return progress

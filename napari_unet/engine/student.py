@@ -132,7 +132,7 @@ class Student:
         self.net, self.teacher = model.copy().net, model.copy().net
         self.average = {name: value.detach().clone() for name, value in self.net.state_dict().items()}
         self.optimizer = AdamW(self.net.parameters(), recipe.weight_decay)
-        self.ranks, self._seed = ranks, seed
+        self.ranks, self.seed = ranks, seed
         self.random = torch.Generator().manual_seed(ranks.own_seed(seed))
         is_cuda = self.backend.device.type == "cuda"  # Apple's GPU does not know all that crops are made with
         self.examples = ExampleCache(
@@ -235,27 +235,10 @@ class Student:
         self.examples, self.teacher, self._lesson = other.examples, other.teacher, other._lesson
         self.step, self._begun = other.step, other.step
 
-    def state(self) -> dict[str, Tensor]:
-        """Everything needed to go on later, as tensors."""
-        tensors = {f"net.{k}": v for k, v in self.net.state_dict().items()}
-        tensors |= {f"average.{k}": v for k, v in self.average.items()}
-        tensors |= {f"optimizer.{k}": v for k, v in self.optimizer.state().items()}
-        return {**tensors, "step": torch.tensor(self.step), "random": self.random.get_state()}
-
-    def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Go on from `state()`."""
-
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-        self.net.load_state_dict(part("net."))
-        self.average = {k: v.to(self.backend.device) for k, v in part("average.").items()}
-        self.optimizer.restore(part("optimizer."))
-        self.step = int(tensors["step"])
-        if self.ranks.leads:
-            self.random.set_state(tensors["random"].cpu())
-        else:
-            self.random.manual_seed(self.ranks.own_seed(self._seed, self.step))
+    @property
+    def learns(self) -> UNet:
+        """The network that a checkpoint keeps."""
+        return self.net
 
 
 class _Told:

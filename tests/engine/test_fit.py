@@ -12,6 +12,7 @@ from napari_unet.core.card import ModelCard
 from napari_unet.core.errors import ModelError
 from napari_unet.core.sizes import median_diameter, usual_scale
 from napari_unet.engine import fit as engine
+from napari_unet.engine.checkpoint import write_checkpoint
 from napari_unet.engine.click_student import train_clicks
 from napari_unet.engine.fit import (
     OFTEN,
@@ -23,7 +24,6 @@ from napari_unet.engine.fit import (
     made_pictures,
     new_student,
 )
-from napari_unet.engine.student import Student
 from napari_unet.nets.model import load_model, rounded
 
 SMALL = {"in_channels": 1, "out_channels": 2, "base_channels": 4, "depth": 1}
@@ -102,14 +102,22 @@ def test_the_click_head_learns_last(student, correct, tmp_path, monkeypatch):
     assert model.card.click == both.card.click
 
 
-def test_stopped_among_the_clicks_only_they_are_learnt_again(student, correct, tmp_path):
-    """The checkpoint stays until all is done, so that the network is not trained twice."""
-    output, corrections = tmp_path / "m.safetensors", [correct(0), correct(1)]
-    model, learner = student()
-    list(fit(model, learner, corrections, output, steps=3))
-    next(fit_clicks(model, corrections, [], output, steps=2, seed=0))
-    model, learner = student()
-    assert [row["step"] for row in fit(model, learner, corrections, output, steps=3)] == [3]
+def test_stopped_among_the_clicks_neither_part_begins_anew(student, correct, tmp_path):
+    """The network is not trained twice; the head counts on from its checkpoint and ends in the same weights."""
+    corrections = [correct(0), correct(1)]
+
+    def through(name, *, stops=False):
+        model, learner = student()
+        steps = [row["step"] for row in fit(model, learner, corrections, tmp_path / name, steps=3)]
+        job = fit_clicks(model, corrections, [correct(9)], tmp_path / name, steps=5, seed=0)
+        return steps, [row["click_step"] for row in itertools.islice(job, 3 if stops else None)]
+
+    assert through("whole.safetensors") == ([1, 2, 3, 3], [1, 2, 3, 4, 5])
+    assert through("m.safetensors", stops=True)[1] == [1, 2, 3]
+    assert through("m.safetensors") == ([3], [3, 4, 5])
+    assert (tmp_path / "m.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
+    forget_checkpoint(tmp_path / "m.safetensors")
+    assert [p.name for p in tmp_path.glob("m.*")] == ["m.safetensors"]
 
 
 def test_an_interrupted_checkpoint_leaves_the_one_before(student, correct, tmp_path, monkeypatch):
@@ -135,27 +143,10 @@ def test_an_interrupted_checkpoint_leaves_the_one_before(student, correct, tmp_p
 def test_time_that_was_used_counts(student, correct, tmp_path):
     """A training by time that was stopped near its end has little left to do."""
     model, learner = student()
-    engine._save(learner, tmp_path / "m.checkpoint.safetensors", 1.0)
+    write_checkpoint(learner, tmp_path / "m.checkpoint.safetensors", 1.0)
     rows = list(fit(model, learner, [correct(0)], tmp_path / "m.safetensors", seconds=1e9))
     assert [(row["step"], row["loss"]) for row in rows] == [(0, None)]
     assert (tmp_path / "m.safetensors").exists()
-
-
-def test_a_checkpoint_of_another_training_is_a_sentence(student, correct, tmp_path, make_model, quick):
-    """Garbage, files without progress and checkpoints of another network are refused with what to do."""
-    checkpoint = tmp_path / "m.checkpoint.safetensors"
-    other = Student(make_model(depth=2), quick, 0)
-    spoilers = [
-        lambda: checkpoint.write_bytes(b"garbage"),
-        lambda: safetensors.torch.save_file({"a": torch.zeros(1)}, checkpoint),
-        lambda: safetensors.torch.save_file({"a": torch.zeros(1)}, checkpoint, metadata={"progress": "half"}),
-        lambda: safetensors.torch.save_file({"a": torch.zeros(1)}, checkpoint, metadata={"progress": "0.5"}),
-        lambda: engine._save(other, checkpoint, 0.5),
-    ]
-    for spoil in spoilers:
-        spoil()
-        with pytest.raises(ModelError, match="checkpoint of another training"):
-            list(fit(*student(), [correct(0)], tmp_path / "m.safetensors", steps=3))
 
 
 def test_a_training_from_a_model_keeps_its_network(student, tmp_path, make_model):
