@@ -39,8 +39,13 @@ def open_napari(
     import napari
 
     viewer = napari.Viewer()
-    if pictures:
-        viewer.open([str(path) for path in pictures], stack=False)
+    for path in pictures or []:
+        try:
+            viewer.open(str(path))
+        except Exception as error:  # readers are of any plugin, and raise what they like
+            reason = " ".join(f"{error}".split())[:200] or type(error).__name__
+            viewer.close()
+            raise UNetLiveError(f"'{path}' cannot be opened ({reason}). Is it whole, and a picture?") from error
     _open_dock(viewer, project)
     napari.run()
 

@@ -10,6 +10,7 @@ import typer
 from tqdm import tqdm
 
 from napari_unet.cli.program import JsonOption, app, name_of, pairs_of
+from napari_unet.core.errors import LabelsError
 from napari_unet.core.metrics import evaluate as evaluate_labels
 from napari_unet.core.metrics import mean_scores
 from napari_unet.store.ome_zarr import is_zarr
@@ -25,7 +26,7 @@ def evaluate(
     """Score labels against the truth: ap50, ap75, map, dice, iou, f1, pq; per picture and in the mean."""
     is_folder = predicted.is_dir() and not is_zarr(predicted)
     pairs = pairs_of(predicted, truth) if is_folder else [(predicted, truth)]
-    rows = {name_of(a): evaluate_labels(read_labels(a), read_labels(b)) for a, b in tqdm(pairs, disable=None)}
+    rows = {name_of(a): _scores(a, b) for a, b in tqdm(pairs, disable=None)}
     mean = mean_scores(list(rows.values()))
     if as_json:
         typer.echo(json.dumps({"pictures": rows, "mean": mean}, indent=1))
@@ -35,3 +36,11 @@ def evaluate(
     typer.echo(" " * width + "".join(f"{name:>7}" for name in names))
     for name, scores in [*rows.items(), ("mean", mean)]:
         typer.echo(f"{name:<{width}}" + "".join(f"{scores[key]:7.3f}" for key in names))
+
+
+def _scores(predicted: Path, truth: Path) -> dict[str, float]:
+    """The scores of one picture."""
+    try:
+        return evaluate_labels(read_labels(predicted), read_labels(truth))
+    except LabelsError as error:
+        raise LabelsError(f"'{predicted}': {error}") from error

@@ -24,6 +24,7 @@ from napari_unet.cli.program import (
     app,
     at_its_fastest,
     loaded_model,
+    make_folder,
     model_in_way,
     name_of,
     way_of,
@@ -58,6 +59,7 @@ def predict(  # noqa: PLR0913 - each option of the command is one
         typer.echo(f"{len(tasks) - len(waiting)} of {len(tasks)} pictures have masks in {output} already.", err=True)
     if not waiting:
         return
+    make_folder(output)
     name = str(Path(model).absolute()) if Path(model).is_file() else model
     at_its_fastest(loaded_model(name, device))
     wish = _Wish(name, device, way_of(loaded_model(name, device)), chosen, diameter)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from tqdm import tqdm
 
-from napari_unet.core.errors import LabelsError, UNetLiveError
+from napari_unet.core.errors import LabelsError, ModelError, UNetLiveError
 from napari_unet.core.speeds import Speed
 from napari_unet.store.pictures import find_pictures
 from napari_unet.store.speeds import read_speeds, write_speeds
@@ -43,18 +44,48 @@ def pairs_of(
     images: Path, labels: Path, leave_out: Sequence[str] = (), only: Sequence[str] = ("*",)
 ) -> list[tuple[Path, Path]]:
     """Pictures and labels of the same name, ending apart: those like one of `only` and like none of `leave_out`."""
-    known = {name_of(path): path for path in find_pictures([labels])}
-    pairs = [(path, known[name_of(path)]) for path in find_pictures([images]) if name_of(path) in known]
 
-    def is_like(path: Path, patterns: Sequence[str]) -> bool:
-        return any(fnmatchcase(name_of(path), pattern) for pattern in patterns)
+    def is_wanted(name: str) -> bool:
+        return any(fnmatchcase(name, p) for p in only) and not any(fnmatchcase(name, p) for p in leave_out)
 
-    pairs = [pair for pair in pairs if is_like(pair[0], only) and not is_like(pair[0], leave_out)]
+    pictures, truths = _named(images), _named(labels)
+    pairs = [(path, truths[name]) for name, path in pictures.items() if name in truths and is_wanted(name)]
     if not pairs:
         raise LabelsError(
             f"No picture in '{images}' has labels of the same name in '{labels}'. Name them alike, endings apart."
         )
+    for folder, mine, other in ((images, pictures, truths), (labels, truths, pictures)):
+        alone = [path.name for name, path in mine.items() if name not in other and is_wanted(name)]
+        if alone:
+            typer.echo(f"Left out, for nothing has their name: {len(alone)} in '{folder}', like {alone[0]}.", err=True)
     return pairs
+
+
+def _named(folder: Path) -> dict[str, Path]:
+    """The pictures of a folder by their names."""
+    known: dict[str, Path] = {}
+    for path in find_pictures([folder]):
+        other = known.setdefault(name_of(path), path)
+        if other != path:
+            raise LabelsError(f"'{other}' and '{path}' have the same name, endings apart. Rename one, or move it away.")
+    return known
+
+
+def check_name(output: Path) -> None:
+    """Refuse a model that would be no `.safetensors` file."""
+    if output.suffix.lower() != ".safetensors" or output.is_dir():
+        raise ModelError(f"A model is a .safetensors file, and '{output}' is none. Name one with -o.")
+
+
+def make_folder(folder: Path) -> None:
+    """A folder to write into; one where nothing can be written is refused before anything is computed."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = error.strerror or error
+        raise UNetLiveError(f"Nothing can be written into '{folder}' ({reason}). Name another place.") from error
 
 
 def at_its_fastest(model: Model) -> list[Speed]:
@@ -130,6 +161,6 @@ def _sentence_and_code(error: Exception) -> tuple[str, int]:
         return f"{' '.join(usage().split()).rstrip('.')}; add --help to see how the command is used.", 2
     if isinstance(error, OSError) and error.strerror:
         about = f" '{error.filename}'" if error.filename else ""
-        return f"The system refused{about}: {error.strerror}.", 1
+        return f"The system refused{about}: {error.strerror}. Check that place, or name another one.", 1
     said = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".")
     return f"Something went wrong inside U-Net Live ({said}); report it with what 'unet-live info' says.", 1

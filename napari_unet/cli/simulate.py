@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from tqdm import tqdm
 
-from napari_unet.cli.program import DeviceOption, JsonOption, ModelOption, app, name_of, pairs_of
+from napari_unet.cli.program import (
+    DeviceOption,
+    JsonOption,
+    ModelOption,
+    app,
+    check_name,
+    make_folder,
+    name_of,
+    pairs_of,
+)
 from napari_unet.core.curves import curves_svg
 from napari_unet.core.errors import LabelsError, ModelError
 from napari_unet.store.pictures import read_labels, read_picture
@@ -45,6 +55,7 @@ def simulate(  # noqa: PLR0913 - each option of the command is one
     from napari_unet.nets.model import load_model
 
     pairs = pairs_of(images, labels, only=only or ["*"])
+    _check_files(output, plot)
     rounds = rounds if rounds is not None else 0 if clicks else 10
     learns = rounds > 0 or not clicks
     _check(order, seconds, steps, len(pairs) if learns else 2, rounds if clicks else rounds - 1)
@@ -73,12 +84,23 @@ def simulate(  # noqa: PLR0913 - each option of the command is one
             typer.echo(f"{name:<14} {_told(rows[-1]['facts'])}")
 
 
+def _check_files(model: Path | None, plot: Path | None) -> None:
+    """Refuse files that could not be written at the end."""
+    if model is not None:
+        check_name(model)
+    for file in (model, plot):
+        if file is not None:
+            make_folder(file.parent)
+
+
 def _check(order: str, seconds: float | None, steps: int | None, pictures: int, rounds: int) -> None:
     """Refuse options that make no simulation."""
     from napari_unet.engine.simulate import ORDERS
 
     if order not in ORDERS:
         raise ModelError(f"There is no order '{order}'. Choose one of {', '.join(ORDERS)}.")
+    if seconds is not None and not 0 < seconds < math.inf:
+        raise ModelError(f"In {seconds:g} seconds nothing is learnt. Give --seconds above 0.")
     if seconds is not None and steps is not None:
         raise ModelError("A round of learning ends after --seconds or after --steps. Give one of them.")
     if rounds < 0:

@@ -19,7 +19,7 @@ import numpy as np
 import typer
 from tqdm import tqdm
 
-from napari_unet.cli.program import DeviceOption, app, pairs_of
+from napari_unet.cli.program import DeviceOption, app, check_name, make_folder, pairs_of
 from napari_unet.core.card import KINDS, ModelCard
 from napari_unet.core.corrections import Correction, Mask
 from napari_unet.core.errors import LabelsError, ModelError
@@ -41,7 +41,12 @@ def _read_pair(image: Path, labels: Path, ignore: int | None) -> Correction:
         raise LabelsError(f"'{image.name}' is {source.shape} and its labels are {truth.shape}; they must be alike.")
     trusted: Mask = np.ones(truth.shape, bool) if ignore is None else truth != ignore
     raw = source.read(Box.whole(source.shape))
-    truth = np.where(trusted, truth, 0).astype(np.int32)
+    truth = np.where(trusted, truth, 0)
+    if truth.min(initial=0) < 0:
+        raise LabelsError(f"'{labels.name}' has negative labels. Give 0 for background; --ignore-label leaves one out.")
+    if truth.max(initial=0) > np.iinfo(np.int32).max:
+        truth = np.unique(np.append(0, truth.ravel()), return_inverse=True)[1][1:].reshape(truth.shape)
+    truth = truth.astype(np.int32)
     return Correction(raw, truth, trusted, source.limits(), held_out=False, channels_first=True)
 
 
@@ -54,10 +59,10 @@ def train(  # noqa: PLR0913 - each option of the command is one
     minutes: Annotated[float | None, typer.Option(help="How long to train.")] = None,
     steps: Annotated[int | None, typer.Option(help="How many steps to train instead.")] = None,
     device: DeviceOption = "auto",
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.", min=0, max=2**31 - 1)] = 0,
     ignore_label: Annotated[int | None, typer.Option(help="Label of pixels of which nothing is known.")] = None,
     kind: Annotated[str, typer.Option(help="objects or classes.")] = "objects",
-    base_channels: Annotated[int, typer.Option(help="Channels of the network at full resolution.")] = 24,
+    base_channels: Annotated[int, typer.Option(help="Channels of the network at full resolution.", min=1)] = 24,
     crops: Annotated[int, typer.Option(help="Crops in each step; more of them on a large GPU.", min=1)] = 8,
     diameter: Annotated[float | None, typer.Option(help="Size to which objects are brought, in pixels.")] = None,
     also: Annotated[list[Path] | None, typer.Option(help="Another set: a folder with images and labels in it.")] = None,
@@ -77,6 +82,7 @@ def train(  # noqa: PLR0913 - each option of the command is one
     from napari_unet.nets.model import REHEARSAL
 
     _check_training(output, minutes, steps, kind, diameter, clicks)
+    make_folder(output.parent)
     if minutes is None and steps is None:
         minutes = 60.0
     folders = [(images, labels), *((folder / "images", folder / "labels") for folder in also or ())]
@@ -84,7 +90,6 @@ def train(  # noqa: PLR0913 - each option of the command is one
     sets.append(fitting.made_pictures(synthetic, seed))
     corrections = [correction for known in sets for correction in known]
     card = _card_of(output.stem, kind, base_channels, seed, corrections)
-    output.parent.mkdir(parents=True, exist_ok=True)
     seconds = minutes * 60 if minutes is not None else None
     with joined_ranks(device) as (ranks, own_device):
         model, student = fitting.new_student(card, base, own_device, seed, crops=crops, ranks=ranks)
@@ -129,8 +134,7 @@ def _check_training(
     output: Path, minutes: float | None, steps: int | None, kind: str, diameter: float | None, clicks: int
 ) -> None:
     """Refuse options that make no training, before anything is read."""
-    if output.suffix.lower() != ".safetensors":
-        raise ModelError(f"A model is a .safetensors file, and '{output}' is none. Name one with -o.")
+    check_name(output)
     if kind not in KINDS:
         raise ModelError(f"There is no kind '{kind}'. Choose objects or classes with --kind.")
     if diameter is not None and not 1 <= diameter < math.inf:

@@ -83,8 +83,8 @@ def _check_shape(shape: tuple[int, ...]) -> None:
 
 
 def looks_like_color(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
-    """Whether the last axis is red, green, blue and perhaps alpha."""
-    known = dtype.kind == "f" or dtype in (np.uint8, np.uint16)
+    """Whether the last axis is red, green, blue and perhaps alpha; in stacks, of the number types that colours have."""
+    known = len(shape) == 3 or dtype.kind == "f" or dtype in (np.uint8, np.uint16)
     return known and len(shape) >= 3 and shape[-1] in (3, 4) and min(shape[-3:-1]) > shape[-1]
 
 

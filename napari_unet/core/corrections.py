@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from napari_unet.core.errors import LabelsError
+from napari_unet.core.errors import ImageError, LabelsError
 from napari_unet.core.geometry import Box
 from napari_unet.core.intensity import Limits
 
@@ -115,14 +115,20 @@ class Correction:
 
     def __post_init__(self) -> None:
         """Refuse arrays that do not lie over each other."""
-        labels, trusted = np.asarray(self.labels), np.asarray(self.trusted)
+        image, labels, trusted = (np.asarray(each) for each in (self.image, self.labels, self.trusted))
+        for name, array in (("image", image), ("labels", labels), ("trusted", trusted)):
+            object.__setattr__(self, name, array)  # lists are taken, too
         if labels.shape != trusted.shape:
             raise LabelsError(f"Labels are {labels.shape} and the trusted mask is {trusted.shape}; they must be alike.")
         if not np.issubdtype(labels.dtype, np.integer):
             raise LabelsError(f"Labels must be whole numbers, not {labels.dtype}.")
         if trusted.dtype != bool:
             raise LabelsError(f"The trusted mask must be of type bool, not {trusted.dtype}.")
-        shape = np.asarray(self.image).shape
+        if labels.min(initial=0) < 0 and (labels[trusted] < 0).any():
+            raise LabelsError("Labels have negative numbers; give 0 for background and objects from 1 on.")
+        if image.dtype.kind not in "buif":
+            raise ImageError(f"The image is of type {image.dtype}; give numbers.")
+        shape = image.shape
         spatial = shape[1:] if self.channels_first else shape[: labels.ndim]
         if spatial != labels.shape and shape[1:] != labels.shape:
             raise LabelsError(f"The image is {shape}, the labels are {labels.shape}; they must cover the same pixels.")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from napari_unet.core.errors import ImageError
 from napari_unet.core.geometry import Box
 
 Point = tuple[float, float]
@@ -57,3 +58,33 @@ def box_between(path: Sequence[Point]) -> Box:
 def thinned(path: Sequence[Point]) -> Sequence[Point]:
     """A scribble with few points."""
     return path[:: max(1, len(path) // SCRIBBLE)]
+
+
+def points_in(points: Sequence[Point], shape: tuple[int, int]) -> tuple[Point, ...]:
+    """Points as pairs of numbers; those outside of the picture at its edge."""
+    try:
+        known = np.atleast_2d(np.array(points, float))
+    except (TypeError, ValueError):
+        known = np.full((1, 2), np.nan)
+    if known.size and (known.shape[1:] != (2,) or not np.isfinite(known).all()):
+        raise ImageError(f"The points {_short(points)} are no list of (y, x). Give two numbers for each.")
+    inside = np.clip(known.reshape(-1, 2), 0, np.array(shape) - 1)
+    return tuple((y, x) for y, x in inside.tolist())
+
+
+def box_in(box: Box | Sequence[int], shape: tuple[int, int]) -> Box:
+    """A box of a picture of `shape`."""
+    try:
+        y0, x0, y1, x1 = (*box.start, *box.stop) if isinstance(box, Box) else (int(v) for v in box)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ImageError(f"{_short(box)} is no box. Give its corners as (y0, x0, y1, x1), in pixels.") from error
+    known = Box((y0, x0), (y1, x1))
+    if known.is_empty or known.clip(shape).is_empty:
+        raise ImageError(f"There is nothing of the picture, {shape}, in the box {(y0, x0, y1, x1)}. Draw it anew.")
+    return known
+
+
+def _short(value: object) -> str:
+    """A wrong argument as it is named in a sentence."""
+    said = repr(value)
+    return said if len(said) < 60 else f"{said[:57]}..."

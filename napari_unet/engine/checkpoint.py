@@ -43,7 +43,7 @@ class Learning(Protocol):
         """The network itself."""
 
 
-def write_checkpoint(learning: Learning, path: Path, progress: float) -> None:
+def write_checkpoint(learning: Learning, path: Path, progress: float, of: str) -> None:
     """Write all that is needed to go on later; a torn file never takes the place of a whole one.
 
     Parameters
@@ -52,6 +52,8 @@ def write_checkpoint(learning: Learning, path: Path, progress: float) -> None:
     path : Path
     progress : float
         The share of the budget that is used.
+    of : str
+        Of which training.
     """
     tensors = {f"net.{k}": v for k, v in learning.learns.state_dict().items()}
     tensors |= {f"average.{k}": v for k, v in learning.average.items()}
@@ -61,27 +63,32 @@ def write_checkpoint(learning: Learning, path: Path, progress: float) -> None:
     safetensors.torch.save_file(
         {name: value.detach().cpu().contiguous() for name, value in tensors.items()},
         part,
-        metadata={"progress": str(progress)},
+        metadata={"progress": str(progress), "of": of},
     )
     part.replace(path)
 
 
-def resume(learning: Learning, path: Path) -> float:
-    """Go on from a checkpoint if there is one; the share of the budget it has used.
+def resume(learning: Learning, path: Path, of: str) -> float:
+    """Go on from a checkpoint of a training if there is one; the share of the budget it has used.
 
     Raises
     ------
     ModelError
-        If it is one of another network, or not whole.
+        If it is one of another training, or not whole.
     """
     if not path.exists():
         return 0.0
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            progress = float(file.metadata()["progress"])
+            known = file.metadata()
+        progress = float(known["progress"])
+        if known["of"] != of:
+            raise ValueError("begun by another command")
         _restore(learning, safetensors.torch.load_file(path))
     except (safetensors.SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"'{path.name}' is a checkpoint of another training. Delete it to start anew.") from error
+        raise ModelError(
+            f"'{path.name}' is a checkpoint of another training. Delete it to start anew, or go on as it began."
+        ) from error
     return progress
 
 

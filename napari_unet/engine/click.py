@@ -20,7 +20,7 @@ from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
 from napari_unet.core.intensity import fit_channels, normalize
 from napari_unet.core.prompt_maps import Window, obeying, prompt_maps
-from napari_unet.core.prompts import Point, Prompts
+from napari_unet.core.prompts import Point, Prompts, box_in, points_in
 from napari_unet.core.sizes import scale_for, usual_scale
 from napari_unet.engine.device import backend_for
 from napari_unet.engine.forward import forward_with_features
@@ -206,14 +206,15 @@ class ClickSegmenter:
         Returns
         -------
         (Y, X) bool
+
+        Raises
+        ------
+        ImageError
+            If there is no picture yet, or a point, the box or the mask so far is none of this picture.
         """
-        if box is not None and not isinstance(box, Box):
-            y0, x0, y1, x1 = (int(v) for v in box)
-            box = Box((y0, x0), (y1, x1))
-        prompts = Prompts(_points(positive, self.shape), _points(negative, self.shape), box)
-        found = None
-        if previous is not None and (where := Box.of_mask(np.asarray(previous, bool))) is not None:
-            found = ClickMask(where, np.asarray(previous, bool)[where.slices])
+        within = None if box is None else box_in(box, self.shape)
+        prompts = Prompts(points_in(positive, self.shape), points_in(negative, self.shape), within)
+        found = None if previous is None else _mask_in(previous, self.shape)
         return self.answer(prompts, found).over(self.shape)
 
     def answer(self, prompts: Prompts, previous: ClickMask | None = None) -> ClickMask:
@@ -326,10 +327,14 @@ def _extent(prompts: Prompts, previous: ClickMask | None) -> tuple[npt.NDArray[n
     return known.min(0), known.max(0)
 
 
-def _points(points: Sequence[Point], shape: tuple[int, int]) -> tuple[Point, ...]:
-    """Points as pairs of numbers; those outside of the picture at its edge."""
-    inside = np.clip(np.array(points, float).reshape(-1, 2), 0, np.array(shape) - 1)
-    return tuple((y, x) for y, x in inside.tolist())
+def _mask_in(mask: Mask, shape: tuple[int, int]) -> ClickMask | None:
+    """A mask of a picture of `shape`, and where it lies; None if it is empty."""
+    known = np.asarray(mask)
+    if known.shape != shape:
+        raise ImageError(f"The mask so far is {known.shape} and the picture {shape}; they must be alike.")
+    inside = known if known.dtype == bool else known > 0
+    where = Box.of_mask(inside)
+    return None if where is None else ClickMask(where, inside[where.slices])
 
 
 def _seen_mask(mask: ClickMask, window: Window) -> Mask:

@@ -142,7 +142,7 @@ def fit(
         step, progress, loss.
     """
     checkpoint = _checkpoint_of(output)
-    used = resume(student, checkpoint)
+    used = resume(student, checkpoint, model.card.trained_on)
     corrections = at_known_size(corrections, model.card)
     torch.backends.cudnn.benchmark = True  # crops are all of one size
     losses: list[float] = []
@@ -150,13 +150,13 @@ def fit(
         if math.isfinite(event.loss):
             losses.append(event.loss)
         if event.step % CHECKPOINT_EVERY == 0 and student.ranks.leads:
-            write_checkpoint(student, checkpoint, event.progress)
+            write_checkpoint(student, checkpoint, event.progress, model.card.trained_on)
         if event.step % ROW_EVERY == 0 and losses:
             yield {"step": event.step, "progress": round(event.progress, 4), "loss": _mean(losses)}
             losses.clear()
     model.replace_weights(rounded(student.average))
     if student.ranks.leads:
-        write_checkpoint(student, checkpoint, 1.0)
+        write_checkpoint(student, checkpoint, 1.0, model.card.trained_on)
         model.save(output)
     yield {"step": student.step, "progress": 1.0, "loss": _mean(losses)}
 
@@ -195,13 +195,13 @@ def fit_clicks(
     made = [*made] * max(1, round(len(corrections) / max(1, len(made))))
     seen = at_known_size([*corrections, *made], model.card)
     student, losses, checkpoint = ClickStudent(model, seed, ranks=ranks), list[float](), _checkpoint_of(output, CLICKS)
-    resume(student, checkpoint)
+    resume(student, checkpoint, model.card.trained_on)
     for loss in train_clicks(student, seen, steps=steps):
         step = student.step
         if math.isfinite(loss):
             losses.append(loss)
         if step % CHECKPOINT_EVERY == 0 and ranks.leads:
-            write_checkpoint(student, checkpoint, step / steps)
+            write_checkpoint(student, checkpoint, step / steps, model.card.trained_on)
         if (step % ROW_EVERY == 0 or step == steps) and losses:
             yield {"click_step": step, "progress": round(step / steps, 4), "loss": _mean(losses)}
             losses.clear()

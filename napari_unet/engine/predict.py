@@ -91,7 +91,8 @@ def plane_of(
     step = 2**model.net.depth
 
     def in_picture(pixels: int) -> int:
-        steps = math.ceil(pixels / scale / step)
+        # however small it is shown: around a picture there is no more to see than the picture itself, mirrored
+        steps = math.ceil(min(pixels / scale, max(pixels, *whole.shape)) / step)
         return int(step * max(1, steps))
 
     halo, mirror, side = in_picture(model.net.reach), in_picture(MIRROR), round(core ** (2 / ndim) / max(scale, 1))

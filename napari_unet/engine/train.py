@@ -27,6 +27,7 @@ from napari_unet.nets.model import Model, all_finite, rounded
 if TYPE_CHECKING:
     from torch import Tensor
 
+SEEDS = 2**31
 SCORED_AT_MOST = 24
 JURY = 8
 """Corrections that decide about new weights; where fewer are held out, some that were learnt decide with them: one
@@ -108,10 +109,14 @@ def fine_tune(
     Raises
     ------
     ModelError
-        If there is nothing to learn from, or the model is 3-D.
+        If there is nothing to learn from, the model or a correction is 3-D, or the seed is none.
     """
     if model.net.ndim != 2:
         raise ModelError("Only 2-D models learn from corrections so far. Choose a 2-D model.")
+    if any(correction.labels.ndim != 2 for correction in corrections):
+        raise ModelError("A 2-D model learns from planes. Give each slice of a stack as a correction of its own.")
+    if not 0 <= seed < SEEDS:
+        raise ModelError(f"{seed} is no seed. Give a whole number from 0 to {SEEDS - 1}.")
     if not split(list(corrections))[0]:
         raise ModelError("There is no correction to learn from yet. Correct an object, then train.")
     recipe = recipe or FINE_TUNE

@@ -6,8 +6,11 @@ import hashlib
 import io
 import json
 import math
+import os
 import re
+import secrets
 import struct
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import resources
@@ -153,9 +156,18 @@ class Model:
 
     def save(self, path: str | Path) -> None:
         """Write one `.safetensors` file; a torn one never takes the place of a whole one."""
-        part = Path(path).with_suffix(".part")
-        part.write_bytes(self.to_bytes())
-        part.replace(path)
+        path = Path(path)
+        if path.is_dir():
+            raise ModelError(f"'{path}' is a folder. Name a .safetensors file in it.")
+        part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        try:
+            with part.open("wb") as file:
+                file.write(self.to_bytes())
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
 
     def sha256(self) -> str:
         """Fingerprint of weights and card."""
@@ -285,7 +297,11 @@ def model_from_bytes(data: bytes, *, name: str = "model", device: str | torch.de
         click = _net_of(card.click, parts[CLICK]) if card.click else None
     except (safetensors.SafetensorError, RuntimeError, TypeError, KeyError, ValueError) as error:
         raise ModelError(f"'{name}' is damaged, or not a model of U-Net Live ({_first_line(error)}).") from error
-    model = Model(net, card, click=click, device=device)
+    return _healthy(Model(net, card, click=click, device=device), name)
+
+
+def _healthy(model: Model, name: str) -> Model:
+    """The model, if all its weights are numbers."""
     if not all_finite(model.state()):
         raise ModelError(f"'{name}' holds values that are not numbers: its training went wrong. Use another model.")
     return model
@@ -337,7 +353,9 @@ def _from_package(path: Path, device: torch.device) -> Model:
 def _from_pth(data: bytes, name: str, device: torch.device) -> Model:
     """A state dict of the seed's or milesial's network; refused if it holds anything but tensors."""
     try:
-        state: Any = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # a TorchScript archive is warned of, and refused below in our words
+            warnings.simplefilter("ignore")
+            state: Any = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises UnpicklingError, RuntimeError, EOFError, ... as it likes
         raise ModelError(f"'{name}' is not a plain state dict, and nothing else is ever opened.") from error
     if isinstance(state, dict):
@@ -348,11 +366,11 @@ def _from_pth(data: bytes, name: str, device: torch.device) -> Model:
         raise ModelError(f"'{name}' claims more weights than it holds. Save it again, or use another model.")
     try:
         net = _net_of(settings_of(state), state)
-    except (KeyError, ValueError, RuntimeError, IndexError) as error:
+    except (KeyError, ValueError, RuntimeError, IndexError, TypeError) as error:
         raise ModelError(f"'{name}' is no U-Net of the seed's or milesial's kind ({_first_line(error)}).") from error
     count = max(int(net.settings["out_channels"]), 2)
     names = ("background", *(f"class {i}" for i in range(1, count)))
-    return Model(net, ModelCard(name=Path(name).stem, kind="classes", classes=names), device=device)
+    return _healthy(Model(net, ModelCard(name=Path(name).stem, kind="classes", classes=names), device=device), name)
 
 
 def _first_line(error: BaseException) -> str:

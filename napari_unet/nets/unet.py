@@ -88,7 +88,7 @@ class UNet(nn.Module):
     Raises
     ------
     ValueError
-        If the network would be deeper than 8 levels, or have none.
+        If the network would be deeper than 8 levels, or have none, or no channels, or other than 2 or 3 axes.
 
     Notes
     -----
@@ -109,6 +109,10 @@ class UNet(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        if ndim not in _CONV or min(in_channels, out_channels, base_channels) < 1:
+            raise ValueError(
+                f"a U-Net of {ndim} axes, {in_channels} to {out_channels} channels, {base_channels} inside"
+            )
         if not 1 <= depth <= DEEPEST:
             raise ValueError(f"a U-Net of depth {depth}; it must be 1 to {DEEPEST}")
         self.settings: dict[str, Any] = {

@@ -36,7 +36,7 @@ THINK_MS = 700
 CLICKS, CLICK_MS, RIGHT = 3, 300, 0.75
 """Clicks on an object until it is painted instead, a rest between two, and the overlap that will do."""
 CLICK_SECONDS = 5
-LEARN_SECONDS = 120
+LEARN_SECONDS = 240
 PREDICT_SECONDS = 120
 
 
@@ -119,6 +119,8 @@ class Tour:
         self.correct(truth)
         self.wait(lambda: self.desk.session.state.learning == "waiting", LEARN_SECONDS)
         self.ticks.stop()
+        if not self.rounds:
+            self.problems.append(f"nothing was learnt in {LEARN_SECONDS} s. Is this computer busy? Play it again.")
         self.shoot("learnt")
         after = self.score(truth)
         unseen_after = self.predict_unseen()
@@ -299,7 +301,7 @@ def play(folder: Path, size: tuple[int, int] = (1280, 720)) -> dict[str, float]:
     Raises
     ------
     UNetLiveError
-        If the app said that something failed on the way.
+        If the app said that something failed on the way, or nothing was learnt.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tour = Tour(folder, size)

@@ -1,6 +1,7 @@
 """unet-live evaluate: labels against the truth."""
 
 import json
+import shutil
 
 import numpy as np
 import tifffile
@@ -31,3 +32,20 @@ def test_evaluate_says_what_does_not_fit(unet_live, folders, tmp_path):
     tifffile.imwrite(tmp_path / "small.tif", np.zeros((5, 5), np.uint8))
     assert_refused(unet_live("evaluate", tmp_path / "small.tif", folders[1] / "a.tif"))
     assert_refused(unet_live("evaluate", tmp_path / "lost.tif", folders[1] / "a.tif"), "lost.tif")
+
+
+def test_evaluate_says_what_is_left_out(unet_live, folders, tmp_path):
+    """Truth without a prediction is named; two files of one name are refused; a picture that does not fit is named."""
+    few = tmp_path / "few"
+    few.mkdir()
+    shutil.copy(folders[1] / "a.tif", few)
+    code, out, err = unet_live("evaluate", few, folders[1], "--json")
+    assert code == 0
+    assert set(json.loads(out)["pictures"]) == {"a"}
+    assert "Left out, for nothing has their name: 1 in" in err
+    assert "b.tif" in err
+    shutil.copy(folders[1] / "b.tif", few)
+    tifffile.imwrite(few / "a.tif", np.zeros((5, 5), np.uint8))
+    assert_refused(unet_live("evaluate", few, folders[1]), "a.tif", "(5, 5)")
+    shutil.copy(folders[1] / "a.tif", few / "a.tiff")
+    assert_refused(unet_live("evaluate", few, folders[1]), "a.tif", "a.tiff", "same name")

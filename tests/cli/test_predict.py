@@ -79,6 +79,11 @@ def test_predict_never_writes_over_the_picture(unet_live, model, folders):
     assert_refused(unet_live("predict", folders[0], "-o", folders[0], "--model", model), "another folder")
 
 
+def test_predict_says_at_once_where_it_cannot_write(unet_live, model, folders):
+    """A file is no folder, and that is said before anything is computed."""
+    assert_refused(unet_live("predict", folders[0], "-o", folders[1] / "a.tif", "--model", model), "a.tif", "written")
+
+
 @pytest.mark.parametrize(
     ("options", "word"),
     [

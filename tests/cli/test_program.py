@@ -17,7 +17,7 @@ COMMANDS = ("predict", "train", "evaluate", "simulate", "info")
 @pytest.mark.parametrize(
     ("error", "code", "sentence"),
     [
-        (PermissionError(13, "Permission denied", "x.tif"), 1, "The system refused 'x.tif': Permission denied.\n"),
+        (PermissionError(13, "Permission denied", "x.tif"), 1, "The system refused 'x.tif': Permission denied."),
         (RuntimeError("a\nb."), 1, "Something went wrong inside U-Net Live (RuntimeError: a b); report"),
     ],
 )

@@ -13,6 +13,10 @@ def test_simulate_refuses_what_it_cannot_do(unet_live, folders, model):
     """An order that is none, and two budgets at once."""
     assert_refused(unet_live("simulate", *folders, "--model", model, "--order", "random"), "left-to-right")
     assert_refused(unet_live("simulate", *folders, "--model", model, "--seconds", "1", "--steps", "1"), "--steps")
+    assert_refused(unet_live("simulate", *folders, "--model", model, "--seconds", "0"), "--seconds")
+    assert_refused(unet_live("simulate", *folders, "--model", model, "-o", "m.txt"), "m.txt", ".safetensors")
+    inside = folders[0] / "a.tif" / "curve.svg"
+    assert_refused(unet_live("simulate", *folders, "--model", model, "--plot", inside), "Nothing can be written")
 
 
 def test_simulate_tells_dice_of_classes(unet_live, folders):

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from napari_unet.core.corrections import HELD_OUT, NOT_TAUGHT, TAUGHT, Edit
+from napari_unet.core.corrections import HELD_OUT, NOT_TAUGHT, TAUGHT, Correction, Edit
+from napari_unet.core.errors import ImageError, LabelsError
 from napari_unet.core.geometry import Box
 
 
@@ -91,3 +92,14 @@ def test_labels_of_any_integer_type_take_an_edit(dtype):
     edit(Box((0, 0), (4, 5))).apply(labels, taught)
     assert labels.dtype == dtype
     assert (labels == 3).all()
+
+
+def test_what_is_no_correction_is_a_sentence():
+    """Negative labels that are trusted, text; lists are taken, and negative labels of which nothing is known."""
+    image, labels, trusted = np.zeros((4, 5)), np.full((4, 5), -1), np.ones((4, 5), bool)
+    with pytest.raises(LabelsError, match="negative"):
+        Correction(image, labels, trusted)
+    with pytest.raises(ImageError, match="give numbers"):
+        Correction(image.astype(str), -labels, trusted)
+    assert Correction(image, labels, ~trusted).labels.shape == (4, 5)
+    assert isinstance(Correction(image.tolist(), (-labels).tolist(), trusted.tolist()).labels, np.ndarray)

@@ -1,7 +1,11 @@
 """Prompts add up, and move with the picture."""
 
+import numpy as np
+import pytest
+
+from napari_unet.core.errors import ImageError
 from napari_unet.core.geometry import Box
-from napari_unet.core.prompts import SCRIBBLE, Prompts, box_between, thinned
+from napari_unet.core.prompts import SCRIBBLE, Prompts, box_between, box_in, points_in, thinned
 
 
 def test_clicks_add_up():
@@ -28,3 +32,38 @@ def test_a_drag_is_a_box_and_a_scribble_has_few_points():
     path = [(float(n), 0.0) for n in range(200)]
     assert SCRIBBLE <= len(thinned(path)) <= 2 * SCRIBBLE
     assert list(thinned(path[:5])) == path[:5]
+
+
+@pytest.mark.parametrize("points", [[(1, 2, 3)], [(1, np.nan)], ["ab"], [(1, 2), 3], 5])
+def test_points_that_are_none_are_a_sentence(points):
+    """Three numbers, no number, text, a number alone."""
+    with pytest.raises(ImageError, match=r"no list of \(y, x\)"):
+        points_in(points, (10, 20))
+
+
+def test_points_beyond_the_edge_lie_at_it():
+    """Lists and arrays are taken, and none at all."""
+    assert points_in([(-3, 5), (4.5, 99)], (10, 20)) == ((0.0, 5.0), (4.5, 19.0))
+    assert points_in(np.zeros((0, 2)), (10, 20)) == points_in([], (10, 20)) == ()
+
+
+@pytest.mark.parametrize(
+    ("box", "sentence"),
+    [
+        ((10, 10, 10, 10), "nothing of the picture"),
+        ((8, 8, 4, 4), "nothing of the picture"),
+        ((50, 50, 60, 60), "nothing of the picture"),
+        (Box((3, 3), (3, 9)), "nothing of the picture"),
+        ((1, 2, 3), "is no box"),
+        ((1, 2, 3, np.nan), "is no box"),
+    ],
+)
+def test_a_box_that_is_none_is_a_sentence(box, sentence):
+    """Empty, turned around, beside the picture, of too few numbers."""
+    with pytest.raises(ImageError, match=sentence):
+        box_in(box, (10, 20))
+
+
+def test_a_box_over_the_edge_stays_as_it_is():
+    """A hand draws over it."""
+    assert box_in((-2, 3, 5, 40), (10, 20)) == Box((-2, 3), (5, 40))

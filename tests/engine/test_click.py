@@ -205,6 +205,9 @@ def test_what_cannot_be_clicked_on_is_a_sentence(click_model, make_model):
         segmenter.segment([(1, 1)])
     with pytest.raises(ImageError, match="3 axes"):
         segmenter.set_image(np.zeros((5, 40, 40)))
+    segmenter.set_image(np.zeros((40, 50)), diameter=17)
+    with pytest.raises(ImageError, match="must be alike"):
+        segmenter.segment([(1, 1)], previous=np.ones((10, 10), bool))
 
 
 def test_how_sure_the_network_is_is_told(clicker):

@@ -143,7 +143,7 @@ def test_an_interrupted_checkpoint_leaves_the_one_before(student, correct, tmp_p
 def test_time_that_was_used_counts(student, correct, tmp_path):
     """A training by time that was stopped near its end has little left to do."""
     model, learner = student()
-    write_checkpoint(learner, tmp_path / "m.checkpoint.safetensors", 1.0)
+    write_checkpoint(learner, tmp_path / "m.checkpoint.safetensors", 1.0, CARD.trained_on)
     rows = list(fit(model, learner, [correct(0)], tmp_path / "m.safetensors", seconds=1e9))
     assert [(row["step"], row["loss"]) for row in rows] == [(0, None)]
     assert (tmp_path / "m.safetensors").exists()

@@ -9,6 +9,7 @@ from napari_unet.core.events import Prediction
 from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
 from napari_unet.core.metrics import evaluate
+from napari_unet.core.sizes import scale_for
 from napari_unet.engine import network
 from napari_unet.engine import predict as engine
 from napari_unet.engine.forward import forward
@@ -253,3 +254,13 @@ def test_labels_can_be_written_where_they_are_wanted(disc_model, draw):
     target = np.zeros(image.shape, np.int32)
     assert segment_source(disc_model, ImageSource.of_array(image), labels=target) is target
     assert np.array_equal(target, segment(disc_model, image))
+
+
+@pytest.mark.parametrize("diameter", [3000, 1e9])
+def test_objects_much_larger_than_the_picture_cost_no_memory(disc_model, draw, diameter):
+    """What is seen around a picture is never larger than the picture."""
+    image, _ = draw(7)
+    plane = plane_of(disc_model, ImageSource.of_array(image), scale=scale_for(diameter, disc_model.card.diameter))
+    tile = next(iter(plane.grid.tiles()))
+    assert max(tile.window.shape) <= 4 * max(image.shape)
+    assert segment(disc_model, image, diameter=diameter).shape == image.shape

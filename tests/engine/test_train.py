@@ -232,6 +232,11 @@ def test_a_model_of_volumes_is_a_sentence(make_model, correct):
     """A 3-D model says that it does not learn yet."""
     with pytest.raises(ModelError, match="Choose a 2-D model"):
         fine_tune(make_model(ndim=3, depth=1), [correct(0)])
+    volume = Correction(np.zeros((3, 8, 8)), np.ones((3, 8, 8), int), np.ones((3, 8, 8), bool), channels_first=False)
+    with pytest.raises(ModelError, match="each slice of a stack"):
+        fine_tune(make_model(), [volume])
+    with pytest.raises(ModelError, match="no seed"):
+        fine_tune(make_model(), [correct(0)], seed=-1)
 
 
 # --- budgets and pieces -----------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Models as files: what goes in comes out, and nothing else is ever opened."""
 
 import json
+import os
 import struct
 from pathlib import Path
 
@@ -88,15 +89,17 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     make().save(path)
     before = path.read_bytes()
 
-    def break_off(self, data):
-        with self.open("wb") as file:
-            file.write(data[: len(data) // 2])
+    def break_off(self):
         raise OSError("disk full")
 
-    monkeypatch.setattr(Path, "write_bytes", break_off)
+    (tmp_path / "m.part").write_text("another's")
+    monkeypatch.setattr(os, "fsync", break_off)
     with pytest.raises(OSError, match="disk full"):
         make(seed=1).save(path)
     assert path.read_bytes() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["m.part", "m.safetensors"]
+    with pytest.raises(ModelError, match="is a folder"):
+        make().save(tmp_path)
 
 
 def with_header(header, body=b"") -> bytes:
@@ -220,6 +223,11 @@ def test_a_bomb_does_not_go_off(tmp_path, wrap, zipped):
         ([torch.zeros(1)], "more than tensors"),
         ({"epoch": 3, "net": {"a": torch.zeros(1)}}, "more than tensors"),
         ({}, "no U-Net of the seed's"),
+        ({3: torch.zeros(1)}, "no U-Net of the seed's"),
+        (
+            {k: v * torch.nan for k, v in UNet(1, 2, base_channels=4).state_dict().items()},
+            "values that are not numbers",
+        ),
         ({"a": torch.zeros(1)}, "no U-Net of the seed's"),
         ({"inc.double_conv.0.weight": torch.zeros(4, 1, 3, 3)}, "no U-Net of the seed's"),
         ({"inc.double_conv.0.weight": torch.zeros(1).expand(2**20, 2**20, 3, 3)}, "more weights than it holds"),
