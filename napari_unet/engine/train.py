@@ -102,7 +102,7 @@ def fine_tune(
     Yields
     ------
     TrainStep
-        After each piece of work (about 0.1 s on two CPU cores).
+        After each piece of work: about 0.1 s on two CPU cores, longer where a region of 1000 x 1000 and more is scored.
     WeightsChanged
         When a round's weights have taken over.
 
