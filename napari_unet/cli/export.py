@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from napari_unet.cli.program import app
+from napari_unet.cli.program import app, make_folder
 from napari_unet.core.errors import ModelError
 
 
@@ -40,5 +40,6 @@ def export(
         raise ModelError(f"There is no format '{kind}'. Choose one with --format: {', '.join(writers)}.")
     if output.is_dir():
         raise ModelError(f"'{output}' is a folder. Name the file to write with -o.")
+    make_folder(output.parent)
     written = export.export(load_model(name, device="cpu"), output, writers[kind])
     typer.echo(f"Wrote {' and '.join(map(str, written))}.")

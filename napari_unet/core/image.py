@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
+import operator
 from collections.abc import Sequence
 from typing import Self
 
@@ -235,7 +236,10 @@ class ImageSource:
         ImageError
             If there is no such channel, or none is named.
         """
-        picked = tuple(int(c) for c in channels)
+        try:
+            picked = tuple(operator.index(c) for c in channels)
+        except TypeError as error:
+            raise ImageError(f"{channels!r} names no channels. Give their numbers from 0, like (0, 2).") from error
         if not picked or not all(0 <= c < self.channels for c in picked):
             wanted = ", ".join(map(str, picked)) or "none"
             raise ImageError(

@@ -45,8 +45,8 @@ def scale_for(diameter: float, known: float) -> float:
     ImageError
         If it is no diameter.
     """
-    if not 1 <= diameter < math.inf:
-        raise ImageError(f"Objects cannot be {diameter:g} pixels wide. Give a diameter of 1 or more, or none.")
+    if not isinstance(diameter, int | float | np.number) or not 1 <= diameter < math.inf:
+        raise ImageError(f"Objects cannot be {diameter} pixels wide. Give a diameter of 1 or more, or none.")
     scale = known / diameter
     return 1.0 if abs(scale - 1) < SAME_SCALE else scale
 

@@ -164,7 +164,7 @@ class ClickSegmenter:
             If the picture cannot be used as it is.
         """
         source = ImageSource.of_array(image)
-        source = source if channels is None else source.select(tuple(channels))
+        source = source if channels is None else source.select(channels)
         if len(source.shape) != 2:
             raise ImageError(f"This picture has {len(source.shape)} axes; clicks are on one plane of (Y, X).")
         known = self.model.card.diameter

@@ -95,7 +95,7 @@ def example_of(correction: Correction, card: ModelCard, border_weight: float = 0
     else:
         named = labels[trusted]
         last = max(int(card.architecture.get("out_channels", 2)), 2) - 1
-        strange = named[(named < 0) | (named > last)]
+        strange = named[named > last]
         if strange.size:
             raise ModelError(
                 f"The labels name class {strange[0]}; this model knows the classes 0 to {last}. "

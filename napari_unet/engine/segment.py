@@ -136,7 +136,7 @@ def segment(
     """
     source = ImageSource.of_array(image)
     if channels is not None:
-        source = source.select(tuple(channels))
+        source = source.select(channels)
     return segment_source(model, source, diameter=diameter)
 
 

@@ -53,7 +53,7 @@ def pick_device(name: str = "auto") -> torch.device:
     has_mps = torch.backends.mps.is_available()
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if has_mps else "cpu")
-    kind, colon, number = name.partition(":")
+    kind, colon, number = str(name).partition(":")
     here = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(has_mps)}
     if kind not in here or (colon and not number.isdecimal()):
         raise DeviceError(f"'{name}' is no device. Use auto, cpu, cuda, cuda:N or mps.")
@@ -232,7 +232,7 @@ def load_model(name_or_path: str | Path = DEFAULT, *, device: str = "auto") -> M
     shipped = shipped_models()
     if (start := _start(str(name_or_path), device)) is not None:
         return start
-    path = shipped.get(str(name_or_path), Path(name_or_path))
+    path = shipped.get(str(name_or_path), Path(str(name_or_path)))
     if not path.is_file() and not is_package(path):
         names = ", ".join(SHIPPED)
         raise ModelError(f"There is no model '{name_or_path}'. Shipped are: {names}; or name a file.")

@@ -46,3 +46,5 @@ def test_export_says_what_is_wrong(unet_live, tmp_path):
     assert_refused(unet_live("export", "default", "-o", tmp_path / "a", "--format", "keras"), "keras")
     assert_refused(unet_live("export", "lost.safetensors", "-o", tmp_path / "a.pt"), "lost.safetensors")
     assert_refused(unet_live("export", "default", "-o", tmp_path), "folder")
+    (tmp_path / "file").touch()
+    assert_refused(unet_live("export", "default", "-o", tmp_path / "file" / "a.pt"), "Nothing can be written", "file")

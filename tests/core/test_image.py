@@ -132,6 +132,13 @@ def test_channels_that_are_not_there_cannot_be_selected(picked):
         ImageSource.of_array(noise((5, 20, 30)), channel_axis=0).select(picked)
 
 
+@pytest.mark.parametrize("picked", [1, "red", [0.5], [None]])
+def test_channels_are_whole_numbers(picked):
+    """What names no channels is a sentence."""
+    with pytest.raises(ImageError, match="names no channels"):
+        ImageSource.of_array(noise((5, 20, 30)), channel_axis=0).select(picked)
+
+
 def test_selecting_all_channels_changes_nothing():
     """A colour picture with all its channels selected still is one."""
     source = ImageSource.of_array(noise((40, 50, 3)))

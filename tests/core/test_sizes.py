@@ -52,7 +52,7 @@ def test_a_size_that_the_user_gives_counts(diameter, scale):
     assert scale_for(diameter, 24.0) == scale
 
 
-@pytest.mark.parametrize("diameter", [0, -3, 0.5, float("nan"), float("inf")])
+@pytest.mark.parametrize("diameter", [0, -3, 0.5, float("nan"), float("inf"), "30"])
 def test_no_size_is_a_sentence(diameter):
     """Objects of no width are the user's mistake."""
     with pytest.raises(ImageError, match="pixels wide"):

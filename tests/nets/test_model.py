@@ -256,6 +256,7 @@ def test_garbage_in_a_pth_is_a_sentence(tmp_path):
         ("nothing", "no model 'nothing'. Shipped are: .*; or name a file"),
         ("", "no model ''"),
         (".", "no model"),
+        (None, "no model 'None'"),
         ("m.safetensors", "no model"),
         (__file__, "is no model: a model is a .safetensors or a .pth file"),
     ],
@@ -303,7 +304,7 @@ def test_every_name_that_is_shown_can_be_loaded():
     assert all(load_model(name, device="cpu") for name in SHIPPED)
 
 
-@pytest.mark.parametrize("name", ["", "gpu", "cuda:", "cuda:x", "cuda:-1", "cuda:²", "cpu:1", "cuda:999", "meta"])
+@pytest.mark.parametrize("name", ["", "gpu", "cuda:", "cuda:x", "cuda:-1", "cuda:²", "cpu:1", "cuda:999", "meta", None])
 def test_no_such_device_is_a_sentence(name):
     """Names that are no device, and devices that are not here, are refused with what to write instead."""
     with pytest.raises(DeviceError, match="auto"):
