@@ -225,7 +225,7 @@ def test_a_listener_that_raises_stops_nothing(quick, make_session, source, paint
     session.add_edit(paint(picture, (60, 60)))
     ear.wait(lambda: ear.of("weights_changed") and session.state.learning == "waiting")
     predicted(session, ear, picture)
-    assert session.state.saved
+    ear.wait(lambda: session.state.saved)
     assert errors
 
 
