@@ -1,13 +1,17 @@
 """The commands that open napari: what they say where they cannot, and the tour's own decisions."""
 
+import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
+import napari
 import numpy as np
 import pytest
 
 from napari_unet import app
 from napari_unet.core.errors import UNetLiveError
+from napari_unet.widgets import tour
 from napari_unet.widgets.tour import _free_folder, print_facts, strokes
 
 
@@ -88,6 +92,40 @@ def test_the_facts_of_a_tour_are_told_in_one_paragraph():
     assert "0.50 -> 0.75" in told
     assert "0.40 -> 0.60" in told
     assert told.endswith("42 ms.")
+
+
+@pytest.mark.parametrize(
+    ("rounds", "problems", "sentence"),
+    [(0, [], "no round of learning"), (2, ["the disk is full."], "the disk is full")],
+)
+def test_a_tour_in_which_something_failed_fails(monkeypatch, tmp_path, rounds, problems, sentence):
+    """What the app said of a fault, and a tour without learning; what was measured is written all the same."""
+    viewer = SimpleNamespace(close=lambda: None)
+    played = SimpleNamespace(play=lambda: {"rounds": rounds}, problems=problems, viewer=viewer)
+    monkeypatch.setattr(tour, "Tour", lambda folder, size: played)
+    with pytest.raises(UNetLiveError, match=sentence):
+        tour.play(tmp_path)
+    assert json.loads((tmp_path / "tour.json").read_text()) == {"rounds": rounds}
+
+
+def test_a_picture_that_no_reader_takes_is_named(monkeypatch, capsys, tmp_path):
+    """One sentence, and the window that was opened for it is closed."""
+    closed = []
+
+    class Viewer:
+        def open(self, path):
+            raise ValueError("not a TIFF file")
+
+        def close(self):
+            closed.append(self)
+
+    path = tmp_path / "garbage.tif"
+    path.touch()
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(napari, "Viewer", Viewer)
+    code, _, err = run_app(monkeypatch, capsys, "open", path)
+    assert (code, len(closed)) == (2, 1)
+    assert err == f"'{path}' cannot be opened (not a TIFF file). Is it whole, and a picture?\n"
 
 
 def test_failures_of_the_app_are_errors_for_users():

@@ -42,10 +42,12 @@ def _read_pair(image: Path, labels: Path, ignore: int | None) -> Correction:
     trusted: Mask = np.ones(truth.shape, bool) if ignore is None else truth != ignore
     raw = source.read(Box.whole(source.shape))
     truth = np.where(trusted, truth, 0)
-    if truth.min(initial=0) < 0:
-        raise LabelsError(f"'{labels.name}' has negative labels. Give 0 for background; --ignore-label leaves one out.")
-    if truth.max(initial=0) > np.iinfo(np.int32).max:
-        truth = np.unique(np.append(0, truth.ravel()), return_inverse=True)[1][1:].reshape(truth.shape)
+    lowest, highest = truth.min(initial=0), truth.max(initial=0)
+    if lowest < 0 or highest > np.iinfo(np.int32).max:
+        raise LabelsError(
+            f"'{labels.name}' has labels from {lowest} to {highest}. Number them from 1 on, 0 for background; "
+            "--ignore-label leaves one out."
+        )
     truth = truth.astype(np.int32)
     return Correction(raw, truth, trusted, source.limits(), held_out=False, channels_first=True)
 

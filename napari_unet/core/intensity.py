@@ -116,5 +116,5 @@ def fit_channels(x: FloatArray, wanted: int) -> FloatArray:
         return np.asarray(x.mean(axis=0, keepdims=True), np.float32)
     raise ImageError(
         f"This picture has {have} channels; the model reads {wanted}. "
-        f"Choose {'one' if wanted == 1 else f'{wanted} or 1'} of them under Channels (--channels in the command line)."
+        f"Choose {' or '.join(map(str, sorted({1, wanted})))} of them under Channels (--channels in the command line)."
     )

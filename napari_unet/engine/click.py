@@ -329,10 +329,9 @@ def _extent(prompts: Prompts, previous: ClickMask | None) -> tuple[npt.NDArray[n
 
 def _mask_in(mask: Mask, shape: tuple[int, int]) -> ClickMask | None:
     """A mask of a picture of `shape`, and where it lies; None if it is empty."""
-    known = np.asarray(mask)
-    if known.shape != shape:
-        raise ImageError(f"The mask so far is {known.shape} and the picture {shape}; they must be alike.")
-    inside = known if known.dtype == bool else known > 0
+    inside = np.asarray(mask) > 0
+    if inside.shape != shape:
+        raise ImageError(f"The mask so far is {inside.shape} and the picture {shape}; they must be alike.")
     where = Box.of_mask(inside)
     return None if where is None else ClickMask(where, inside[where.slices])
 

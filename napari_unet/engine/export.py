@@ -53,7 +53,6 @@ def export(model: Model, path: Path, writer: Writer) -> list[Path]:
     ModelError
         If a package is missing, or the format cannot hold this network.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
         writer(model, Path(folder) / path.name)
         return [part.replace(path.parent / part.name) for part in sorted(Path(folder).iterdir())]

@@ -119,8 +119,6 @@ class Tour:
         self.correct(truth)
         self.wait(lambda: self.desk.session.state.learning == "waiting", LEARN_SECONDS)
         self.ticks.stop()
-        if not self.rounds:
-            self.problems.append(f"nothing was learnt in {LEARN_SECONDS} s. Is this computer busy? Play it again.")
         self.shoot("learnt")
         after = self.score(truth)
         unseen_after = self.predict_unseen()
@@ -312,6 +310,8 @@ def play(folder: Path, size: tuple[int, int] = (1280, 720)) -> dict[str, float]:
     (folder / "tour.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     if tour.problems:
         raise UNetLiveError("The tour met a problem: " + tour.problems[0])
+    if not facts["rounds"]:
+        raise UNetLiveError("In the tour no round of learning took over. Is this computer busy? Play it again.")
     return facts
 
 

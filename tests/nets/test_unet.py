@@ -192,6 +192,13 @@ def test_no_network_is_bottomless(depth):
         UNet(depth=depth)
 
 
+@pytest.mark.parametrize("settings", [{"ndim": 1}, {"ndim": 4}, {"base_channels": 0}, {"in_channels": -1}])
+def test_no_network_is_without_axes_or_channels(settings):
+    """It is refused when it is made, not when it is used."""
+    with pytest.raises(ValueError, match="a U-Net of"):
+        UNet(**settings)
+
+
 # --- what it is made of -----------------------------------------------------------------------
 
 
