@@ -7,17 +7,18 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
+from scipy.spatial.distance import cdist
 
 from napari_unet.core.annotator import point_inside
 from napari_unet.core.corrections import Mask
 from napari_unet.core.geometry import Box
-from napari_unet.core.prompts import Point, Prompts
+from napari_unet.core.prompts import Point, Prompts, array_of
 
 MAPS = 4
 """What `prompt_maps` draws: clicks on the object, clicks beside it, the box, the mask so far."""
 RADIUS = 3.0
 """Of a click, in pixels of the maps."""
-SURE, SPREAD = 5.0, 3.0
+SURE, REACH = 5.0, 5.0
 """What a logit is at a click at least, towards what the click says; and how far that reaches, in pixels of the maps."""
 
 
@@ -76,7 +77,7 @@ def prompt_maps(prompts: Prompts, window: Window, previous: npt.NDArray[np.bool_
     maps = np.zeros((MAPS, window.side, window.side), np.float32)
     y, x = np.ogrid[: window.side, : window.side]
     for channel, points in enumerate((prompts.positive, prompts.negative)):
-        for row, column in window.seen(np.array(points, float).reshape(-1, 2)):
+        for row, column in window.seen(array_of(points)):
             maps[channel][(y - row) ** 2 + (x - column) ** 2 <= RADIUS**2] = 1
     if prompts.box is not None:
         low, high = window.seen(np.array([prompts.box.start, np.array(prompts.box.stop) - 1], float))
@@ -99,19 +100,28 @@ def obeying(logits: npt.NDArray[np.float32], prompts: Prompts, window: Window) -
     Returns
     -------
     (side, side) float32
-        At each click `SURE` says what it says; the change fades with the distance (a Gaussian, `SPREAD`), so pixels
-        that were nearly taken go along with it.
+        At each click `SURE` says what it says; the change fades with the distance (to a third within `REACH`), so
+        pixels that were nearly taken go along with it. All clicks hold at once, however close to each other they lie.
     """
-    y, x = np.ogrid[: window.side, : window.side]
-    for points, sign in ((prompts.positive, 1), (prompts.negative, -1)):
-        for row, column in window.seen(np.array(points, float).reshape(-1, 2)):
-            at = (round(row), round(column))
-            if min(at) < 0 or max(at) >= window.side:
-                continue
-            missing = SURE - sign * logits[at]
-            if missing > 0:
-                near = np.exp(-((y - row) ** 2 + (x - column) ** 2) / (2 * SPREAD**2))
-                logits = logits + np.float32(sign * missing) * near.astype(np.float32)
+    signs = {
+        (round(row), round(column)): sign
+        for points, sign in ((prompts.positive, 1.0), (prompts.negative, -1.0))
+        for row, column in window.seen(array_of(points)).tolist()
+        if 0 <= round(row) < window.side and 0 <= round(column) < window.side
+    }
+    at, sign = np.array(list(signs), int).reshape(-1, 2), np.array(list(signs.values()))
+    said = sign * logits[tuple(at.T)]  # above 0 where the network follows
+    missing, near = np.maximum(SURE - said, 0), np.exp(-cdist(at, at) / REACH)
+    moved, push = missing > 0, np.zeros(len(at))
+    while moved.any():
+        push[moved] = np.linalg.solve(near[np.ix_(moved, moved)], (sign * missing)[moved])
+        broken = ~moved & (said + sign * (near @ push) <= 0)  # followed before its neighbours were mended
+        if not broken.any():
+            break
+        moved |= broken
+    for (row, column), by in zip(at[moved].tolist(), push[moved].tolist(), strict=True):
+        y, x = np.ogrid[-row : window.side - row, -column : window.side - column]
+        logits = logits + np.float32(by) * np.exp(-np.hypot(y, x) / REACH).astype(np.float32)
     return logits
 
 

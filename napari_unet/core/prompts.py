@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from napari_unet.core.errors import ImageError
 from napari_unet.core.geometry import Box
@@ -58,6 +59,17 @@ def box_between(path: Sequence[Point]) -> Box:
 def thinned(path: Sequence[Point]) -> Sequence[Point]:
     """A scribble with few points."""
     return path[:: max(1, len(path) // SCRIBBLE)]
+
+
+def array_of(points: Sequence[Point]) -> npt.NDArray[np.float64]:
+    """Points as an array, (N, 2)."""
+    return np.array(points, float).reshape(-1, 2)
+
+
+def pixels_of(points: npt.NDArray[np.float64], shape: tuple[int, ...]) -> tuple[npt.NDArray[np.intp], ...]:
+    """The pixels in which points (N, 2) lie, as (y, x) that index an array of `shape`; those outside are left out."""
+    pixels = np.floor(points + 0.5).astype(int)
+    return tuple(pixels[((pixels >= 0) & (pixels < shape)).all(1)].T)
 
 
 def points_in(points: Sequence[Point], shape: tuple[int, int]) -> tuple[Point, ...]:

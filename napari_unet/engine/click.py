@@ -20,7 +20,7 @@ from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
 from napari_unet.core.intensity import fit_channels, normalize
 from napari_unet.core.prompt_maps import Window, obeying, prompt_maps
-from napari_unet.core.prompts import Point, Prompts, box_in, points_in
+from napari_unet.core.prompts import Point, Prompts, array_of, box_in, pixels_of, points_in
 from napari_unet.core.sizes import scale_for, usual_scale
 from napari_unet.engine.device import backend_for
 from napari_unet.engine.forward import forward_with_features
@@ -231,7 +231,9 @@ class ClickSegmenter:
             region = self._region(self._window(prompts, previous, level))
             window = region.aligned(self._window(prompts, previous, level))
             logits = self._logits(region, window, prompts, previous)
-            better = _better_level(_clicked(logits > 0, window.seen(_array(prompts))), window, self.shape, level)
+            better = _better_level(
+                _clicked(logits > 0, window.seen(array_of(prompts.positive))), window, self.shape, level
+            )
             if better in tried or not NEAREST <= better <= FARTHEST:
                 break
             level = better
@@ -309,7 +311,11 @@ class ClickSegmenter:
         y, x = (np.arange(a, b) for a, b in zip(box.start, box.stop, strict=True))
         at = [window.seen(np.stack([v, v], 1))[:, axis] for axis, v in enumerate((y, x))]
         fine = ndimage.map_coordinates(logits, np.meshgrid(*at, indexing="ij"), order=1, mode="nearest")
-        return _tight(_clicked(fine > 0, _array(prompts) - np.array(box.start)), box)
+        mask = fine > 0
+        on, beside = (array_of(points) - np.array(box.start) for points in (prompts.positive, prompts.negative))
+        for points, said in ((on, True), (beside, False)):
+            mask[pixels_of(points, mask.shape)] = said  # they may lie closer together than the network's pixels
+        return _tight(_clicked(mask, on), box)
 
     def _need_source(self) -> ImageSource:
         if self._source is None:
@@ -319,7 +325,7 @@ class ClickSegmenter:
 
 def _extent(prompts: Prompts, previous: ClickMask | None) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """The lowest and the highest (y, x) of what shows the object."""
-    points = [_array(prompts)]
+    points = [array_of(prompts.positive)]
     for box in (prompts.box, previous.box if previous is not None else None):
         if box is not None:
             points.append(np.array([box.start, np.array(box.stop) - 1], float))
@@ -365,19 +371,12 @@ def _better_level(mask: Mask, window: Window, shape: tuple[int, int], level: int
     return level - 1 if 2 * math.sqrt(mask.sum() / math.pi) < TINY else level
 
 
-def _array(prompts: Prompts) -> npt.NDArray[np.float64]:
-    """The points on the object, (N, 2)."""
-    return np.array(prompts.positive, float).reshape(-1, 2)
-
-
 def _clicked(mask: Mask, points: npt.NDArray[np.float64]) -> Mask:
     """The parts of a mask that were clicked on at `points` (N, 2); the largest one if none was."""
     labels, count = ndimage.label(mask)
     if count < 2:
         return mask
-    pixels = np.floor(points + 0.5).astype(int)
-    pixels = pixels[((pixels >= 0) & (pixels < mask.shape)).all(1)]
-    hit = np.unique(labels[tuple(pixels.T)])
+    hit = np.unique(labels[pixels_of(points, mask.shape)])
     hit = hit[hit > 0]
     if not hit.size:
         hit = np.array([np.bincount(labels.ravel())[1:].argmax() + 1])

@@ -98,6 +98,19 @@ def test_every_click_is_followed(clicker):
     assert not segmenter.segment([beside], [(y, x)])[y, x]
 
 
+def test_clicks_closer_than_the_networks_pixels_are_followed(click_model, draw):
+    """At a fifth of the size neighbouring pixels are one to the network, but not to the user."""
+    image, labels = draw(41)
+    large = np.kron(image, np.ones((5, 5), image.dtype))
+    segmenter = ClickSegmenter(click_model)
+    segmenter.set_image(large, diameter=17 * 5)
+    y, x = (round(5 * c) for c in middle(labels == 1))
+    on, beside = [(y, x), (y + 3, x), (y + 1, x + 1)], [(y + 1, x), (y + 2, x), (y, x + 1)]
+    mask = segmenter.segment(on, beside)
+    assert all(mask[point] for point in on)
+    assert not any(mask[point] for point in beside)
+
+
 def test_large_objects_are_whole(click_model, draw):
     """Discs five times as large as the window expects: the window grows until they are in it."""
     image, labels = draw(41)
