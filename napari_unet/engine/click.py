@@ -14,6 +14,7 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 
+from napari_unet.core.click_mask import ClickMask, clicked, mask_in, seen_mask, tight
 from napari_unet.core.corrections import Mask
 from napari_unet.core.errors import ImageError, ModelError
 from napari_unet.core.geometry import Box
@@ -37,6 +38,8 @@ RIM = 2
 """A mask that comes so near to the edge of the window probably goes on behind it, in pixels of the network."""
 TINY = 9.0
 """Diameter of a mask below which it is looked at from nearer by, in pixels of the network."""
+SURELY, DOUBTFUL = 2.0, 0.6
+"""Logit of what surely is the object (its opposite: surely not), and the share of it below which a mask is doubted."""
 NOTHING = np.float32(-20.0)
 """What is said of pixels outside the picture: the head was never told anything of them."""
 NEAREST, FARTHEST = -1, 5
@@ -87,27 +90,26 @@ class _Region:
 
 
 @dataclass(frozen=True)
-class ClickMask:
-    """The mask of one object.
+class _Look:
+    """What the click head says of a window.
 
     Attributes
     ----------
-    box : Box
-        Where `mask` lies in the plane.
-    mask : (*box) bool
-    foreground : float
-        How sure the network is, click or no click, that there is something.
+    level : int
+        How often the picture was halved for it.
+    window : Window
+    logits : (side, side) float32
+    better : int
+        The level from which the object would be seen better.
+    sure : float
+        How much of what may be the object surely is.
     """
 
-    box: Box
-    mask: Mask
-    foreground: float = 0.0
-
-    def over(self, shape: tuple[int, int]) -> Mask:
-        """The mask in a whole plane."""
-        whole = np.zeros(shape, bool)
-        whole[self.box.slices] = self.mask
-        return whole
+    level: int
+    window: Window
+    logits: npt.NDArray[np.float32]
+    better: int
+    sure: float
 
 
 class ClickSegmenter:
@@ -214,31 +216,48 @@ class ClickSegmenter:
         """
         within = None if box is None else box_in(box, self.shape)
         prompts = Prompts(points_in(positive, self.shape), points_in(negative, self.shape), within)
-        found = None if previous is None else _mask_in(previous, self.shape)
+        found = None if previous is None else mask_in(previous, self.shape)
         return self.answer(prompts, found).over(self.shape)
 
     def answer(self, prompts: Prompts, previous: ClickMask | None = None) -> ClickMask:
         """The mask that some prompts show, and where it lies.
 
         The window is as large as the object asks for: where the mask touches its edge, it is looked at once more
-        from farther away, and what is very small from nearer by.
+        from farther away, and what is very small from nearer by. So is what the head is unsure of, for the ground
+        around a speck is easily taken with it; the surest look counts.
         """
         if prompts.is_empty and previous is None:
             return ClickMask(Box((0, 0), (1, 1)), np.zeros((1, 1), bool))
-        level, tried = self._level(prompts, previous), set[int]()
-        while True:
-            tried.add(level)
-            region = self._region(self._window(prompts, previous, level))
-            window = region.aligned(self._window(prompts, previous, level))
-            logits = self._logits(region, window, prompts, previous)
-            better = _better_level(
-                _clicked(logits > 0, window.seen(array_of(prompts.positive))), window, self.shape, level
-            )
-            if better in tried or not NEAREST <= better <= FARTHEST:
+        look, tried = self._look(prompts, previous, self._level(prompts, previous)), set[int]()
+        while look.better not in (*tried, look.level) and NEAREST <= look.better <= FARTHEST:
+            tried.add(look.level)
+            look = self._look(prompts, previous, look.better)
+        if look.sure < DOUBTFUL and previous is None and prompts.box is None:
+            look = self._nearer(look, prompts)
+        found = self._in_picture(look.logits, look.window, prompts)
+        region = self._region(look.window)
+        return replace(found, foreground=self._foreground(region.read(look.window), look.logits > 0))
+
+    def _nearer(self, look: _Look, prompts: Prompts) -> _Look:
+        """The surest of a look and two from nearer by, as long as those show the whole object."""
+        surest = look
+        for level in (look.level - 1, look.level - 2):
+            nearer = self._look(prompts, None, level)
+            if nearer.better > level:
                 break
-            level = better
-        found = self._in_picture(logits, window, prompts)
-        return replace(found, foreground=self._foreground(region.read(window), logits > 0))
+            surest = max(surest, nearer, key=lambda each: each.sure)
+        return surest
+
+    def _look(self, prompts: Prompts, previous: ClickMask | None, level: int) -> _Look:
+        """What the click head says of the window of a level."""
+        window = self._window(prompts, previous, level)
+        region = self._region(window)
+        window = region.aligned(window)
+        logits = self._logits(region, window, prompts, previous)
+        points = window.seen(array_of(prompts.positive))
+        mask, surely, perhaps = (clicked(logits > least, points) for least in (0, SURELY, -SURELY))
+        sure = surely.sum() / max(1, perhaps.sum())
+        return _Look(level, window, logits, _better_level(mask, window, self.shape, level), float(sure))
 
     def _level(self, prompts: Prompts, previous: ClickMask | None) -> int:
         """How often the picture is halved so that the object fits well into the window."""
@@ -260,7 +279,7 @@ class ClickSegmenter:
     ) -> npt.NDArray[np.float32]:
         """What the click head says in a window, (side, side)."""
         backend = backend_for(self.model.device)
-        before = None if previous is None else _seen_mask(previous, window)
+        before = None if previous is None else seen_mask(previous, window)
         maps = torch.from_numpy(prompt_maps(prompts, window, before)).to(backend.device)
         with torch.inference_mode(), backend.autocast():
             seen = region.read(window)
@@ -315,7 +334,7 @@ class ClickSegmenter:
         on, beside = (array_of(points) - np.array(box.start) for points in (prompts.positive, prompts.negative))
         for points, said in ((on, True), (beside, False)):
             mask[pixels_of(points, mask.shape)] = said  # they may lie closer together than the network's pixels
-        return _tight(_clicked(mask, on), box)
+        return tight(clicked(mask, on), box)
 
     def _need_source(self) -> ImageSource:
         if self._source is None:
@@ -333,27 +352,6 @@ def _extent(prompts: Prompts, previous: ClickMask | None) -> tuple[npt.NDArray[n
     return known.min(0), known.max(0)
 
 
-def _mask_in(mask: Mask, shape: tuple[int, int]) -> ClickMask | None:
-    """A mask of a picture of `shape`, and where it lies; None if it is empty."""
-    inside = np.asarray(mask) > 0
-    if inside.shape != shape:
-        raise ImageError(f"The mask so far is {inside.shape} and the picture {shape}; they must be alike.")
-    where = Box.of_mask(inside)
-    return None if where is None else ClickMask(where, inside[where.slices])
-
-
-def _seen_mask(mask: ClickMask, window: Window) -> Mask:
-    """A mask of the picture as a window shows it."""
-    line = (np.arange(window.side) + 0.5) / window.scale
-    rows, columns = (
-        np.floor(line + start - low).astype(int) for start, low in zip(window.start, mask.box.start, strict=True)
-    )
-    height, width = mask.mask.shape
-    inside = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))[None]
-    seen: Mask = mask.mask[np.ix_(rows.clip(0, height - 1), columns.clip(0, width - 1))] & inside
-    return seen
-
-
 def _better_level(mask: Mask, window: Window, shape: tuple[int, int], level: int) -> int:
     """From how far away the object should be looked at: farther if the mask goes on, nearer if it is tiny."""
     if not mask.any():
@@ -369,24 +367,3 @@ def _better_level(mask: Mask, window: Window, shape: tuple[int, int], level: int
     if touches:
         return level + 1
     return level - 1 if 2 * math.sqrt(mask.sum() / math.pi) < TINY else level
-
-
-def _clicked(mask: Mask, points: npt.NDArray[np.float64]) -> Mask:
-    """The parts of a mask that were clicked on at `points` (N, 2); the largest one if none was."""
-    labels, count = ndimage.label(mask)
-    if count < 2:
-        return mask
-    hit = np.unique(labels[pixels_of(points, mask.shape)])
-    hit = hit[hit > 0]
-    if not hit.size:
-        hit = np.array([np.bincount(labels.ravel())[1:].argmax() + 1])
-    chosen: Mask = np.isin(labels, hit)
-    return chosen
-
-
-def _tight(mask: Mask, box: Box) -> ClickMask:
-    """A mask with no more room around it than it needs."""
-    found = Box.of_mask(mask)
-    if found is None:
-        return ClickMask(Box(box.start, tuple(a + 1 for a in box.start)), np.zeros((1, 1), bool))
-    return ClickMask(found.shift(box.start), mask[found.slices])

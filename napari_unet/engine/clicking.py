@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 
 from napari_unet.core.annotator import point_inside
+from napari_unet.core.click_mask import ClickMask
 from napari_unet.core.corrections import Edit, Mask
 from napari_unet.core.diff import place_object
 from napari_unet.core.geometry import Box
@@ -19,7 +20,7 @@ from napari_unet.core.prompt_maps import next_click
 from napari_unet.core.prompts import Prompts
 from napari_unet.core.sides import Sides
 from napari_unet.core.sizes import usual_scale
-from napari_unet.engine.click import ClickMask, ClickSegmenter
+from napari_unet.engine.click import ClickSegmenter
 from napari_unet.engine.click_peers import Scene, ways
 from napari_unet.engine.measure import measured_by
 from napari_unet.engine.pool import Pool

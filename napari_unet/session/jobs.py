@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from napari_unet.core.card import ModelCard
+from napari_unet.core.click_mask import ClickMask
 from napari_unet.core.corrections import Correction, Mask
 from napari_unet.core.errors import ModelError
 from napari_unet.core.events import Measured, ObjectMask, Prediction, Progress, TrainStep, WeightsChanged
@@ -17,7 +18,7 @@ from napari_unet.core.instances import InstanceSettings
 from napari_unet.core.picture import Picture
 from napari_unet.core.prompts import Prompts
 from napari_unet.engine.choice import measure_speeds, measured_on, take_fastest
-from napari_unet.engine.click import ClickMask, ClickSegmenter
+from napari_unet.engine.click import ClickSegmenter
 from napari_unet.engine.device import backend_for, backend_of, device_names, usable_cores
 from napari_unet.engine.measure import measure
 from napari_unet.engine.predict import Plane, look_closer, plane_of, predict

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+from napari_unet.core.click_mask import ClickMask
 from napari_unet.core.errors import ImageError, ModelError
 from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
 from napari_unet.core.prompt_maps import MAPS
 from napari_unet.core.prompts import Prompts
 from napari_unet.engine import click as engine
-from napari_unet.engine.click import ClickMask, ClickSegmenter
+from napari_unet.engine.click import ClickSegmenter
 
 
 def iou(a, b):
