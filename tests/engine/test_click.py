@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from napari_unet.core.click_mask import ClickMask
 from napari_unet.core.errors import ImageError, ModelError
 from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
@@ -28,6 +27,17 @@ class Glass(torch.nn.Module):
         logits = 10 * picture - 5 - 50 * negative
         logits = torch.where(box.amax((1, 2), keepdim=True) > 0, logits - 50 * (1 - box), logits)
         return torch.where(before.amax((1, 2), keepdim=True) > 0, logits - 50 * (1 - before), logits)[:, None]
+
+
+class Shortsighted(Glass):
+    """A click head that sees small things only from near: else it takes much around a click, and is not sure of it."""
+
+    def forward(self, shown):
+        """The bright part, if it is large enough."""
+        if (shown[:, 0] > 0.5).sum() >= 120:
+            return super().forward(shown)
+        around = torch.nn.functional.max_pool2d(shown[:, -MAPS, None], 25, 1, 12)
+        return around - 0.5
 
 
 @pytest.fixture
@@ -122,6 +132,18 @@ def test_large_objects_are_whole(click_model, draw):
     assert iou(segmenter.segment([middle(truth)], previous=truth), truth) > 0.9
 
 
+def test_what_it_is_unsure_of_is_looked_at_from_nearer_by(click_model):
+    """A speck that is not seen at the usual size is found at four times that; the ground around it is left out."""
+    y, x = np.ogrid[:200, :200]
+    speck = (y - 90) ** 2 + (x - 110) ** 2 <= 3.2**2
+    click_model.click = Shortsighted()
+    segmenter = ClickSegmenter(click_model)
+    segmenter.set_image(speck.astype(np.float32), diameter=click_model.card.diameter)
+    assert iou(segmenter.segment([(90, 110)]), speck) > 0.7
+    # in a box, and where a mask is mended, there is something to go by
+    assert segmenter.segment([(90, 110)], box=(80, 100, 101, 121)).sum() > 2 * speck.sum()
+
+
 def test_what_is_said_of_the_outside_does_not_count(click_model, draw, monkeypatch):
     """The head may say anything of pixels beyond the edge: a disc that the edge cuts is found, and from close by."""
     image, labels = draw(41, shape=(200, 96))
@@ -200,14 +222,6 @@ def test_nothing_shown_is_nothing_found(clicker):
     assert not segmenter.segment([]).any()
     assert not segmenter.segment([], [(5, 5)]).any()
     assert not segmenter.segment([], previous=np.zeros(labels.shape, bool)).any()
-
-
-def test_masks_know_their_place():
-    """A mask in its box is the same one in the whole plane."""
-    whole = np.zeros((20, 30), bool)
-    whole[4:9, 10:12] = True
-    box = Box.of_mask(whole)
-    assert np.array_equal(ClickMask(box, whole[box.slices]).over(whole.shape), whole)
 
 
 def test_what_cannot_be_clicked_on_is_a_sentence(click_model, make_model):
