@@ -16,6 +16,8 @@ from napari_unet.core.speeds import Speed
 @app.command()
 def info(as_json: JsonOption = False) -> None:
     """Versions, devices, how fast the shipped model runs, and shipped models: what a bug report needs."""
+    import torch
+
     from napari_unet.engine.device import backend_for, backend_of, device_names
     from napari_unet.nets.model import load_model, shipped_models
 
@@ -25,7 +27,8 @@ def info(as_json: JsonOption = False) -> None:
     facts = {
         "system": platform.platform(),
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in packages},
+        # which build of torch it is, its package does not always say
+        "packages": {name: version(name) for name in packages} | {"torch": torch.__version__},
         "devices": {name: backend_for(name).line for name in device_names()},
         "chosen": backend_of(model).line,
         "speeds": [asdict(speed) for speed in speeds],
