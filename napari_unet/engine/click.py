@@ -43,7 +43,7 @@ SURELY, DOUBTFUL = 2.0, 0.6
 NOTHING = np.float32(-20.0)
 """What is said of pixels outside the picture: the head was never told anything of them."""
 NEAREST, FARTHEST = -1, 5
-"""Times that a picture is halved for the window, at least and at most."""
+"""Times that a picture is halved for the window, at least and at most; only what is doubted is seen from nearer by."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,9 @@ class _Look:
     ----------
     level : int
         How often the picture was halved for it.
+    region : _Region
     window : Window
+        A part of it, aligned.
     logits : (side, side) float32
     better : int
         The level from which the object would be seen better.
@@ -106,6 +108,7 @@ class _Look:
     """
 
     level: int
+    region: _Region
     window: Window
     logits: npt.NDArray[np.float32]
     better: int
@@ -228,15 +231,15 @@ class ClickSegmenter:
         """
         if prompts.is_empty and previous is None:
             return ClickMask(Box((0, 0), (1, 1)), np.zeros((1, 1), bool))
-        look, tried = self._look(prompts, previous, self._level(prompts, previous)), set[int]()
-        while look.better not in (*tried, look.level) and NEAREST <= look.better <= FARTHEST:
-            tried.add(look.level)
+        look = self._look(prompts, previous, self._level(prompts, previous))
+        tried = {look.level}
+        while look.better not in tried and NEAREST <= look.better <= FARTHEST:
             look = self._look(prompts, previous, look.better)
+            tried.add(look.level)
         if look.sure < DOUBTFUL and previous is None and prompts.box is None:
             look = self._nearer(look, prompts)
         found = self._in_picture(look.logits, look.window, prompts)
-        region = self._region(look.window)
-        return replace(found, foreground=self._foreground(region.read(look.window), look.logits > 0))
+        return replace(found, foreground=self._foreground(look.region.read(look.window), look.logits > 0))
 
     def _nearer(self, look: _Look, prompts: Prompts) -> _Look:
         """The surest of a look and two from nearer by, as long as those show the whole object."""
@@ -257,7 +260,7 @@ class ClickSegmenter:
         points = window.seen(array_of(prompts.positive))
         mask, surely, perhaps = (clicked(logits > least, points) for least in (0, SURELY, -SURELY))
         sure = surely.sum() / max(1, perhaps.sum())
-        return _Look(level, window, logits, _better_level(mask, window, self.shape, level), float(sure))
+        return _Look(level, region, window, logits, _better_level(mask, window, self.shape, level), float(sure))
 
     def _level(self, prompts: Prompts, previous: ClickMask | None) -> int:
         """How often the picture is halved so that the object fits well into the window."""

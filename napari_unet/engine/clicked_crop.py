@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from napari_unet.core.card import ModelCard
 from napari_unet.core.corrections import Correction
-from napari_unet.core.prompts import Point, Prompts
+from napari_unet.core.prompts import Point, Prompts, array_of
 from napari_unet.engine.augment import Example, sample
 from napari_unet.engine.sampling import shapes_of
 
@@ -70,7 +70,7 @@ def clicked_crop(correction: Correction, card: ModelCard) -> ClickedCrop:
 def _resized(prompts: Prompts, ratio: npt.NDArray[np.float64]) -> Prompts:
     """Clicks in a picture that was resized by `ratio` (y, x)."""
     positive, negative = (
-        tuple((float(y), float(x)) for y, x in (np.array(points, float).reshape(-1, 2) + 0.5) * ratio - 0.5)
+        tuple((float(y), float(x)) for y, x in (array_of(points) + 0.5) * ratio - 0.5)
         for points in (prompts.positive, prompts.negative)
     )
     return Prompts(positive, negative)

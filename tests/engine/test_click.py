@@ -142,6 +142,7 @@ def test_what_it_is_unsure_of_is_looked_at_from_nearer_by(click_model):
     assert iou(segmenter.segment([(90, 110)]), speck) > 0.7
     # in a box, and where a mask is mended, there is something to go by
     assert segmenter.segment([(90, 110)], box=(80, 100, 101, 121)).sum() > 2 * speck.sum()
+    assert segmenter.segment([(90, 110)], previous=speck).sum() > 2 * speck.sum()
 
 
 def test_what_is_said_of_the_outside_does_not_count(click_model, draw, monkeypatch):
