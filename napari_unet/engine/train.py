@@ -93,7 +93,8 @@ def fine_tune(
     corrections : sequence of Correction
         May grow while the training runs: new ones join at the next piece of work.
     steps, seconds : int, float, optional
-        When to end. With neither, it ends after some rounds without anything new or better.
+        When to end; 0 of either: nothing is learnt. With neither, it ends after some rounds without anything new or
+        better.
     seed : int
     recipe : Recipe, optional
         By default `FINE_TUNE`.
@@ -119,6 +120,8 @@ def fine_tune(
         raise ModelError(f"{seed} is no seed. Give a whole number from 0 to {SEEDS - 1}.")
     if not split(list(corrections))[0]:
         raise ModelError("There is no correction to learn from yet. Correct an object, then train.")
+    if any(budget is not None and budget <= 0 for budget in (steps, seconds)):
+        return iter(())
     recipe = recipe or FINE_TUNE
     if model.device.type == "cuda":  # a step is no longer there than a piece of work is elsewhere
         recipe = replace(recipe, micro=recipe.micro * recipe.batch, batch=1)

@@ -254,10 +254,10 @@ def test_a_budget_of_steps_is_kept(disc_model, taught, quick, steps):
 
 @pytest.mark.parametrize("budget", [{"steps": 0}, {"seconds": 0}, {"seconds": -1}])
 def test_a_budget_of_nothing_ends_at_once(disc_model, taught, quick, budget):
-    """A budget that is used up before it starts gives one step at most, and never trains for ever."""
-    events = list(itertools.islice(fine_tune(disc_model, taught, recipe=quick, **budget), 100))
-    assert events[-1].version == 1 if isinstance(events[-1], WeightsChanged) else events[-1].kept is False
-    assert len(ends(events)) == 1
+    """Whoever asks for no steps, or no time, gets the model back as it was."""
+    before = disc_model.version
+    assert not list(itertools.islice(fine_tune(disc_model, taught, recipe=quick, **budget), 100))
+    assert disc_model.version == before
 
 
 @pytest.fixture
