@@ -31,6 +31,8 @@ AS_GOOD = 1.1
 """How much more the network may contradict itself from afar for a size seen there to be believed. Found on every eighth
 of the nuclei, and the phase contrast and bacteria, among the training pictures (docs/models.md). The same for a size
 that is expected (docs/learning.md)."""
+ALIKE = 1.15
+"""How much larger one size may be than another that says the same."""
 LOOKS, LOOKS_EXPECTED = 2, 3
 """At one scale and at those that it leads to, at most; and where a size is expected."""
 AGREED = 0.05
@@ -46,10 +48,10 @@ def measure(
 
     The picture is looked at as it is and from farther away, each time once more at the scale at which objects of the
     size found are as large as those the model was trained on. Objects that are larger than those are measured from
-    afar, unless the network contradicts itself more there. Where a size is expected, it is looked at as that asks for,
-    too: a model that has just learnt a kind of object knows it at that scale. What shows there is believed if it is of
-    about that size, unless the network contradicts itself more: whoever corrects the largest objects first has not said
-    that all are as large.
+    afar, unless the network contradicts itself more there. Where another size is expected, or the two looks disagree,
+    it is looked at as the expected one asks for, too: a model that has just learnt a kind of object knows it at that
+    scale. What shows there alone is believed if it is of about that size, unless the network contradicts itself more:
+    whoever corrects the largest objects first has not said that all are as large, here or in other pictures.
 
     Parameters
     ----------
@@ -70,13 +72,21 @@ def measure(
         return None
     view = view or Box((0,) * len(source.shape), (*(1 for _ in source.shape[:-2]), *source.shape[-2:]))
     looks = _Looks(model, source, view)
-    free = yield from looks.freely()
+    near = yield from looks.closely(AS_IT_IS)
+    far = yield from looks.closely(FROM_AFAR)
+    free = looks.better(near, far)
     if expected is None:
-        return free.diameter if free is not None else None
+        return free.diameter if free else None
+    agree = near and far and _alike(near.diameter, far.diameter)
+    if free and agree and _alike(free.diameter, expected, BELIEVED):
+        return free.diameter
     own = yield from looks.closely(usual_scale(expected, model.card.diameter), LOOKS_EXPECTED)
-    if own is None or not 1 / BELIEVED < own.diameter / expected < BELIEVED:
-        return free.diameter if free is not None else expected
-    return own.diameter if free is None or own.strife <= AS_GOOD * free.strife else free.diameter
+    if own is None or not _alike(own.diameter, expected, BELIEVED):
+        return free.diameter if free else expected
+    if free is None:
+        return own.diameter
+    is_news = not any(look and _alike(own.diameter, look.diameter) for look in (near, far))
+    return own.diameter if is_news and own.strife <= AS_GOOD * free.strife else free.diameter
 
 
 def measured_by(model: Model, source: ImageSource, *, expected: float | None = None) -> float | None:
@@ -115,10 +125,8 @@ class _Looks:
         self._model, self._source, self._view = model, source, view
         self._known: dict[float, _Look | None] = {}
 
-    def freely(self) -> Generator[Progress, None, _Look | None]:
-        """What shows where nothing is known of the sizes; None if nothing does."""
-        near = yield from self.closely(AS_IT_IS)
-        far = yield from self.closely(FROM_AFAR)
+    def better(self, near: _Look | None, far: _Look | None) -> _Look | None:
+        """The look to go by where nothing else is known of the sizes; None if nothing shows."""
         if near is None or far is None:
             return near or far
         # what is larger than the objects that the model knows is seen whole from afar, and in pieces from near
@@ -148,6 +156,11 @@ class _Looks:
         if known not in self._known:
             self._known[known] = yield from _look(self._model, self._source, self._view, known)
         return self._known[known]
+
+
+def _alike(one: float, other: float, most: float = ALIKE) -> bool:
+    """Whether neither of two sizes is much larger than the other."""
+    return 1 / most < one / other < most
 
 
 def _agree(one: float, other: float) -> bool:

@@ -1,5 +1,7 @@
 """How large objects are, as the model sees them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -36,10 +38,10 @@ def test_a_size_that_is_expected_is_looked_for_too(disc_model, draw):
     image, labels = draw(1, shape=(160, 160), count=14)
     truth = median_diameter(labels)
     looks = measured(disc_model, image)[1]
-    found, more = measured(disc_model, image, expected=1.3 * truth)
+    found, more = measured(disc_model, image, expected=2.5 * truth)
     assert found == pytest.approx(truth, rel=0.25)
     assert looks < more <= looks + engine.LOOKS_EXPECTED
-    assert measured(disc_model, image, expected=disc_model.card.diameter)[1] == looks  # seen already
+    assert measured(disc_model, image, expected=1.3 * truth)[1] == looks  # about what shows anyhow
     assert measured(disc_model, image, expected=8 * truth)[0] == pytest.approx(truth, rel=0.25)
     assert measured(disc_model, np.full((64, 64), 100, np.float32), expected=30.0)[0] == 30
 
@@ -47,10 +49,25 @@ def test_a_size_that_is_expected_is_looked_for_too(disc_model, draw):
 @pytest.mark.parametrize(("strife", "size"), [(0.1, 40), (0.105, 40), (0.2, 20)])
 def test_an_expected_size_is_believed_unless_the_network_contradicts_itself(disc_model, monkeypatch, strife, size):
     """The user's first objects may be the largest ones: what shows at their scale must hang together as well."""
-    own, free = engine._Look(40.0, strife), engine._Look(20.0, 0.1)
-    monkeypatch.setattr(engine._Looks, "closely", lambda *how: _at_once(own))
-    monkeypatch.setattr(engine._Looks, "freely", lambda *how: _at_once(free))
-    assert measured(disc_model, np.zeros((64, 64), np.float32), expected=44.0)[0] == size
+    near, far, own = engine._Look(20.0, 0.1), engine._Look(14.0, 0.3), engine._Look(40.0, strife)
+    assert _found(disc_model, monkeypatch, near, far, own) == size
+
+
+def test_an_expected_size_decides_nothing_where_the_looks_say_another_one(disc_model, monkeypatch):
+    """Two looks that agree are believed; and what one of them said has been weighed already."""
+    near, far = engine._Look(30.0, 0.12), engine._Look(20.0, 0.1)
+    own = engine._Look(31.0, 0.08)
+    disc_model.card = replace(disc_model.card, diameter=10.0)
+    assert _found(disc_model, monkeypatch, near, replace(far, diameter=33.0), replace(own, diameter=40.0)) == 33
+    assert _found(disc_model, monkeypatch, near, far, own) == 20
+    assert _found(disc_model, monkeypatch, near, far, replace(own, diameter=40.0)) == 40
+
+
+def _found(model, monkeypatch, near, far, own):
+    """The size that three looks make: as it is, from afar, and as 44 pixels ask for."""
+    looks = iter((near, far, own))
+    monkeypatch.setattr(engine._Looks, "closely", lambda *how: _at_once(next(looks)))
+    return measured(model, np.zeros((64, 64), np.float32), expected=44.0)[0]
 
 
 def _at_once(value):
@@ -76,7 +93,7 @@ def test_looks_go_on_until_they_agree_and_none_is_made_twice(disc_model, monkeyp
 def test_an_expected_size_gets_a_third_look(disc_model, monkeypatch):
     """Of a kind just learnt the second look is not right yet either."""
     known, scales = disc_model.card.diameter, []
-    sizes = {1: 1, 0.5: 1, 0.625: 2.5, 0.4: 2.2}
+    sizes = {1: 1, 0.5: 1, 0.4: 2.2}
 
     def look(model, source, view, scale):
         yield Progress("predict", "", 0, 1)
@@ -84,8 +101,8 @@ def test_an_expected_size_gets_a_third_look(disc_model, monkeypatch):
         return engine._Look(known * sizes.get(round(scale, 3), 1.8), 0.1)
 
     monkeypatch.setattr(engine, "_look", look)
-    found, _ = measured(disc_model, np.zeros((64, 64), np.float32), expected=1.6 * known)
-    assert scales == pytest.approx([1, 0.5, 0.625, 0.4, 1 / 2.2])
+    found, _ = measured(disc_model, np.zeros((64, 64), np.float32), expected=2.5 * known)
+    assert scales == pytest.approx([1, 0.5, 0.4, 1 / 2.2, 1 / 1.8])
     assert found == pytest.approx(1.8 * known)
 
 

@@ -113,3 +113,17 @@ def test_a_training_of_few_corrections_stays_near_what_the_model_was(disc_model,
         pairs = zip(model.net.parameters(), disc_model.net.parameters(), strict=True)
         moved.append(sum(float((new - old).abs().sum().detach()) for new, old in pairs))
     assert 0.1 < moved[1] / moved[0] < 0.5
+
+
+def test_who_has_something_to_lose_goes_a_part_of_the_way(disc_model, correct, quick):
+    """The weights on offer lie between the teacher's and the learnt ones; with nothing to lose they are these."""
+    recipe = replace(quick, share=0.25)
+    for rehearsed, share in (([correct(0)], 0.25), ([], 1.0)):
+        student = Student(disc_model, recipe, 0, rehearsed)
+        student.average = {
+            name: value + 4 if value.is_floating_point() else value for name, value in student.average.items()
+        }
+        old, offered = disc_model.net.state_dict(), student.offered()
+        assert offered.keys() == old.keys()
+        for name, value in offered.items():
+            torch.testing.assert_close(value, old[name] + 4 * share if value.is_floating_point() else old[name])
