@@ -35,8 +35,8 @@ ALIKE = 1.15
 """How much larger one size may be than another that says the same."""
 LOOKS, LOOKS_EXPECTED = 2, 3
 """At one scale and at those that it leads to, at most; and where a size is expected."""
-AGREED = 0.05
-"""How little two scales differ that are as good as the same, as a share of them."""
+SAME = 1.05
+"""How much larger one scale may be than another that is as good as the same."""
 ENOUGH = 8
 """Objects that tell a size; with fewer, other parts of the picture are looked at, too."""
 
@@ -146,26 +146,21 @@ class _Looks:
                 break
             best, before = seen, scale
             scale = usual_scale(seen.diameter, self._model.card.diameter)
-            if _agree(scale, before):
+            if _alike(scale, before, SAME):
                 break
         return best
 
     def _at(self, scale: float) -> Generator[Progress, None, _Look | None]:
         """What shows at one scale; None if nothing does."""
-        known = next((known for known in self._known if _agree(scale, known)), scale)
+        known = next((known for known in self._known if _alike(scale, known, SAME)), scale)
         if known not in self._known:
             self._known[known] = yield from _look(self._model, self._source, self._view, known)
         return self._known[known]
 
 
 def _alike(one: float, other: float, most: float = ALIKE) -> bool:
-    """Whether neither of two sizes is much larger than the other."""
+    """Whether neither of two sizes, or scales, is much larger than the other."""
     return 1 / most < one / other < most
-
-
-def _agree(one: float, other: float) -> bool:
-    """Whether two scales are as good as the same."""
-    return abs(one - other) < AGREED * other
 
 
 def _look(model: Model, source: ImageSource, view: Box, scale: float) -> Generator[Progress, None, _Look | None]:

@@ -104,14 +104,7 @@ def test_a_training_of_few_corrections_stays_near_what_the_model_was(disc_model,
     monkeypatch.setattr(training, "rehearsal_of", lambda model: [correct(200, 1.0, look="bright")])
     monkeypatch.setattr(training, "_why_not", lambda *_, **__: "")
     dark = [correct(seed, 1.0, look="dark") for seed in range(3)]
-    moved = []
-    for settled in (3, 40):
-        model = disc_model.copy()
-        for _ in fine_tune(model, dark, steps=20, recipe=replace(quick, settled=settled)):
-            pass
-        assert model.version > 0
-        pairs = zip(model.net.parameters(), disc_model.net.parameters(), strict=True)
-        moved.append(sum(float((new - old).abs().sum().detach()) for new, old in pairs))
+    moved = [_moved(disc_model, dark, replace(quick, settled=settled)) for settled in (3, 40)]
     assert 0.1 < moved[1] / moved[0] < 0.5
 
 
@@ -127,3 +120,22 @@ def test_who_has_something_to_lose_goes_a_part_of_the_way(disc_model, correct, q
         assert offered.keys() == old.keys()
         for name, value in offered.items():
             torch.testing.assert_close(value, old[name] + 4 * share if value.is_floating_point() else old[name])
+
+
+def test_a_round_takes_over_a_part_of_what_was_learnt(disc_model, correct, quick, monkeypatch):
+    """Half of the way is half as far from what the model was as all of it."""
+    monkeypatch.setattr(training, "rehearsal_of", lambda model: [correct(200, 1.0, look="bright")])
+    monkeypatch.setattr(training, "_why_not", lambda *_, **__: "")
+    dark = [correct(seed, 1.0, look="dark") for seed in range(3)]
+    moved = [_moved(disc_model, dark, replace(quick, share=share)) for share in (0.5, 1.0)]
+    assert moved[0] / moved[1] == pytest.approx(0.5, rel=0.05)
+
+
+def _moved(model, corrections, recipe):
+    """How far a short training moves the weights of a model, in all."""
+    learnt = model.copy()
+    for _ in fine_tune(learnt, corrections, steps=20, recipe=recipe):
+        pass
+    assert learnt.version > model.version
+    pairs = zip(learnt.net.parameters(), model.net.parameters(), strict=True)
+    return sum(float((new - old).abs().sum().detach()) for new, old in pairs)
