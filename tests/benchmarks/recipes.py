@@ -5,11 +5,11 @@
     python tests/benchmarks/recipes.py IMAGES LABELS --all --steps 960
 
 The first row is the recipe in use; each --change is another one, with some of its fields changed. In a loop each recipe
-gets corrections of the mistakes of its own model. With --same all learn, without rounds and gates, from the very
-corrections that a loop of the recipe in use gathered, and are scored before, after a half, three quarters and all of
-their steps: less chance, and less of what is asked of them. With --all they learn from all labels of those pictures:
-what could be had. Only in these two may parts of the network be frozen. Budgets are steps, not seconds, so that a busy
-machine gives the same figures.
+gets corrections of the mistakes of its own model. With --same all learn, without rounds and gates, at the whole rate
+and all of the way (`settled` and `share` change nothing), from the very corrections that a loop of the recipe in use
+gathered, and are scored before, after a half, three quarters and all of their steps: less chance, and less of what is
+asked of them. With --all they learn from all labels of those pictures: what could be had. Only in these two may parts
+of the network be frozen. Budgets are steps, not seconds, so that a busy machine gives the same figures.
 """
 
 from __future__ import annotations
