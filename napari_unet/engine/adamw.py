@@ -7,7 +7,6 @@ should be free to paint.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 import torch
@@ -48,19 +47,32 @@ class AdamW:
             False: everything stays as it is. Asked on its own device, so that nobody waits for it.
         """
         self.steps += 1
-        (first, second), count = BETAS, self.steps
-        correction = math.sqrt(1 - second**count)
-        goes = 1.0 if healthy is None else healthy.to(torch.float32)
-        slow, slower = goes * (1 - first), goes * (1 - second)
-        size, shrink = -goes * learning_rate / (1 - first**count), 1 - goes * (learning_rate * self.weight_decay)
-        for weight, mean, square in zip(self.parameters, self.means, self.squares, strict=True):
-            if weight.grad is None:
-                continue
-            gradient = weight.grad if healthy is None else torch.where(healthy, weight.grad, 0.0)
-            weight.mul_(shrink)
-            mean.lerp_(gradient, slow)
-            square.lerp_(gradient * gradient, slower)
-            weight.add_(mean / square.sqrt().div_(correction).add_(EPSILON) * size)
+        known = [n for n, weight in enumerate(self.parameters) if weight.grad is not None]
+        if not known:
+            return
+        weights, means, squares = ([each[n] for n in known] for each in (self.parameters, self.means, self.squares))
+        unfit = None
+        if healthy is not None and healthy.device.type == "cuda":
+            unfit = torch.where(healthy, 0.0, 1.0)
+        elif healthy is not None and not healthy:
+            return
+        # what torch's own AdamW calls with fused=True: one call for all tensors
+        torch._fused_adamw_(
+            weights,
+            [weight.grad for weight in weights],
+            means,
+            squares,
+            [],
+            [torch.full((), float(self.steps), device=weights[0].device)] * len(weights),
+            lr=learning_rate,
+            beta1=BETAS[0],
+            beta2=BETAS[1],
+            weight_decay=self.weight_decay,
+            eps=EPSILON,
+            amsgrad=False,
+            maximize=False,
+            found_inf=unfit,
+        )
 
     def forget_gradients(self) -> None:
         """Begin to sum gradients anew."""

@@ -61,17 +61,22 @@ def joined_ranks(device: str) -> Iterator[tuple[Ranks, str]]:
     Parameters
     ----------
     device : str
-        As for `pick_device`; of several graphics cards each process takes its own.
+        As for `pick_device`; of several graphics cards each process takes its own. Where there are more processes
+        than cards, several share one: the click head keeps a card busy with more than one core.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         yield Ranks(), device
         return
     kind = pick_device(device).type
+    backend = "gloo"
     if kind == "cuda":
-        device = f"cuda:{os.environ['LOCAL_RANK']}"
+        cards = torch.cuda.device_count()
+        device = f"cuda:{int(os.environ['LOCAL_RANK']) % cards}"
         torch.cuda.set_device(pick_device(device))
-    torch.distributed.init_process_group("nccl" if kind == "cuda" else "gloo")
+        if int(os.environ["LOCAL_WORLD_SIZE"]) <= cards:  # NCCL wants a card for each
+            backend = "nccl"
+    torch.distributed.init_process_group(backend)
     try:
         yield Ranks(torch.distributed.get_rank(), count), device
     finally:

@@ -275,9 +275,8 @@ class _Told:
 
 def follow(average: dict[str, Tensor], net: UNet, averaging: float, step: int) -> None:
     """Move the average of a network's weights towards them; quickly in the first steps."""
-    keep = min(averaging, (1 + step) / (10 + step))
-    for name, value in net.state_dict().items():
-        if value.is_floating_point():
-            average[name].lerp_(value, 1 - keep)
-        else:
-            average[name].copy_(value)
+    keep, state = min(averaging, (1 + step) / (10 + step)), net.state_dict()
+    moving = [name for name, value in state.items() if value.is_floating_point()]
+    torch._foreach_lerp_([average[name] for name in moving], [state[name] for name in moving], 1 - keep)
+    for name in state.keys() - moving:
+        average[name].copy_(state[name])
