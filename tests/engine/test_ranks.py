@@ -89,3 +89,20 @@ def test_the_mean_is_that_of_all(monkeypatch):
     assert tensors[0].tolist() == [[1.5] * 3] * 2
     assert tensors[1].tolist() == [3.0] * 4
     assert not Ranks(1, 2).leads
+
+
+@pytest.mark.parametrize(("cards", "device", "backend"), [(4, "cuda:3", "nccl"), (2, "cuda:1", "gloo")])
+def test_cards_are_shared_where_there_are_more_processes(monkeypatch, cards, device, backend):
+    """Each of four processes has a card of its own, and NCCL; with fewer cards several share one, and not NCCL."""
+    for name, value in {"WORLD_SIZE": 4, "LOCAL_WORLD_SIZE": 4, "LOCAL_RANK": 3}.items():
+        monkeypatch.setenv(name, str(value))
+    begun: list[object] = []
+    monkeypatch.setattr("napari_unet.engine.ranks.pick_device", lambda name: torch.device(name.replace("auto", "cuda")))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: cards)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: begun.append(str(device)))
+    monkeypatch.setattr(torch.distributed, "init_process_group", begun.append)
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 3)
+    with joined_ranks("auto") as (ranks, own):
+        assert (ranks, own) == (Ranks(3, 4), device)
+    assert begun == [device, backend]
