@@ -62,8 +62,9 @@ class Recipe:
         Corrections from which on the rate is whole. Fewer are learnt by heart, so a model that has something to lose
         takes smaller steps: with half as many half as large ones, and never less than a `LEAST` part.
     share : float
-        How much of the way from the teacher's weights to the learnt ones a model goes that has something to lose. The
-        corrections are the worst places of their pictures: all of the way is too far for the others.
+        How much of the way from the teacher's weights to the learnt ones a model that has something to lose goes at
+        least; more from so many corrections on, and all of it when they are `settled`. The first corrections are the
+        worst places of their pictures: all of the way is too far for the others.
     train_norm : bool
         Let BatchNorm learn its statistics: only for large mixed sets.
     border_weight : float
@@ -87,7 +88,7 @@ class Recipe:
     teacher: float = 0.0
     new_teacher: int = 8
     settled: int = 40
-    share: float = 0.75
+    share: float = 0.5
     train_norm: bool = False
     border_weight: float = 0.0
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -227,16 +228,19 @@ class Student:
 
     def rate(self, count: int) -> float:
         """The learning rate with so many corrections."""
-        share = min(1.0, max(LEAST, count / self.recipe.settled)) if self.rehearsal else 1.0
-        return share * self.recipe.learning_rate
+        return self._part(count, LEAST) * self.recipe.learning_rate
 
-    def offered(self) -> dict[str, Tensor]:
-        """The weights that may take over."""
-        share = self.recipe.share if self.rehearsal else 1.0
+    def offered(self, count: int) -> dict[str, Tensor]:
+        """The weights that may take over, with so many corrections."""
+        share = self._part(count, self.recipe.share)
         return {
             name: torch.lerp(old, self.average[name], share) if old.is_floating_point() else self.average[name]
             for name, old in self.teacher.state_dict().items()
         }
+
+    def _part(self, count: int, least: float) -> float:
+        """How much of something so many corrections are worth: all of it to a model that has nothing to lose."""
+        return min(1.0, max(least, count / self.recipe.settled)) if self.rehearsal else 1.0
 
     def _statistics(self) -> list[Tensor]:
         """What BatchNorm has seen: in several processes, each has seen other crops."""

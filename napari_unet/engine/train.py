@@ -156,7 +156,7 @@ def _rounds(
         if not taught:  # all of it was undone
             return
         student.examples.keep_only([*now, *student.rehearsal])
-        candidate = rounded(student.offered())
+        candidate = rounded(student.offered(len(now)))
         scored = _jury(taught, held_out)
         scores: list[Score] = []
         for score in in_use.compare(candidate, scored):

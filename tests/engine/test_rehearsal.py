@@ -108,18 +108,19 @@ def test_a_training_of_few_corrections_stays_near_what_the_model_was(disc_model,
     assert 0.1 < moved[1] / moved[0] < 0.5
 
 
-def test_who_has_something_to_lose_goes_a_part_of_the_way(disc_model, correct, quick):
-    """The weights on offer lie between the teacher's and the learnt ones; with nothing to lose they are these."""
-    recipe = replace(quick, share=0.25)
-    for rehearsed, share in (([correct(0)], 0.25), ([], 1.0)):
+@pytest.mark.parametrize(("count", "share"), [(1, 0.25), (10, 0.25), (20, 0.5), (40, 1.0), (90, 1.0)])
+def test_who_has_something_to_lose_goes_a_part_of_the_way(disc_model, correct, quick, count, share):
+    """The more is corrected, the nearer are the weights on offer to the learnt ones; with nothing to lose they are."""
+    recipe = replace(quick, share=0.25, settled=40)
+    for rehearsed, expected in (([correct(0)], share), ([], 1.0)):
         student = Student(disc_model, recipe, 0, rehearsed)
         student.average = {
             name: value + 4 if value.is_floating_point() else value for name, value in student.average.items()
         }
-        old, offered = disc_model.net.state_dict(), student.offered()
+        old, offered = disc_model.net.state_dict(), student.offered(count)
         assert offered.keys() == old.keys()
         for name, value in offered.items():
-            torch.testing.assert_close(value, old[name] + 4 * share if value.is_floating_point() else old[name])
+            torch.testing.assert_close(value, old[name] + 4 * expected if value.is_floating_point() else old[name])
 
 
 def test_a_round_takes_over_a_part_of_what_was_learnt(disc_model, correct, quick, monkeypatch):
