@@ -63,7 +63,7 @@ class Recipe:
         takes smaller steps: with half as many half as large ones, and never less than a `LEAST` part.
     share : float
         How much of the way from the teacher's weights to the learnt ones a model that has something to lose goes at
-        least; more from so many corrections on, and all of it when they are `settled`. The first corrections are the
+        least; the more is corrected the farther, and all of it from `settled` corrections on. The first ones are the
         worst places of their pictures: all of the way is too far for the others.
     train_norm : bool
         Let BatchNorm learn its statistics: only for large mixed sets.
