@@ -63,7 +63,7 @@ class Recipe:
         takes smaller steps: with half as many half as large ones, and never less than a `LEAST` part.
     share : float
         How much of the way from the teacher's weights to the learnt ones a model that has something to lose goes at
-        least; the more is corrected the farther, and all of it from `settled` corrections on. The first ones are the
+        least; the more is corrected the farther, and all of it from half of `settled` on. The first corrections are the
         worst places of their pictures: all of the way is too far for the others.
     train_norm : bool
         Let BatchNorm learn its statistics: only for large mixed sets.
@@ -232,7 +232,7 @@ class Student:
 
     def offered(self, count: int) -> dict[str, Tensor]:
         """The weights that may take over, with so many corrections."""
-        share = self._part(count, self.recipe.share)
+        share = self._part(2 * count, self.recipe.share)
         return {
             name: torch.lerp(old, self.average[name], share) if old.is_floating_point() else self.average[name]
             for name, old in self.teacher.state_dict().items()
