@@ -62,7 +62,7 @@ def joined_ranks(device: str) -> Iterator[tuple[Ranks, str]]:
     ----------
     device : str
         As for `pick_device`; of several graphics cards each process takes its own. Where there are more processes
-        than cards, several share one: the click head keeps a card busy with more than one core.
+        than cards, several share one: teaching the click head takes more of the processor than of the card.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
