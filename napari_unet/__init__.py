@@ -4,6 +4,7 @@ The public names stand here and are loaded when first used: importing this packa
 torch nor Qt, so that napari starts as fast with it as without.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,12 @@ _HOME = {
     "segment": "engine.segment",
     "session_of": "widgets.viewer_session",
 }
+
+# Threads of torch that wait for each other keep their cores busy for milliseconds, also where a core is needed by
+# another program: then a step of learning takes twenty times as long. So they wait shortly, and sleep. OpenMP of GNU
+# reads this when torch is loaded; whoever has chosen a way to wait keeps it.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 def __getattr__(name: str) -> Any:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from hypothesis import HealthCheck, settings
 
+import napari_unet  # noqa: F401  before torch, which reads how its threads shall wait when it is loaded
+
 # Before the first import of napari, which reads where its settings lie when it is imported.
 _HOME = Path(tempfile.mkdtemp(prefix="unet-live-tests-"))
 atexit.register(shutil.rmtree, _HOME, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -11,12 +12,14 @@ import pytest
 import napari_unet
 
 HEAVY = {"torch", "napari", "qtpy", "PyQt5", "PyQt6", "PySide6", "numpy", "scipy", "skimage", "zarr", "vispy"}
+WAYS_TO_WAIT = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 SLOWEST_IMPORT = 0.1  # seconds; a promise to napari, which imports every plugin
 
 
-def in_fresh_python(code: str) -> object:
+def in_fresh_python(code: str, **environment: str) -> object:
     """Run code in an interpreter of its own; give what it prints, read as JSON."""
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    own = {name: value for name, value in os.environ.items() if name not in WAYS_TO_WAIT} | environment
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=own)
     return json.loads(result.stdout)
 
 
@@ -30,6 +33,14 @@ def test_the_import_is_quick() -> None:
     """The package is imported in less than 0.1 s (median of five interpreters, so that one hiccup says nothing)."""
     code = "import time; start = time.perf_counter(); import napari_unet; print(time.perf_counter() - start)"
     assert statistics.median(in_fresh_python(code) for _ in range(5)) < SLOWEST_IMPORT
+
+
+def test_threads_wait_shortly_before_they_sleep() -> None:
+    """OpenMP reads it when torch is loaded, which the package does not do before it has said so."""
+    code = "import napari_unet, os, json; print(json.dumps(os.environ.get('GOMP_SPINCOUNT')))"
+    assert in_fresh_python(code) == "1000"
+    assert in_fresh_python(code, GOMP_SPINCOUNT="7") == "7"
+    assert in_fresh_python(code, OMP_WAIT_POLICY="active") is None
 
 
 def test_asking_for_light_names_loads_no_torch() -> None:
