@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from napari_unet import app
+from napari_unet.core.annotator import Fault
 from napari_unet.core.errors import UNetLiveError
 from napari_unet.widgets import tour
-from napari_unet.widgets.tour import _free_folder, print_facts, strokes
+from napari_unet.widgets.tour import Tour, _free_folder, print_facts, strokes
 
 
 def run_app(monkeypatch, capsys, *arguments):
@@ -74,6 +75,30 @@ def test_strokes_fill_an_object_and_stay_in_it(height, width, brush):
     assert all(min(abs(y - row) for row in rows) <= brush / 2 + 0.5 for y in range(6, 6 + height))
     assert min(columns) >= 5 - 0.5
     assert max(columns) <= 5 + width + 0.5
+
+
+@pytest.mark.parametrize(("is_mended", "mended", "said"), [(True, 2, 1), (False, 4, 0)], ids=["mended", "in vain"])
+def test_the_tour_says_that_all_is_right_only_if_it_is(monkeypatch, is_mended, mended, said):
+    """Each object that is wrong is mended, a second time if that did not help, and then left; nothing false is said."""
+    wrong = [Fault("missed", 50, (), (3,)), Fault("outline", 40, (2,), (2,)), Fault("outline", 20, (1,), (1,))]
+    acts, clicks = [], []
+    played = Tour.__new__(Tour)
+    masks = SimpleNamespace(layer=SimpleNamespace(data=np.zeros((4, 4), int)))
+    played.desk, played.workspace, played.corrections = SimpleNamespace(masks=masks), None, 0
+
+    def mend(fault, shown, truth, *, again):
+        acts.append((fault.true[0], again))
+        if is_mended:
+            wrong.remove(fault)
+
+    monkeypatch.setattr(played, "mend", mend)
+    for name in ("rest", "shoot"):
+        monkeypatch.setattr(played, name, lambda *_: None)
+    monkeypatch.setattr(tour, "faults", lambda shown, truth: wrong)
+    monkeypatch.setattr(tour, "_button", lambda dock, name: SimpleNamespace(click=lambda: clicks.append(name)))
+    played.correct(np.zeros((4, 4), int))
+    assert acts == ([(3, False), (2, False)] if is_mended else [(3, False), (3, True), (2, False), (2, True)])
+    assert (len(acts), len(clicks), played.corrections) == (mended, said, mended + said)
 
 
 def test_each_tour_has_a_project_folder_of_its_own(tmp_path):

@@ -102,6 +102,8 @@ class Correction:
         `image` is (C, [Z,] Y, X) whatever its shape looks like.
     prompts : tuple of Prompts
         What showed some of the objects, in pixels of the region.
+    own : Box or None
+        The part that no other correction tells of; around it are its surroundings. None: all of it.
     """
 
     image: npt.NDArray[np.generic]
@@ -112,6 +114,7 @@ class Correction:
     scale: float = field(default=1.0, kw_only=True)
     channels_first: bool = field(default=False, kw_only=True)
     prompts: tuple[Prompts, ...] = field(default=(), kw_only=True)
+    own: Box | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         """Refuse arrays that do not lie over each other."""

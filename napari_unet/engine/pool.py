@@ -167,8 +167,9 @@ class Lesson(Sequence[Correction]):
 
 def _correction(picture: Picture, said: _Said, square: tuple[int, ...], side: int) -> Correction:
     """A square with its surroundings, as far as it is on one side of the split."""
-    region = region_of(square).grow((CONTEXT, CONTEXT)).clip(said.truth.shape)
-    flat = region.shape[-2:]
+    inner = region_of(square).clip(said.truth.shape)
+    region = inner.grow((CONTEXT, CONTEXT)).clip(said.truth.shape)
+    flat, own = region.shape[-2:], inner.within(region)
     source = picture.reading
     image = source.read(region)
     return Correction(
@@ -180,4 +181,5 @@ def _correction(picture: Picture, said: _Said, square: tuple[int, ...], side: in
         scale=picture.scale,
         channels_first=True,
         prompts=said.prompts_in(region),
+        own=Box(own.start[-2:], own.stop[-2:]),
     )

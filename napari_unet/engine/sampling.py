@@ -15,6 +15,7 @@ from napari_unet.core.card import ModelCard
 from napari_unet.core.corrections import Correction, Labels, Mask
 from napari_unet.core.errors import ModelError
 from napari_unet.core.intensity import FloatArray, estimate_limits, fit_channels, normalize
+from napari_unet.core.novelty import NEW, Familiar
 from napari_unet.core.targets import Targets, class_targets, object_targets
 from napari_unet.engine.augment import (
     Augmentation,
@@ -143,6 +144,26 @@ def _resample(labels: Labels, trusted: Mask, shape: tuple[int, ...]) -> tuple[La
     return new_labels, new_trusted
 
 
+@dataclass(frozen=True)
+class _Held:
+    """What a correction holds that is trusted: an object, background, its own objects; and how new its picture is."""
+
+    any_object: bool
+    any_background: bool
+    objects: int
+    novelty: float
+
+    @classmethod
+    def by(cls, correction: Correction, novelty: float) -> _Held:
+        """Of one correction. An object on the edge of its own part counts where most of it lies, or twice."""
+        said = np.where(correction.trusted, correction.labels, 0)
+        cut = ... if correction.own is None else correction.own.slices
+        numbers, counts = np.unique(said[said > 0], return_counts=True)
+        inside = dict(zip(*np.unique(said[cut], return_counts=True), strict=True))
+        own = sum(2 * inside.get(number, 0) >= count for number, count in zip(numbers, counts, strict=True))
+        return cls(bool(numbers.size), bool((correction.trusted & (correction.labels == 0)).any()), int(own), novelty)
+
+
 class ExampleCache:
     """Examples of the corrections used last: targets are built once, not at each draw.
 
@@ -154,13 +175,23 @@ class ExampleCache:
         The paper's w0.
     device : torch.device
         Where they are kept.
+    familiar : Familiar, optional
+        What the network has learnt from.
     """
 
-    def __init__(self, card: ModelCard, border_weight: float = 0.0, *, device: torch.device = CPU) -> None:
+    def __init__(
+        self,
+        card: ModelCard,
+        border_weight: float = 0.0,
+        *,
+        device: torch.device = CPU,
+        familiar: Familiar | None = None,
+    ) -> None:
         self.card, self.border_weight, self.device = card, border_weight, device
+        self._familiar = familiar or Familiar(())
         self._largest = _largest_cache(device)
         self._known: OrderedDict[int, tuple[Correction, Example]] = OrderedDict()
-        self._holds: dict[int, tuple[Correction, dict[bool, bool]]] = {}
+        self._holds: dict[int, tuple[Correction, _Held]] = {}
         self._bytes = 0
 
     def __getitem__(self, correction: Correction) -> Example:
@@ -177,12 +208,28 @@ class ExampleCache:
 
     def has(self, correction: Correction, *, on_object: bool) -> bool:
         """Whether a correction holds trusted objects, or trusted background."""
+        held = self._held(correction)
+        return held.any_object if on_object else held.any_background
+
+    def told(self, corrections: Sequence[Correction]) -> int:
+        """How much corrections tell: their objects, each once, and one a region without any; of classes, regions.
+
+        Whoever corrects one picture to its end has said as much as who corrects here and there.
+        """
+        is_of_objects = self.card.kind == "objects"
+        return sum(max(1, self._held(c).objects if is_of_objects else 1) for c in corrections)
+
+    def is_new(self, corrections: Sequence[Correction]) -> bool:
+        """Whether the pictures of most corrections look like none that the network has learnt from."""
+        return float(np.median([self._held(c).novelty for c in corrections])) > NEW
+
+    def _held(self, correction: Correction) -> _Held:
+        """What a correction holds; found once."""
         known = self._holds.get(id(correction))
         if known is None:
-            told = np.asarray(correction.labels)[np.asarray(correction.trusted)]
-            known = (correction, {True: bool((told != 0).any()), False: bool((told == 0).any())})
-            self._holds[id(correction)] = known
-        return known[1][on_object]
+            novelty = self._familiar.novelty(_as_seen(correction, self.card)[0].numpy())
+            known = self._holds[id(correction)] = (correction, _Held.by(correction, novelty))
+        return known[1]
 
     def keep_only(self, corrections: Sequence[Correction]) -> None:
         """Forget what was withdrawn, or replaced by a newer one."""

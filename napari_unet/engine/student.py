@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from napari_unet.core.corrections import Correction
+from napari_unet.core.novelty import Familiar
 from napari_unet.engine.adamw import AdamW
 from napari_unet.engine.augment import Augmentation
 from napari_unet.engine.device import Backend, backend_for
@@ -44,10 +45,10 @@ class Recipe:
     round_steps, round_seconds : int, float
         Steps of the optimiser between two take-overs, and how long they may last.
     patience : int
-        Rounds without anything new or better before the training rests.
+        Rounds without anything new or better before the training rests; whole ones, or as many steps.
     endurance : int
-        Rounds in a row that may be refused before the student begins again from the model in use: what is quite
-        new gets worse before it gets better.
+        Rounds in a row, or as many steps, that may be refused before the student begins again from the model in use:
+        what is quite new gets worse before it gets better.
     tolerance : float
         How much lower than the old score still counts as "not worse".
     rehearse_every : int
@@ -59,8 +60,8 @@ class Recipe:
         Corrections after which the model in use becomes the teacher. A first one held on to for ever keeps what was
         wrong; one that follows every take-over teaches the mistakes of one round in the next ones.
     settled : int
-        Corrections from which on the rate is whole. Fewer are learnt by heart, so a model that has something to lose
-        takes smaller steps: with half as many half as large ones, and never less than a `LEAST` part.
+        Corrected objects from which on the rate is whole. Fewer are learnt by heart, so a model that has something to
+        lose takes smaller steps: with half as many half as large ones, and never less than a `LEAST` part.
     share : float
         How much of the way from the teacher's weights to the learnt ones a model that has something to lose goes at
         least; the more is corrected the farther, and all of it from half of `settled` on. The first corrections are the
@@ -121,6 +122,8 @@ class Student:
         What the model knew before, to be learnt again in between.
     ranks : Ranks
         The processes that train the same model.
+    familiar : Familiar, optional
+        What the model has learnt from.
     """
 
     def __init__(
@@ -131,6 +134,7 @@ class Student:
         rehearsal: Sequence[Correction] = (),
         *,
         ranks: Ranks = ALONE,
+        familiar: Familiar | None = None,
     ) -> None:
         self.recipe, self.kind, self.rehearsal = recipe, model.card.kind, rehearsal
         self.backend: Backend = backend_for(model.device)
@@ -140,9 +144,8 @@ class Student:
         self.ranks, self.seed = ranks, seed
         self.random = torch.Generator().manual_seed(ranks.own_seed(seed))
         is_cuda = self.backend.device.type == "cuda"  # Apple's GPU does not know all that crops are made with
-        self.examples = ExampleCache(
-            model.card, recipe.border_weight, device=self.backend.device if is_cuda else torch.device("cpu")
-        )
+        device = self.backend.device if is_cuda else torch.device("cpu")
+        self.examples = ExampleCache(model.card, recipe.border_weight, device=device, familiar=familiar)
         self._told = _Told()
         self._lesson: Sequence[Correction] = ()  # what there was when the teacher became it
         self.step, self.skipped = 0, 0
@@ -225,6 +228,13 @@ class Student:
         loss = self._told.after(torch.where(healthy, total, math.nan))
         self.skipped += math.isnan(loss)
         return loss
+
+    def worth(self, corrections: Sequence[Correction]) -> int:
+        """How many corrected objects these are; of a kind that the model has not seen, enough at once.
+
+        Little of what it knows is of use there, so there is little to lose.
+        """
+        return self.recipe.settled if self.examples.is_new(corrections) else self.examples.told(corrections)
 
     def rate(self, count: int) -> float:
         """The learning rate with so many corrections."""

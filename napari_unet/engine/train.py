@@ -19,7 +19,7 @@ from napari_unet.core.errors import ModelError
 from napari_unet.core.events import TrainStep, WeightsChanged
 from napari_unet.engine.click_rounds import ClickRounds
 from napari_unet.engine.evaluate import Score, score_on
-from napari_unet.engine.rehearsal import rehearsal_of
+from napari_unet.engine.rehearsal import familiar_to, rehearsal_of
 from napari_unet.engine.sampling import split
 from napari_unet.engine.student import FINE_TUNE, Recipe, Student
 from napari_unet.nets.model import Model, all_finite, rounded
@@ -61,6 +61,11 @@ class Budget:
     def __post_init__(self) -> None:
         """Time runs from now."""
         self.start = time.monotonic()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is none."""
+        return self.steps is None and self.seconds is None
 
     def used(self, step: int) -> float:
         """Share of the budget that is used up; 0 for ever if there is none."""
@@ -125,7 +130,7 @@ def fine_tune(
     recipe = recipe or FINE_TUNE
     if model.device.type == "cuda":  # a step is no longer there than a piece of work is elsewhere
         recipe = replace(recipe, micro=recipe.micro * recipe.batch, batch=1)
-    student = Student(model, recipe, seed, rehearsal_of(model))
+    student = Student(model, recipe, seed, rehearsal_of(model), familiar=familiar_to(model))
     heads = ClickRounds(model, seed, student.rehearsal) if model.click is not None else None
     return _rounds(model, corrections, Budget(steps, seconds), student, control or Control(), heads)
 
@@ -141,7 +146,7 @@ def _rounds(
     """The training behind `fine_tune`, as one text from top to bottom."""
     recipe = student.recipe
     in_use = _InUse(model)
-    patience, known, lost, refused = recipe.patience, list(corrections), 0.0, 0
+    patience, known, lost, refused = float(recipe.patience), list(corrections), 0.0, 0.0
     for number in count(1):
         student.heed(model, list(corrections))
         last = TrainStep(student.step, number, 0.0, math.nan)
@@ -150,13 +155,14 @@ def _rounds(
             last = step
             yield step
         control.finish_round = False
+        part = (student.step - begun) / recipe.round_steps  # of a round: a slow computer, or a user, ends it early
 
         now = list(corrections)
         taught, held_out = split(now)
         if not taught:  # all of it was undone
             return
         student.examples.keep_only([*now, *student.rehearsal])
-        candidate = rounded(student.offered(len(now)))
+        candidate = rounded(student.offered(student.worth(now)))
         scored = _jury(taught, held_out)
         scores: list[Score] = []
         for score in in_use.compare(candidate, scored):
@@ -173,7 +179,7 @@ def _rounds(
             yield replace(last, progress=1.0)
         won = heads.won if heads else {}
         if not reason:
-            lost, refused = would_lose, 0
+            lost, refused = would_lose, 0.0
             model.replace_weights({**candidate, **won})
             in_use.take_over(scored, scores)
             yield replace(last, progress=1.0, kept=True, score=after.mean)
@@ -181,15 +187,14 @@ def _rounds(
         else:
             model.replace_weights(won, version=model.version)  # the masks stay as they are
             yield replace(last, progress=1.0, kept=False, score=after.mean, reason=reason)
-            refused += 1
+            refused += part
             if is_broken or refused > recipe.endurance:
-                student, refused = _start_again(model, student), 0
+                student, refused = _start_again(model, student), 0.0
 
         is_better = after.mean > before.mean + recipe.tolerance
-        patience = recipe.patience if is_better or not _same(now, known) else patience - 1
+        patience = recipe.patience if is_better or not _same(now, known) else patience - part
         known = now
-        bounded = budget.steps is not None or budget.seconds is not None
-        if budget.used(student.step) >= 1 or (not bounded and patience <= 0):
+        if budget.used(student.step) >= 1 or (budget.is_open and patience <= 0):
             return
 
 
@@ -260,7 +265,7 @@ def _one_round(
         student.learn()
         skipped = False
         if index % recipe.batch == recipe.batch - 1:
-            loss = student.advance(student.rate(len(now)))
+            loss = student.advance(student.rate(student.worth(now)))
             skipped = math.isnan(loss)
         done = (index + 1) / (recipe.round_steps * recipe.batch)
         yield TrainStep(student.step, number, min(done, 0.99), loss, skipped)

@@ -115,7 +115,9 @@ class Model:
         """The same weights in networks of their own."""
         net = _net_of(self.net.settings, self.net.state_dict())
         click = None if self.click is None else _net_of(self.click.settings, self.click.state_dict())
-        return Model(net, self.card, click=click, device=self.device, version=self.version)
+        other = Model(net, self.card, click=click, device=self.device, version=self.version)
+        other.rehearsal = self.rehearsal
+        return other
 
     def state(self) -> dict[str, Tensor]:
         """All weights: those of the network, and with `click.` before their names those of the click head."""
@@ -244,9 +246,15 @@ def load_model(name_or_path: str | Path = DEFAULT, *, device: str = "auto") -> M
     if path.suffix.lower() != ".safetensors":
         raise ModelError(f"'{path.name}' is no model: a model is a .safetensors or a .pth file, or a .zip.")
     model = model_from_bytes(path.read_bytes(), name=path.name, device=target)
-    beside = path.with_suffix(REHEARSAL)
-    model.rehearsal = beside if beside.is_file() else None
+    model.rehearsal = rehearsal_beside(path)
     return model
+
+
+def rehearsal_beside(name_or_path: str | Path) -> Path | None:
+    """The file of pictures that a model must not forget, if one lies beside it."""
+    path = shipped_models().get(str(name_or_path), Path(name_or_path))
+    beside = path.with_suffix(REHEARSAL) if path.name else path
+    return beside if beside.is_file() else None
 
 
 def _start(name: str, device: str) -> Model | None:

@@ -23,7 +23,7 @@ from napari_unet.engine.device import backend_for, backend_of, device_names, usa
 from napari_unet.engine.measure import measure
 from napari_unet.engine.predict import Plane, look_closer, plane_of, predict
 from napari_unet.engine.train import Control, fine_tune
-from napari_unet.nets.model import Model, model_from_bytes
+from napari_unet.nets.model import Model, model_from_bytes, rehearsal_beside
 from napari_unet.store.speeds import read_speeds, write_speeds
 
 LARGEST_KEPT = 100_000_000
@@ -206,10 +206,10 @@ class Device:
         return self.model
 
 
-def load_version(data: bytes, device: str, version: int) -> Model:
-    """A version of a project's model, from the content of its file."""
+def load_version(data: bytes, device: str, version: int, base: str) -> Model:
+    """A version of a project's model, from the content of its file; it must not forget what `base` knew."""
     model = model_from_bytes(data, device=backend_for(device).device)
-    model.version = version
+    model.version, model.rehearsal = version, rehearsal_beside(base)
     return model
 
 

@@ -167,7 +167,7 @@ class Learner:
         if wish.version == 0:
             yield Taken(asked, wish, load_model(wish.name, device=wish.device))
         else:
-            yield Taken(asked, wish, load_version(self._bytes_of(wish), wish.device, wish.version))
+            yield Taken(asked, wish, load_version(self._bytes_of(wish), wish.device, wish.version, wish.name))
 
     def _bytes_of(self, wish: Wish) -> bytes:
         """The file of a version, from memory or from the project."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,7 +32,8 @@ from napari_unet.widgets.workspace import Workspace
 
 SAMPLE, UNSEEN = "brightfield", "brightfield_unseen"
 CORRECTIONS = 38
-SMALLEST = 30  # pixels that are wrong: less is not worth a stroke at this zoom
+SMALLEST, TRIES = 30, 2
+"""Pixels of an outline that are wrong, below which it is left alone at this zoom, and how often an object is mended."""
 THINK_MS = 700
 CLICKS, CLICK_MS, RIGHT = 3, 300, 0.75
 """Clicks on an object until it is painted instead, a rest between two, and the overlap that will do."""
@@ -168,44 +170,41 @@ class Tour:
             layer.visible = layer.name.startswith(name)
 
     def correct(self, truth: Labels) -> None:
-        """Mend the worst fault, again and again, while the model learns; in the end say that the rest is right."""
-        for number in range(CORRECTIONS):
-            if not self.correct_worst(truth):
-                break
+        """Mend the worst fault, again and again, while the model learns; if nothing is wrong at last, say so."""
+        tries = Counter[int]()
+        while self.corrections < CORRECTIONS and (wrong := self.wrong(truth)):
+            fault = next((fault for fault in wrong if all(tries[n] < TRIES for n in fault.true)), None)
+            if fault is None:
+                return
+            self.mend(fault, self.desk.masks.layer.data, truth, again=any(tries[n] for n in fault.true))  # type: ignore[union-attr]
+            tries.update(fault.true)
             self.corrections += 1
             self.rest(THINK_MS)
-            if number in (2, CORRECTIONS // 2):
+            if self.corrections in (3, CORRECTIONS // 2):
                 self.shoot("correcting")
-        _button(self.workspace, "view_right").click()
-        self.corrections += 1
-        self.rest(1500)
+        if not wrong:
+            _button(self.workspace, "view_right").click()
+            self.corrections += 1
+            self.rest(1500)
 
-    def correct_worst(self, truth: Labels) -> bool:
-        """One correction, where the masks are most wrong; False if all is right."""
-        masks = self.desk.masks
-        if masks is None:
-            return False
-        shown, settled = masks.layer.data, masks.picture.taught != 0
-        touched = set(np.unique(truth[settled]).tolist())
-        for fault in faults(shown, truth):
-            if fault.area >= SMALLEST and not touched.intersection(fault.true):
-                self.mend(fault, shown, truth)
-                return True
-        return False
+    def wrong(self, truth: Labels) -> list[Fault]:
+        """What is wrong with the masks, the worst first; without outlines that are nearly right."""
+        shown = self.desk.masks.layer.data  # type: ignore[union-attr]
+        return [fault for fault in faults(shown, truth) if fault.kind != "outline" or fault.area >= SMALLEST]
 
-    def mend(self, fault: Fault, shown: Labels, truth: Labels) -> None:
-        """Mend a fault with the tool that a person would take."""
+    def mend(self, fault: Fault, shown: Labels, truth: Labels, *, again: bool = False) -> None:
+        """Mend a fault with the tool that a person would take; where that failed, paint its smallest object."""
         if fault.box is not None:
             (top, left), (bottom, right) = fault.box.start, fault.box.stop
             self.use("nothing", [(top, left), (bottom - 1, right - 1)])
         elif fault.kind == "false":
             self.use("delete", [point_inside(shown == fault.shown[0])])
-        elif fault.kind == "merged":
+        elif fault.kind == "merged" and not again:
             self.use("cut", cutting_line(truth, fault))
-        elif fault.kind == "split":
+        elif fault.kind == "split" and not again:
             self.use("join", [point_inside(shown == number) for number in fault.shown])
-        elif not self.click(truth == fault.true[0]):
-            self.paint(truth == fault.true[0])
+        elif again or not self.click(truth == fault.true[-1]):
+            self.paint(truth == fault.true[-1])
 
     def click(self, truth: Mask) -> bool:
         """Click an object until its mask is right, and keep it; False if a few clicks do not do."""

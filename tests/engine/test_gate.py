@@ -134,6 +134,16 @@ def test_refused_rounds_start_again_from_the_model(disc_model, taught, quick, mo
     assert all(s[2] for s in students)
 
 
+def test_refused_rounds_that_were_cut_short_count_as_the_parts_that_they_are(disc_model, taught, quick, monkeypatch):
+    """Where time ends each round after one of its two steps, twice as many are refused before a fresh copy begins."""
+    monkeypatch.setattr(engine, "_why_not", lambda *_, **__: "no")
+    begun = []
+    monkeypatch.setattr(engine, "_start_again", lambda model, student: begun.append(student.step) or student)
+    recipe = replace(quick, round_steps=2, endurance=2, round_seconds=0.0)
+    list(fine_tune(disc_model, taught, steps=12, recipe=recipe))
+    assert begun == [5, 10]
+
+
 def test_few_held_out_corrections_do_not_decide_alone(disc_model, correct, quick):
     """One empty place held out would welcome weights that find nothing; what was taught decides with it."""
     nothing = correct(7, held_out=True)

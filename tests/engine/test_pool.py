@@ -43,6 +43,7 @@ def test_a_correction_holds_the_picture_around_and_trusts_what_was_set(picture):
     assert (correction.labels[correction.trusted] == 7).all()
     assert correction.trusted[200 - region.start[0], 200 - region.start[1]]
     assert correction.held_out is False
+    assert correction.own == Box((CONTEXT,) * 2, (CONTEXT + SQUARE,) * 2)
     assert correction.limits == picture.source.limits()
 
 

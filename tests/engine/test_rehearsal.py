@@ -103,7 +103,7 @@ def test_a_training_of_few_corrections_stays_near_what_the_model_was(disc_model,
     """In as many steps three corrections move the weights by about a fourth of what they would if they settled it."""
     monkeypatch.setattr(training, "rehearsal_of", lambda model: [correct(200, 1.0, look="bright")])
     monkeypatch.setattr(training, "_why_not", lambda *_, **__: "")
-    dark = [correct(seed, 1.0, look="dark") for seed in range(3)]
+    dark = [correct(seed, 1.0, look="dark", count=1) for seed in range(3)]
     moved = [_moved(disc_model, dark, replace(quick, settled=settled)) for settled in (3, 40)]
     assert 0.1 < moved[1] / moved[0] < 0.5
 
@@ -127,7 +127,7 @@ def test_a_round_takes_over_a_part_of_what_was_learnt(disc_model, correct, quick
     """Half of the way is half as far from what the model was as all of it."""
     monkeypatch.setattr(training, "rehearsal_of", lambda model: [correct(200, 1.0, look="bright")])
     monkeypatch.setattr(training, "_why_not", lambda *_, **__: "")
-    dark = [correct(seed, 1.0, look="dark") for seed in range(3)]
+    dark = [correct(seed, 1.0, look="dark", count=1) for seed in range(3)]
     moved = [_moved(disc_model, dark, replace(quick, share=share)) for share in (0.5, 1.0)]
     assert moved[0] / moved[1] == pytest.approx(0.5, rel=0.05)
 

@@ -9,6 +9,7 @@ import torch
 from napari_unet.core.card import ModelCard
 from napari_unet.core.corrections import Correction
 from napari_unet.core.errors import ImageError, ModelError
+from napari_unet.core.geometry import Box
 from napari_unet.core.intensity import Limits, estimate_limits, normalize
 from napari_unet.engine import sampling
 from napari_unet.engine.augment import Augmentation
@@ -202,6 +203,25 @@ def test_it_is_known_what_a_correction_holds(correct):
     objects, background = (replace(case, trusted=case.labels > 0), replace(case, trusted=case.labels == 0))
     held = [[cache.has(c, on_object=on) for on in (True, False)] for c in (case, objects, background)]
     assert held == [[True, True], [True, False], [False, True]]
+
+
+def test_objects_are_counted_each_once_and_regions_without_any_as_one(correct):
+    """Of a picture in two halves, each with its surroundings, an object counts in the half in which most of it lies."""
+    labels = np.zeros((64, 64), np.int32)
+    labels[4:12, 4:12], labels[4:12, 22:32], labels[40:48, 30:40] = 1, 2, 3  # the third lies mostly in the right half
+    whole = Correction(np.zeros((64, 64)), labels, np.ones(labels.shape, bool))
+    left, right = (replace(whole, own=Box((0, a), (64, a + 32))) for a in (0, 32))
+    empty = replace(whole, labels=np.zeros_like(labels))
+    cache = ExampleCache(OBJECTS)
+    assert [cache.told([c]) for c in (whole, left, right, empty)] == [3, 2, 1, 1]
+    assert cache.told([left, right, empty]) == 4
+    assert cache.told([replace(whole, trusted=labels == 3)]) == 1
+
+
+def test_of_classes_regions_are_counted(correct):
+    """The numbers are classes there, not objects."""
+    cache, case = ExampleCache(replace(OBJECTS, kind="classes")), correct(0)
+    assert cache.told([case, case]) == 2
 
 
 def test_the_cache_forgets_what_was_withdrawn(correct):

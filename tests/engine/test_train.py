@@ -1,6 +1,7 @@
 """Learning from corrections: what it learns, and when its weights take over."""
 
 import itertools
+import math
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -184,6 +185,15 @@ def test_a_new_correction_keeps_the_training_going(disc_model, taught, quick):
         rounds.append(count)
     assert rounds[0] == 3
     assert rounds[1] > rounds[0]
+
+
+@pytest.mark.parametrize(("seconds", "rounds"), [(math.inf, 3), (0.0, 12)], ids=["in time", "slow"])
+def test_a_slow_computer_rests_after_as_many_steps(disc_model, taught, quick, seconds, rounds):
+    """Rounds that time ends early, here after one of four steps, count as the part that they are."""
+    recipe = replace(quick, round_steps=4, patience=3, tolerance=2.0, round_seconds=seconds)
+    events = [e for e in fine_tune(disc_model, taught[:1], recipe=recipe) if isinstance(e, TrainStep)]
+    assert sum(event.kept is not None for event in events) == rounds
+    assert events[-1].step == 12
 
 
 def test_a_replaced_correction_is_news(disc_model, taught, quick):
