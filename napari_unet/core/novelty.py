@@ -48,7 +48,7 @@ def _halved(image: FloatArray, axis: int) -> FloatArray:
     if count == 0:
         return image
     first, second = (image.take(range(start, 2 * count, 2), axis) for start in (0, 1))
-    return (first + second) / 2
+    return (first + second) / np.float32(2)
 
 
 class Familiar:

@@ -9,6 +9,7 @@ import torch
 
 from napari_unet.nets import model
 from napari_unet.nets.model import load_model
+from napari_unet.session.jobs import load_version
 from tests.session.conftest import bytes_in_use, predicted, start
 
 
@@ -159,3 +160,13 @@ def test_a_training_goes_on_on_another_device(quick, make_session, train_gate, s
     train_gate.release(1000)
     ear.wait(lambda: ear.of("weights_changed") and session.state.learning == "waiting")
     assert session.state.learnt == 1
+
+
+def test_a_version_rehearses_what_its_model_does(tmp_path, model_file):
+    """Of a model of the user's own, too: a version is loaded from bytes, beside which nothing lies."""
+    path = tmp_path / "mine.safetensors"
+    load_model(model_file, device="cpu").save(path)
+    path.with_suffix(".rehearsal.npz").touch()
+    version = load_version(path.read_bytes(), "cpu", 3, str(path))
+    assert (version.version, version.rehearsal) == (3, path.with_suffix(".rehearsal.npz"))
+    assert load_version(path.read_bytes(), "cpu", 3, "scratch").rehearsal is None
