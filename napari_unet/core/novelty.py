@@ -10,8 +10,8 @@ import numpy as np
 from napari_unet.core.intensity import FloatArray
 
 NEW = 2.0
-"""Novelty above which a picture is of a kind of its own: of pictures that were not learnt from it is 0.2 to 1.3 at the
-median of a kind that is known, and 3.5 to 7.6 of one that is not (docs/learning.md)."""
+"""Novelty above which a picture is of a kind of its own: at the median of a kind that is known it is 0.3 to 1.1, and of
+one that is not 3.2 to 7.6 (docs/learning.md)."""
 KNOWN_ENOUGH = 8
 """Pictures without which nobody can say what is usual among them."""
 SCALES = 4
