@@ -146,7 +146,7 @@ def _rounds(
     """The training behind `fine_tune`, as one text from top to bottom."""
     recipe = student.recipe
     in_use = _InUse(model)
-    patience, known, lost, refused = float(recipe.patience), list(corrections), 0.0, 0.0
+    patience, known, refused = float(recipe.patience), list(corrections), 0.0
     for number in count(1):
         student.heed(model, list(corrections))
         last = TrainStep(student.step, number, 0.0, math.nan)
@@ -170,8 +170,8 @@ def _rounds(
             yield replace(last, progress=1.0)
         before, after = sum(map(in_use.score, scored), Score()), sum(scores, Score())
 
-        # many rounds, each a little worse, must not add up to more than one may be
-        would_lose = max(0.0, lost + before.mean - after.mean)
+        # many rounds, each a little worse, must not add up to more than one may be; nor many trainings
+        would_lose = max(0.0, model.lost + before.mean - after.mean)
         is_broken = 4 * student.skipped > student.step - begun or not all_finite(candidate)
         reason = "" if _shows_objects(student, now) else NO_OBJECTS
         reason = reason or _why_not(before, after, is_broken=is_broken, is_lower=would_lose > recipe.tolerance)
@@ -179,7 +179,7 @@ def _rounds(
             yield replace(last, progress=1.0)
         won = heads.won if heads else {}
         if not reason:
-            lost, refused = would_lose, 0.0
+            model.lost, refused = would_lose, 0.0
             model.replace_weights({**candidate, **won})
             in_use.take_over(scored, scores)
             yield replace(last, progress=1.0, kept=True, score=after.mean)

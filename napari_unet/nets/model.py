@@ -76,6 +76,8 @@ class Model:
         0 for what was loaded; each take-over counts one up.
     rehearsal : Path or None
         The file of pictures that it must not forget (`engine/rehearsal.py`), if one lies beside its own.
+    lost : float
+        What its score has lost in take-overs that were as good as not worse, and not won back since.
 
     Raises
     ------
@@ -102,6 +104,7 @@ class Model:
         self.replace_click(click)
         self.version = version
         self.rehearsal: Path | None = None
+        self.lost = 0.0
 
     @classmethod
     def create(cls, card: ModelCard, *, seed: int = 0, device: str = "auto") -> Self:
