@@ -37,6 +37,8 @@ LOOKS, LOOKS_EXPECTED = 2, 3
 """At one scale and at those that it leads to, at most; and where a size is expected."""
 SAME = 1.05
 """How much larger one scale may be than another that is as good as the same."""
+PLANES = (1 / 2, 1 / 4, 3 / 4, 0.0, 1.0)
+"""Where in a stack planes are looked at, one after the other until something shows; along each axis."""
 ENOUGH = 8
 """Objects that tell a size; with fewer, other parts of the picture are looked at, too."""
 
@@ -59,7 +61,8 @@ def measure(
         If it is not one of 2-D objects, nothing is measured.
     source : ImageSource
     view : Box, optional
-        The plane, and the place in it, to look at first; by default the middle of the first plane.
+        The plane, and the place in it, to look at first; by default the middle of the plane in the middle, and where
+        nothing shows there, of other planes: the first ones of a stack are often empty.
     expected : float, optional
         Diameter of the objects that the user set in other pictures.
 
@@ -70,10 +73,12 @@ def measure(
     """
     if model.card.kind != "objects" or model.net.ndim != 2:
         return None
-    view = view or Box((0,) * len(source.shape), (*(1 for _ in source.shape[:-2]), *source.shape[-2:]))
-    looks = _Looks(model, source, view)
-    near = yield from looks.closely(AS_IT_IS)
-    far = yield from looks.closely(FROM_AFAR)
+    for place in [view] if view else _planes(source.shape):
+        looks = _Looks(model, source, place)
+        near = yield from looks.closely(AS_IT_IS)
+        far = yield from looks.closely(FROM_AFAR)
+        if near or far:
+            break
     free = looks.better(near, far)
     if expected is None:
         return free.diameter if free else None
@@ -90,7 +95,7 @@ def measure(
 
 
 def measured_by(model: Model, source: ImageSource, *, expected: float | None = None) -> float | None:
-    """What `measure` finds in the first plane of a picture, at once."""
+    """What `measure` finds in a picture, at once."""
     looking = measure(model, source, expected=expected)
     while True:
         try:
@@ -156,6 +161,13 @@ class _Looks:
         if known not in self._known:
             self._known[known] = yield from _look(self._model, self._source, self._view, known)
         return self._known[known]
+
+
+def _planes(shape: tuple[int, ...]) -> list[Box]:
+    """Some planes of a stack from all over it, those that are different; of one plane that alone."""
+    lead, flat = shape[:-2], shape[-2:]
+    corners = dict.fromkeys(tuple(min(int(n * part), n - 1) for n in lead) for part in PLANES)
+    return [Box((*corner, 0, 0), (*(i + 1 for i in corner), *flat)) for corner in corners]
 
 
 def _alike(one: float, other: float, most: float = ALIKE) -> bool:

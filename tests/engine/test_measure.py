@@ -130,6 +130,17 @@ def test_other_parts_are_looked_at_when_the_view_shows_little(disc_model, draw, 
     assert measured(disc_model, stack, Box((0, 0, 0), (1, 100, 100)))[0] is None
 
 
+@pytest.mark.parametrize("shown", [(0,), (7,), (3, 4, 5)])
+def test_of_a_stack_some_planes_are_looked_at(disc_model, draw, shown):
+    """Objects have their size wherever they show in a stack, whose first planes are often empty."""
+    image, labels = draw(1, shape=(160, 160), count=14)
+    large = np.kron(image, np.ones((2, 2), np.float32))
+    stack = np.full((8, *large.shape), 100, np.float32)
+    stack[list(shown)] = large
+    found, _ = measured(disc_model, stack)
+    assert found == pytest.approx(2 * median_diameter(labels), rel=0.25)
+
+
 def test_specks_and_fragments_do_not_count(disc_model, monkeypatch):
     """What is far smaller than most of the foreground is debris."""
     assert engine._usual([1.0, 2.0, 20.0, 21.0, 22.0]) == 21
