@@ -107,10 +107,10 @@ def train(  # noqa: PLR0913 - each option of the command is one
             deque(itertools.chain(*rows), maxlen=0)  # what it learns is in the weights of the leading process, too
             return
         _log(itertools.chain(*rows), output.with_suffix(".log.jsonl"))
-    fitting.forget_checkpoint(output)
     if rehearsal:
         kept = rehearsing.chosen(fitting.kinds_of(sets[:-1]), rehearsal, seed)
         rehearsing.write(output.with_suffix(REHEARSAL), fitting.at_known_size(kept, model.card), seed)
+    fitting.forget_checkpoint(output)  # last: the same command goes on until all is written
     typer.echo(f"Wrote {output} ({output.stat().st_size / 1e6:.1f} MB).")
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from skimage.segmentation import relabel_sequential
 
-from napari_unet.core.corrections import Correction, Labels
+from napari_unet.core.corrections import Correction
 from napari_unet.core.errors import ModelError
 from napari_unet.core.intensity import Limits
 from napari_unet.core.novelty import Familiar
@@ -50,7 +51,7 @@ def _familiar(path: Path, channels: int) -> Familiar:
 
 @cache
 def read(path: Path) -> tuple[Correction, ...]:
-    """The pictures of a file, wholly trusted.
+    """The pictures of a file.
 
     Raises
     ------
@@ -59,30 +60,42 @@ def read(path: Path) -> tuple[Correction, ...]:
     """
     try:
         with np.load(path, allow_pickle=False) as file:
-            count = len(file.files) // 2
-            pairs = [(file[f"image{n}"], file[f"labels{n}"].astype(np.int32)) for n in range(count)]
+            count = sum(name.startswith("image") for name in file.files)
+            return tuple(_correction_of(file, number) for number in range(count))
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"'{path.name}' is damaged. Take it away, or install the package again.") from error
-    return tuple(_wholly_trusted(image, labels) for image, labels in pairs)
 
 
-def _wholly_trusted(image: npt.NDArray[np.uint8], labels: Labels) -> Correction:
-    """A picture of the file as the training takes it."""
+def _correction_of(file: Mapping[str, npt.NDArray[np.generic]], number: int) -> Correction:
+    """A picture of the file as the training takes it; all of it is trusted unless the file says otherwise."""
+    image, labels = file[f"image{number}"], file[f"labels{number}"].astype(np.int32)
     limits = Limits((0.0,) * len(image), (ONE,) * len(image))
-    return Correction(image, labels, np.ones(labels.shape, bool), limits, held_out=False, channels_first=True)
+    part = f"trusted{number}"
+    trusted = file[part].astype(bool) if part in file else np.ones(labels.shape, bool)
+    return Correction(image, labels, trusted, limits, held_out=False, channels_first=True)
 
 
 def write(path: Path, corrections: Sequence[Correction], seed: int = 0) -> None:
-    """Write a part with objects of each picture, at the size at which the network sees it and with 8 bits a channel."""
+    """Write a part with objects of each picture, at the size at which the network sees it and with 8 bits a channel.
+
+    A picture of which nothing is known is left out.
+    """
     random, arrays = np.random.default_rng(seed), {}
-    for number, known in enumerate(corrections):
-        image, labels = resampled(known)
-        middle = random.choice(np.argwhere(labels) if labels.any() else np.argwhere(labels == 0))  # something is there
+    for number, known in enumerate(c for c in corrections if c.trusted.any()):
+        image, labels, trusted = resampled(known)
+        labels = np.where(trusted, labels, 0)
+        middle = random.choice(np.argwhere(labels if labels.any() else trusted))  # something is there
         start = [max(0, min(int(m) - SIDE // 2, n - SIDE)) for m, n in zip(middle, labels.shape, strict=True)]
         cut = tuple(slice(a, a + SIDE) for a in start)
         arrays[f"image{number}"] = np.clip(np.rint(ONE * image[:, *cut]), 0, 255).astype(np.uint8)
-        arrays[f"labels{number}"] = labels[cut].astype(np.uint16)
-    np.savez_compressed(path, **arrays)
+        # numbered anew, for those of a large picture do not fit into 16 bits
+        arrays[f"labels{number}"] = relabel_sequential(labels[cut])[0].astype(np.uint16)
+        if not trusted[cut].all():
+            arrays[f"trusted{number}"] = trusted[cut]
+    part = path.with_suffix(".part")
+    with part.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    part.replace(path)  # a torn file never takes the place of a whole one
 
 
 def chosen(kinds: Sequence[Sequence[Correction]], count: int, seed: int = 0) -> list[Correction]:

@@ -124,11 +124,12 @@ def _as_seen(correction: Correction, card: ModelCard) -> tuple[Tensor, Labels, M
     return resize(image[None], shape)[0], *_resample(labels, trusted, shape)
 
 
-def resampled(correction: Correction) -> tuple[FloatArray, Labels]:
-    """Picture and labels at the size at which the network sees them: normalised (C, Y, X), and (Y, X)."""
+def resampled(correction: Correction) -> tuple[FloatArray, Labels, Mask]:
+    """Picture, labels and trusted mask at the size at which the network sees them: normalised (C, Y, X), and (Y, X)."""
     image, labels = network_input(correction, len(correction.image)), np.asarray(correction.labels)
     shape = scaled(labels.shape, correction.scale)
-    return resize(torch.from_numpy(image)[None], shape)[0].numpy(), _resample(labels, labels >= 0, shape)[0]
+    seen = resize(torch.from_numpy(image)[None], shape)[0].numpy()
+    return seen, *_resample(labels, np.asarray(correction.trusted), shape)
 
 
 def _resample(labels: Labels, trusted: Mask, shape: tuple[int, ...]) -> tuple[Labels, Mask]:

@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import tifffile
 import torch
 
+from napari_unet.engine import rehearsal as rehearsing
 from napari_unet.engine.rehearsal import read as read_rehearsal
 from napari_unet.nets.model import load_model
 from tests.cli.conftest import assert_refused, discs
@@ -53,6 +55,18 @@ def test_train_takes_more_sets_and_makes_pictures(unet_live, folders, tmp_path):
     assert load_model(tmp_path / "m.safetensors", device="cpu").card.trained_on.startswith("5 pictures")
     assert len(read_rehearsal(tmp_path / "m.rehearsal.npz")) == 2  # of pictures, not of what was made
     assert_refused(train(unet_live, folders, tmp_path / "n.safetensors", "--leave-out", "*"), "name")
+
+
+def test_a_training_is_through_when_its_rehearsal_is_written(unet_live, folders, tmp_path, monkeypatch):
+    """Stopped before that, the same command writes it without learning anew."""
+    output = tmp_path / "m.safetensors"
+    with monkeypatch.context() as stopped:
+        stopped.setattr(rehearsing, "write", Mock(side_effect=KeyboardInterrupt))
+        assert train(unet_live, folders, output, "--rehearsal", "2")[0] != 0
+    assert (tmp_path / "m.checkpoint.safetensors").is_file()
+    assert train(unet_live, folders, output, "--rehearsal", "2")[0] == 0
+    assert len(read_rehearsal(tmp_path / "m.rehearsal.npz")) == 2
+    assert not (tmp_path / "m.checkpoint.safetensors").exists()
 
 
 def test_train_learns_classes_and_ignores_a_label(unet_live, folders, tmp_path):

@@ -46,6 +46,50 @@ def test_large_pictures_are_cut(correct, tmp_path, monkeypatch):
     assert part.labels.shape == part.image.shape[1:] == (40, 40)
 
 
+def test_what_is_not_trusted_is_not_trusted_later(tmp_path):
+    """Regions of which nothing is known stay so, also at another size; a picture of which nothing is known is none."""
+    random = np.random.default_rng(0)
+    labels = np.zeros((64, 64), np.int32)
+    labels[10:30, 5:20] = 3
+    trusted = np.ones((64, 64), bool)
+    trusted[:, 40:] = False
+    known = Correction(random.random((1, 64, 64)), labels, trusted, held_out=False, channels_first=True)
+    unknown = replace(known, trusted=np.zeros((64, 64), bool))
+    write(tmp_path / "r.npz", [known, unknown, replace(known, scale=0.5)])
+    first, second = read(tmp_path / "r.npz")
+    assert np.array_equal(first.trusted, trusted)
+    assert np.array_equal(second.trusted, trusted[::2, ::2])
+
+
+def test_objects_of_any_number_stay_objects(tmp_path):
+    """A large picture has more objects than 16 bits can number; those of the part that is kept are numbered anew."""
+    labels = np.zeros((64, 64), np.int32)
+    labels[5:20, 5:20], labels[30:40, 30:40], labels[45:60, 5:20] = 65536, 70000, 4464
+    image = np.random.default_rng(0).random((1, 64, 64))
+    write(tmp_path / "r.npz", [Correction(image, labels, labels >= 0, held_out=False, channels_first=True)])
+    (found,) = read(tmp_path / "r.npz")
+    assert np.array_equal(found.labels > 0, labels > 0)
+    assert [len(np.unique(found.labels[labels == n])) for n in (4464, 65536, 70000)] == [1, 1, 1]
+    assert len(np.unique(found.labels)) == 4
+
+
+def test_a_write_that_fails_leaves_what_was_there(correct, tmp_path, monkeypatch):
+    """A torn file never takes the place of a whole one."""
+    known = correct(0)
+    known = replace(known, image=known.image[None], channels_first=True)
+    write(tmp_path / "r.npz", [known])
+    before = (tmp_path / "r.npz").read_bytes()
+
+    def torn(file, **arrays):
+        file.write(b"PK")
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(np, "savez_compressed", torn)
+    with pytest.raises(OSError, match="full"):
+        write(tmp_path / "r.npz", [known])
+    assert (tmp_path / "r.npz").read_bytes() == before
+
+
 def test_of_a_large_kind_more_is_kept():
     """Of sixteen pictures four times as many as of one; all of them where all fit."""
     kinds = [[f"a{n}" for n in range(16)], ["b1"], []]
