@@ -88,6 +88,14 @@ def looks_like_color(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
     return known and len(shape) >= 3 and shape[-1] in (3, 4) and min(shape[-3:-1]) > shape[-1]
 
 
+def few_channels_axis(shape: tuple[int, ...]) -> int | None:
+    """The last axis, if it is 1 or 2 long and the two before it are longer; else None.
+
+    A picture that was saved as (Y, X, 1) is no stack of planes that are one pixel wide.
+    """
+    return len(shape) - 1 if len(shape) >= 3 and shape[-1] in (1, 2) and min(shape[-3:-1]) > shape[-1] else None
+
+
 def read_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """The type that voxels of `dtype` are read as: the nearest one that torch knows too."""
     if dtype.kind == "b":

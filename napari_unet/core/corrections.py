@@ -86,8 +86,8 @@ class Correction:
 
     Attributes
     ----------
-    image : (Y, X) or (Y, X, 3 or 4) or (C, [Z,] Y, X)
-        Raw intensities. Last axis 3 or 4 long: colour, unless `channels_first`.
+    image : (Y, X) or (Y, X, 1 to 4) or (C, [Z,] Y, X)
+        Raw intensities. Last axis 3 or 4 long: colour, unless `channels_first`; 1 or 2 long: channels, put first.
     labels : ([Z,] Y, X) int
         Objects 1..N and background 0, or class ids.
     trusted : ([Z,] Y, X) bool
@@ -131,7 +131,16 @@ class Correction:
             raise LabelsError("Labels have negative numbers; give 0 for background and objects from 1 on.")
         if image.dtype.kind not in "buif":
             raise ImageError(f"The image is of type {image.dtype}; give numbers.")
+        self._lay(image, labels.shape)
+
+    def _lay(self, image: npt.NDArray[np.generic], under: tuple[int, ...]) -> None:
+        """Refuse an image that does not lie under the labels; one or two channels that come last are put first."""
         shape = image.shape
-        spatial = shape[1:] if self.channels_first else shape[: labels.ndim]
-        if spatial != labels.shape and shape[1:] != labels.shape:
-            raise LabelsError(f"The image is {shape}, the labels are {labels.shape}; they must cover the same pixels.")
+        if under in ((shape[1:],) if self.channels_first else (shape, shape[1:])):
+            return
+        if self.channels_first or shape[:-1] != under:
+            raise LabelsError(f"The image is {shape}, the labels are {under}; they must cover the same pixels.")
+        if shape[-1] in (1, 2):
+            object.__setattr__(self, "image", np.moveaxis(image, -1, 0))
+        elif shape[-1] not in (3, 4):
+            raise ImageError(f"The image is {shape}; its last axis is no colour. Give its channels first, (C, Y, X).")

@@ -14,6 +14,7 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 
+from napari_unet.core.arrays import few_channels_axis
 from napari_unet.core.click_mask import ClickMask, clicked, mask_in, seen_mask, tight
 from napari_unet.core.corrections import Mask
 from napari_unet.core.errors import ImageError, ModelError
@@ -157,7 +158,7 @@ class ClickSegmenter:
 
         Parameters
         ----------
-        image : (Y, X) or (Y, X, 3 or 4)
+        image : (Y, X) or (Y, X, 1 to 4)
         channels : sequence of int, optional
             Which channels the model reads; by default all of them.
         diameter : float, optional
@@ -168,7 +169,7 @@ class ClickSegmenter:
         ImageError
             If the picture cannot be used as it is.
         """
-        source = ImageSource.of_array(image)
+        source = ImageSource.of_array(image, channel_axis=few_channels_axis(getattr(image, "shape", ())))
         source = source if channels is None else source.select(channels)
         if len(source.shape) != 2:
             raise ImageError(f"This picture has {len(source.shape)} axes; clicks are on one plane of (Y, X).")

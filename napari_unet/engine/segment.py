@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from napari_unet.core.arrays import few_channels_axis
 from napari_unet.core.errors import DeviceError
 from napari_unet.core.events import Prediction, Progress
 from napari_unet.core.geometry import Box
@@ -117,7 +118,7 @@ def segment(
     Parameters
     ----------
     model : Model
-    image : (Y, X) or (Y, X, 3 or 4), or (Z, Y, X) with a 3-D model
+    image : (Y, X) or (Y, X, 1 to 4), or (Z, Y, X) with a 3-D model
         A stack is taken plane by plane by a 2-D model.
     channels : sequence of int, optional
         Which channels the model reads; by default all of them.
@@ -134,7 +135,7 @@ def segment(
     ImageError
         If the picture cannot be used as it is.
     """
-    source = ImageSource.of_array(image)
+    source = ImageSource.of_array(image, channel_axis=few_channels_axis(getattr(image, "shape", ())))
     if channels is not None:
         source = source.select(channels)
     return segment_source(model, source, diameter=diameter)

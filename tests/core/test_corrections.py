@@ -94,6 +94,19 @@ def test_labels_of_any_integer_type_take_an_edit(dtype):
     assert (labels == 3).all()
 
 
+@pytest.mark.parametrize("channels", [1, 2])
+def test_one_or_two_channels_may_come_last(channels):
+    """They are put first; colours stay as they are, and more channels are refused."""
+    image, labels = np.arange(20.0 * channels).reshape(4, 5, channels), np.zeros((4, 5), int)
+    given = Correction(image, labels, labels == 0)
+    assert np.array_equal(given.image, np.moveaxis(image, -1, 0))
+    assert Correction(np.zeros((4, 5, 3)), labels, labels == 0).image.shape == (4, 5, 3)
+    with pytest.raises(ImageError, match=r"\(4, 5, 7\)"):
+        Correction(np.zeros((4, 5, 7)), labels, labels == 0)
+    with pytest.raises(LabelsError, match="same pixels"):
+        Correction(np.zeros((4, 5, 3, 2)), labels, labels == 0)
+
+
 def test_what_is_no_correction_is_a_sentence():
     """Negative labels that are trusted, text; lists are taken, and negative labels of which nothing is known."""
     image, labels, trusted = np.zeros((4, 5)), np.full((4, 5), -1), np.ones((4, 5), bool)
