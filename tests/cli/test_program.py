@@ -6,9 +6,24 @@ import sys
 import pytest
 
 from napari_unet import cli
+from napari_unet.cli.program import loaded_model
+from napari_unet.core.card import ModelCard
+from napari_unet.nets.model import Model
 from tests.cli.conftest import assert_refused
 
 COMMANDS = ("predict", "train", "evaluate", "simulate", "info")
+
+
+def test_a_model_is_loaded_again_when_its_file_is_another_one(tmp_path):
+    """A worker that lives for many commands never predicts with a model that is gone."""
+    path = tmp_path / "tiny.safetensors"
+    card = ModelCard(name="tiny", architecture={"in_channels": 1, "out_channels": 2, "base_channels": 4, "depth": 2})
+    for seed in (0, 1):
+        model = Model.create(card, seed=seed, device="cpu")
+        model.save(path)
+        loaded = loaded_model(str(path), "cpu")
+        assert loaded.sha256() == model.sha256()
+        assert loaded_model(str(path), "cpu") is loaded
 
 
 # --- failures and help ---
