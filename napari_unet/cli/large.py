@@ -44,6 +44,8 @@ class Plan:
     ----------
     picture, model, device : str
         As on the command line; whole paths.
+    key : str
+        The picture's identity: another one of the same name makes other blocks.
     way : (str, str)
         In which the model predicts.
     sha256 : str
@@ -58,6 +60,7 @@ class Plan:
     """
 
     picture: str
+    key: str
     model: str
     device: str
     way: Way

@@ -177,6 +177,7 @@ def _predict_one(wish: _Wish, path: Path, target: Path, pool: Any, bar: Any) -> 
         shutil.rmtree(whole, ignore_errors=True)  # of a run that was stopped
     plan = Plan(
         picture=str(path.absolute()),
+        key=source.key(),
         model=wish.name,
         device=wish.device,
         way=wish.way,

@@ -1,6 +1,7 @@
 """Pictures block by block: the same labels however they were made, and whatever was killed on the way."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -105,6 +106,26 @@ def test_a_stopped_run_goes_on(unet_live, model, picture, small_blocks, tmp_path
     assert os.listdir(tmp_path / "out") == ["cells.ome.zarr"]
 
 
+def test_blocks_of_another_picture_are_not_taken(unet_live, model, picture, small_blocks, tmp_path, monkeypatch):
+    """Where another picture took the name, a run that was stopped begins anew."""
+    real = Blocks.write
+
+    def stops(blocks, number, labels):
+        if number == 4:
+            raise KeyboardInterrupt
+        real(blocks, number, labels)
+
+    with monkeypatch.context() as stopped:
+        stopped.setattr(Blocks, "write", stops)
+        said = unet_live("predict", picture, "-o", tmp_path / "out", "--model", model, "--diameter", "24")
+        assert said[0] != 0
+    assert list((tmp_path / "out").rglob("*.npz"))
+    shutil.rmtree(picture)
+    zarr.save_array(picture, discs(seed=3, side=SIDE)[0][::-1].copy())
+    found = predict(unet_live, picture, tmp_path / "out", model)
+    assert np.array_equal(found, predict(unet_live, picture, tmp_path / "anew", model))
+
+
 def test_blocks_of_another_wish_are_not_taken(tmp_path):
     """Another size of the objects, or another model, makes other blocks."""
     blocks = Blocks(tmp_path / "blocks")
@@ -182,6 +203,7 @@ def test_a_killed_worker_loses_nothing(model, tmp_path):
     zarr.save_array(tmp_path / "cells.ome.zarr", discs(seed=3, side=500)[0])
     plan = large.Plan(
         picture=str(tmp_path / "cells.ome.zarr"),
+        key="",
         model=str(model),
         device="cpu",
         way=("torch", "float32"),
