@@ -83,7 +83,7 @@ def train(  # noqa: PLR0913 - each option of the command is one
     from napari_unet.engine.ranks import joined_ranks
     from napari_unet.nets.model import REHEARSAL
 
-    _check_training(output, minutes, steps, kind, diameter, clicks)
+    _check_training(output, minutes, steps, kind, diameter, clicks, synthetic)
     make_folder(output.parent)
     if minutes is None and steps is None:
         minutes = 60.0
@@ -91,7 +91,7 @@ def train(  # noqa: PLR0913 - each option of the command is one
     sets = [_read_set(*folder, ignore_label, leave_out or ()) for folder in folders]
     sets.append(fitting.made_pictures(synthetic, seed))
     corrections = [correction for known in sets for correction in known]
-    card = _card_of(output.stem, kind, base_channels, seed, corrections)
+    card = _card_of(output.stem, kind, base_channels, seed, corrections, is_new=not base)
     seconds = minutes * 60 if minutes is not None else None
     with joined_ranks(device) as (ranks, own_device):
         model, student = fitting.new_student(card, base, own_device, seed, crops=crops, ranks=ranks)
@@ -114,6 +114,16 @@ def train(  # noqa: PLR0913 - each option of the command is one
     typer.echo(f"Wrote {output} ({output.stat().st_size / 1e6:.1f} MB).")
 
 
+def _check_gaps(corrections: list[Correction]) -> None:
+    """Refuse classes that are not numbered one after the other: the network would have an output for each number."""
+    numbers = sorted({0}.union(*(np.unique(c.labels).tolist() for c in corrections)))
+    if numbers != list(range(len(numbers))):
+        named = ", ".join(map(str, [*numbers[:6], *(["..."] if len(numbers) > 7 else []), *numbers[6:][-1:]]))
+        raise LabelsError(
+            f"The labels are {named}. Number the classes 0, 1, 2 and so on; --ignore-label leaves one out."
+        )
+
+
 def _check_classes(base: str, known: int, wanted: int) -> None:
     """Refuse labels of more classes than the model has that the training starts from."""
     if known < wanted:
@@ -133,7 +143,13 @@ def _log(rows: Iterable[dict[str, Any]], path: Path) -> None:
 
 
 def _check_training(
-    output: Path, minutes: float | None, steps: int | None, kind: str, diameter: float | None, clicks: int
+    output: Path,
+    minutes: float | None,
+    steps: int | None,
+    kind: str,
+    diameter: float | None,
+    clicks: int,
+    synthetic: int,
 ) -> None:
     """Refuse options that make no training, before anything is read."""
     check_name(output)
@@ -143,14 +159,20 @@ def _check_training(
         raise ModelError(f"Objects cannot be brought to a diameter of {diameter:g} pixels. Give 1 or more.")
     if clicks and kind != "objects":
         raise ModelError("Clicks show objects, and this would be a model of classes. Leave out --clicks.")
+    if synthetic and kind != "objects":
+        raise ModelError("Made pictures show objects, and this would be a model of classes. Leave out --synthetic.")
     if minutes is not None and steps is not None:
         raise ModelError("The training ends after --minutes or after --steps. Give one of them.")
     if (minutes is not None and not 0 < minutes < math.inf) or (steps is not None and steps < (0 if clicks else 1)):
         raise ModelError("A training of no length teaches nothing. Give --minutes or --steps above 0.")
 
 
-def _card_of(name: str, kind: str, base_channels: int, seed: int, corrections: list[Correction]) -> ModelCard:
-    """The card of a model that learns from these pictures."""
+def _card_of(
+    name: str, kind: str, base_channels: int, seed: int, corrections: list[Correction], *, is_new: bool
+) -> ModelCard:
+    """The card of a model that learns from these pictures; one that goes on from another has the classes of that."""
+    if kind == "classes" and is_new:
+        _check_gaps(corrections)
     objects = sum(len(np.unique(c.labels[c.labels > 0])) for c in corrections)
     outputs = max(2, *(int(c.labels.max(initial=0)) + 1 for c in corrections)) if kind == "classes" else 2
     command = shlex.join(["unet-live", *sys.argv[1:]])
@@ -158,7 +180,12 @@ def _card_of(name: str, kind: str, base_channels: int, seed: int, corrections: l
         name=name,
         kind=kind,
         architecture={"in_channels": 3, "out_channels": outputs, "base_channels": base_channels},
-        classes=("background", *(f"class {n}" for n in range(1, outputs))) if kind == "classes" else (),
-        diameter=round(median_diameter(*(c.labels for c in corrections)) or ModelCard.diameter, 1),
+        classes=("background", *(f"class {n}" for n in range(1, outputs))) if kind == "classes" and is_new else (),
+        diameter=ModelCard.diameter if kind == "classes" else _usual_diameter(corrections),
         trained_on=f"{len(corrections)} pictures, {objects} objects, seed {seed}, torch {version('torch')}: {command}",
     )
+
+
+def _usual_diameter(corrections: list[Correction]) -> float:
+    """The diameter of the objects of all pictures."""
+    return round(median_diameter(*(c.labels for c in corrections)) or ModelCard.diameter, 1)

@@ -9,6 +9,7 @@ import pytest
 import tifffile
 import torch
 
+from napari_unet.core.card import ModelCard
 from napari_unet.engine import rehearsal as rehearsing
 from napari_unet.engine.rehearsal import read as read_rehearsal
 from napari_unet.nets.model import load_model
@@ -80,11 +81,21 @@ def test_train_learns_classes_and_ignores_a_label(unet_live, folders, tmp_path):
     assert code == 0, err
     card = load_model(output, device="cpu").card
     assert card.classes == ("background", "class 1", "class 2")
+    assert card.diameter == ModelCard.diameter  # of classes nothing is measured
     truth[truth == 1] = 4
     for path in folders[1].iterdir():
         tifffile.imwrite(path, truth)
     more = ("--kind", "classes", "--ignore-label", "255", "--from", output)
     assert_refused(train(unet_live, folders, tmp_path / "n.safetensors", *more), "3 classes", "5")
+
+
+@pytest.mark.parametrize(("number", "named"), [(255, "0, 255"), (65535, "0, 65535")])
+def test_classes_are_numbered_without_gaps(unet_live, folders, tmp_path, number, named):
+    """Masks of 0 and 255 are two classes, and no network of 256."""
+    for path in folders[1].iterdir():
+        tifffile.imwrite(path, np.where(tifffile.imread(path) > 0, np.uint16(number), np.uint16(0)))
+    output = tmp_path / "m.safetensors"
+    assert_refused(train(unet_live, folders, output, "--kind", "classes"), named, "Number the classes")
 
 
 def test_train_says_what_is_wrong_with_the_labels(unet_live, folders, tmp_path):
@@ -105,6 +116,7 @@ def test_train_says_what_is_wrong_with_the_labels(unet_live, folders, tmp_path):
         ("m.safetensors", ("--steps", "0"), "--steps"),
         ("m.safetensors", ("--from", "nothing"), "nothing"),
         ("m.safetensors", ("--kind", "classes", "--clicks", "5"), "--clicks"),
+        ("m.safetensors", ("--kind", "classes", "--synthetic", "5"), "--synthetic"),
     ],
 )
 def test_train_says_what_is_wrong_with_an_option(unet_live, folders, tmp_path, name, options, word):
