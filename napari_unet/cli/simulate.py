@@ -26,6 +26,8 @@ from napari_unet.core.errors import LabelsError, ModelError
 from napari_unet.store.pictures import read_labels, read_picture
 
 if TYPE_CHECKING:
+    from napari_unet.core.corrections import Labels
+    from napari_unet.core.image import ImageSource
     from napari_unet.engine.simulate import Known
     from napari_unet.nets.model import Model
 
@@ -59,7 +61,7 @@ def simulate(  # noqa: PLR0913 - each option of the command is one
     rounds = rounds if rounds is not None else 0 if clicks else 10
     learns = rounds > 0 or not clicks
     _check(order, seconds, steps, len(pairs) if learns else 2, rounds if clicks else rounds - 1)
-    known = [Known(name_of(a), read_picture(a), read_labels(b)) for a, b in tqdm(pairs, desc="Reading", disable=None)]
+    known = [Known(name_of(a), *_read_pair(a, b)) for a, b in tqdm(pairs, desc="Reading", disable=None)]
     parts = divided(known, held_out) if learns else ([], known)
     budget: dict[str, Any] = {"seconds": seconds, "steps": steps}
     runs: dict[str, list[dict[str, Any]]] = {}
@@ -82,6 +84,16 @@ def simulate(  # noqa: PLR0913 - each option of the command is one
     elif not learns:
         for name, rows in runs.items():
             typer.echo(f"{name:<14} {_told(rows[-1]['facts'])}")
+
+
+def _read_pair(image: Path, labels: Path) -> tuple[ImageSource, Labels]:
+    """A picture of one plane, and its labels."""
+    source, truth = read_picture(image), read_labels(labels)
+    if source.shape != truth.shape:
+        raise LabelsError(f"'{image.name}' is {source.shape} and its labels are {truth.shape}; they must be alike.")
+    if len(source.shape) != 2:
+        raise LabelsError(f"'{image.name}' is a stack, {source.shape}. Save its planes as pictures of their own.")
+    return source, truth
 
 
 def _check_files(model: Path | None, plot: Path | None) -> None:

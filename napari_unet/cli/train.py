@@ -31,11 +31,11 @@ from napari_unet.store.pictures import read_labels, read_picture
 def _read_set(images: Path, labels: Path, ignore: int | None, leave_out: Sequence[str]) -> list[Correction]:
     """The labelled pictures of two folders."""
     pairs = tqdm(pairs_of(images, labels, leave_out), desc="Reading", unit="picture", disable=None)
-    return [_read_pair(picture, truth, ignore) for picture, truth in pairs]
+    return [known for picture, truth in pairs for known in _read_pair(picture, truth, ignore)]
 
 
-def _read_pair(image: Path, labels: Path, ignore: int | None) -> Correction:
-    """A labelled picture as one large correction: everything in it is trusted."""
+def _read_pair(image: Path, labels: Path, ignore: int | None) -> list[Correction]:
+    """A labelled picture, or each plane of a stack, as one large correction: everything in it is trusted."""
     source, truth = read_picture(image), read_labels(labels)
     if source.shape != truth.shape:
         raise LabelsError(f"'{image.name}' is {source.shape} and its labels are {truth.shape}; they must be alike.")
@@ -48,8 +48,11 @@ def _read_pair(image: Path, labels: Path, ignore: int | None) -> Correction:
             f"'{labels.name}' has labels from {lowest} to {highest}. Number them from 1 on, 0 for background; "
             "--ignore-label leaves one out."
         )
-    truth = truth.astype(np.int32)
-    return Correction(raw, truth, trusted, source.limits(), held_out=False, channels_first=True)
+    truth, limits = truth.astype(np.int32), source.limits()
+    return [
+        Correction(raw[:, *lead], truth[lead], trusted[lead], limits, held_out=False, channels_first=True)
+        for lead in np.ndindex(truth.shape[:-2])
+    ]
 
 
 @app.command()

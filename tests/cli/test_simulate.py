@@ -2,7 +2,9 @@
 
 import json
 
+import numpy as np
 import pytest
+import tifffile
 
 from napari_unet.nets.click import new_head
 from napari_unet.nets.model import load_model
@@ -17,6 +19,18 @@ def test_simulate_refuses_what_it_cannot_do(unet_live, folders, model):
     assert_refused(unet_live("simulate", *folders, "--model", model, "-o", "m.txt"), "m.txt", ".safetensors")
     inside = folders[0] / "a.tif" / "curve.svg"
     assert_refused(unet_live("simulate", *folders, "--model", model, "--plot", inside), "Nothing can be written")
+
+
+@pytest.mark.parametrize("options", [(), ("--clicks",)])
+@pytest.mark.parametrize(
+    ("image", "labels", "words"),
+    [((2, 32, 32), (2, 32, 32), ("stack", "(2, 32, 32)")), ((32, 32), (16, 32), ("(32, 32)", "(16, 32)"))],
+)
+def test_simulate_refuses_stacks_and_labels_of_another_shape(unet_live, folders, model, options, image, labels, words):
+    """The annotator corrects planes, and knows each pixel of them."""
+    tifffile.imwrite(folders[0] / "b.tif", np.zeros(image, np.uint8))
+    tifffile.imwrite(folders[1] / "b.tif", np.zeros(labels, np.uint8))
+    assert_refused(unet_live("simulate", *folders, "--model", model, *options), "b.tif", *words)
 
 
 def test_simulate_tells_dice_of_classes(unet_live, folders):

@@ -70,6 +70,16 @@ def test_a_training_is_through_when_its_rehearsal_is_written(unet_live, folders,
     assert not (tmp_path / "m.checkpoint.safetensors").exists()
 
 
+def test_train_takes_each_plane_of_a_stack(unet_live, folders, tmp_path):
+    """A stack of two planes is two pictures."""
+    for folder in folders:
+        plane = tifffile.imread(folder / "b.tif")
+        tifffile.imwrite(folder / "b.tif", np.stack([plane, plane[::-1]]))
+    code, _, err = train(unet_live, folders, tmp_path / "m.safetensors")
+    assert code == 0, err
+    assert "3 pictures, 12 objects" in load_model(tmp_path / "m.safetensors", device="cpu").card.trained_on
+
+
 def test_train_learns_classes_and_ignores_a_label(unet_live, folders, tmp_path):
     """One output a class; the label of pixels of which nothing is known is no class."""
     truth = discs()[1] % 3
