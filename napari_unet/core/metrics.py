@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from napari_unet.core.corrections import Labels, Mask
 from napari_unet.core.errors import LabelsError
@@ -240,14 +241,14 @@ def _matched_iou(table: OverlapTable, threshold: float) -> Floats:
     """IoU of each pair of a best one-to-one matching at IoU >= `threshold` (0.5 or more)."""
     good = table.iou >= threshold
     iou, ids_a, ids_b = table.iou[good], table.ids_a[good], table.ids_b[good]
-    if len(np.unique(ids_a)) == len(ids_a) and len(np.unique(ids_b)) == len(ids_b):
-        return iou  # above 0.5 no object can have two partners
     rows, row = np.unique(ids_a, return_inverse=True)
     columns, column = np.unique(ids_b, return_inverse=True)
-    dense = np.zeros((len(rows), len(columns)))
-    dense[row, column] = iou
-    chosen: Floats = dense[linear_sum_assignment(dense, maximize=True)]
-    return chosen[chosen > 0]
+    if len(rows) == len(ids_a) and len(columns) == len(ids_b):
+        return iou  # above 0.5 no object can have two partners
+    # one that has two is made of both, at an IoU of 0.5 each: all choices are alike, and the most pairs are the best
+    partner = maximum_bipartite_matching(csr_array((np.ones(len(iou)), (row, column))), perm_type="column")
+    chosen: Floats = iou[partner[row] == column]
+    return chosen
 
 
 def _checked(labels: Labels, which: str) -> Labels:

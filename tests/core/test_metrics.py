@@ -1,6 +1,7 @@
 """IoU, Dice, AP, F1 and PQ against figures worked out by hand and by brute force."""
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -112,6 +113,20 @@ def test_a_chain_of_halves_matches_as_often_as_possible():
     predicted = draw("1 1 2 2 . 3 3 3 3")
     truth = draw("1 1 1 1 . 2 2 3 3")
     assert evaluate(predicted, truth)["ap50"] == pytest.approx(2 / 4)
+
+
+def test_one_object_cut_into_halves_costs_no_memory_for_all_others():
+    """A whole picture of objects is matched without a table of each with each."""
+    truth = np.arange(1, 4001).reshape(50, 80)
+    predicted = truth.copy()
+    truth[0, 1] = truth[0, 0]
+    tracemalloc.start()
+    try:
+        scores = evaluate(predicted, truth)
+        assert tracemalloc.get_traced_memory()[1] < 4000**2
+    finally:
+        tracemalloc.stop()
+    assert scores["ap50"] == pytest.approx(3999 / 4000)
 
 
 def test_a_mask_is_one_object():
