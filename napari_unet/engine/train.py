@@ -293,7 +293,7 @@ def _why_not(before: Score, after: Score, *, is_broken: bool, is_lower: bool) ->
 def _start_again(model: Model, failed: Student) -> Student:
     """A fresh student after a round that was not kept, with other crops and smaller steps."""
     recipe = replace(failed.recipe, learning_rate=failed.recipe.learning_rate / 2)
-    student = Student(model, recipe, failed.step + 1, failed.rehearsal)
+    student = Student(model, recipe, (failed.seed + failed.step + 1) % SEEDS, failed.rehearsal)
     student.go_on_from(failed)
     return student
 

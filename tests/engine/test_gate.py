@@ -133,6 +133,14 @@ def test_refused_rounds_start_again_from_the_model(disc_model, taught, quick, mo
     assert all(s[2] for s in students)
 
 
+def test_a_fresh_copy_draws_by_the_users_seed(disc_model, quick):
+    """Other seeds draw other crops after a round that was not kept, too; none is too large."""
+    begun = [Student(disc_model, quick, seed) for seed in (0, 7, engine.SEEDS - 1)]
+    seeds = [engine._start_again(disc_model, student).seed for student in begun]
+    assert len({*seeds, *(student.seed for student in begun[:2])}) == 4
+    assert all(0 <= seed < engine.SEEDS for seed in seeds)
+
+
 def test_refused_rounds_that_were_cut_short_count_as_the_parts_that_they_are(disc_model, taught, quick, monkeypatch):
     """Where time ends each round after one of its two steps, twice as many are refused before a fresh copy begins."""
     monkeypatch.setattr(engine, "_why_not", lambda *_, **__: "no")
