@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -129,6 +130,8 @@ class Correction:
             raise LabelsError(f"The trusted mask must be of type bool, not {trusted.dtype}.")
         if labels.min(initial=0) < 0 and (labels[trusted] < 0).any():
             raise LabelsError("Labels have negative numbers; give 0 for background and objects from 1 on.")
+        if not 0 < self.scale < math.inf:
+            raise ImageError(f"A picture cannot be resized by {self.scale}. Give a scale above 0.")
         if image.dtype.kind not in "buif":
             raise ImageError(f"The image is of type {image.dtype}; give numbers.")
         self._lay(image, labels.shape)

@@ -232,6 +232,8 @@ class ClickSegmenter:
         """
         if prompts.is_empty and previous is None:
             return ClickMask(Box((0, 0), (1, 1)), np.zeros((1, 1), bool))
+        if prompts.box is not None:  # a hand may draw it far over the edge
+            prompts = replace(prompts, box=box_in(prompts.box, self.shape))
         look = self._look(prompts, previous, self._level(prompts, previous))
         tried = {look.level}
         while look.better not in tried and NEAREST <= look.better <= FARTHEST:

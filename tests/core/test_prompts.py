@@ -64,6 +64,6 @@ def test_a_box_that_is_none_is_a_sentence(box, sentence):
         box_in(box, (10, 20))
 
 
-def test_a_box_over_the_edge_stays_as_it_is():
-    """A hand draws over it."""
-    assert box_in((-2, 3, 5, 40), (10, 20)) == Box((-2, 3), (5, 40))
+def test_a_box_over_the_edge_ends_there():
+    """A hand draws over it, however far."""
+    assert box_in((-2, 3, 5, 40), (10, 20)) == Box((0, 3), (5, 20))

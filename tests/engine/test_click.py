@@ -191,6 +191,16 @@ def test_a_region_is_read_once(clicker, monkeypatch):
     assert len(read) > 2 * count
 
 
+@pytest.mark.parametrize("box", [(-4000, -4000, 20, 20), (0, 0, 10**7, 50), (-(10**6), 40, 10**6, 10**6)])
+def test_a_box_may_reach_far_outside(clicker, box):
+    """What is inside counts, whoever asks."""
+    segmenter, labels = clicker
+    inside = Box(box[:2], box[2:]).clip(labels.shape)
+    expected = segmenter.segment([], box=inside)
+    assert np.array_equal(segmenter.segment([], box=box), expected)
+    assert np.array_equal(segmenter.answer(Prompts(box=Box(box[:2], box[2:]))).over(labels.shape), expected)
+
+
 def test_regions_are_forgotten(click_model, draw, monkeypatch):
     """Memory stays bounded however far one clicks about."""
     monkeypatch.setattr(engine, "KEPT", 3)
