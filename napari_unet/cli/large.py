@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from napari_unet.cli.program import Way, model_in_way
+from napari_unet.core.errors import DeviceError
 from napari_unet.core.events import Prediction
 from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
@@ -91,7 +92,7 @@ def predict_large(
     """Labels of a picture into an OME-Zarr, of which never more than some blocks are held.
 
     Blocks that an earlier run has made are not made again. They are joined in the same order whoever made them, so
-    that the labels are the same, too.
+    that the labels are the same, too. Where a device runs out of memory, all begins anew with blocks of half the side.
 
     Parameters
     ----------
@@ -104,7 +105,35 @@ def predict_large(
         Computes the blocks; by default this process does.
     report : callable
         Called with how many blocks are done, and how many there are.
+
+    Raises
+    ------
+    DeviceError
+        If not even small blocks fit into the device's memory.
     """
+    import torch
+
+    from napari_unet.engine.segment import NO_MEMORY, SMALLEST_CORE
+
+    folder = Path(plan.folder)
+    while True:
+        # in a folder of their own: some worker may still be busy with a block of the size before
+        sized = dataclasses.replace(plan, folder=str(folder / str(plan.core)))
+        try:
+            _predict_in_blocks(model, source, sized, target, pool, report)
+        except torch.OutOfMemoryError as error:
+            if plan.core <= SMALLEST_CORE:
+                raise DeviceError(NO_MEMORY) from error
+            plan = dataclasses.replace(plan, core=plan.core // 2)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+            return
+
+
+def _predict_in_blocks(
+    model: Model, source: ImageSource, plan: Plan, target: Path, pool: Pool | None, report: Callable[[int, int], None]
+) -> None:
+    """The same, with blocks of the size of the plan."""
     from napari_unet.engine.segment import Assembly
 
     blocks = Blocks(Path(plan.folder))
@@ -120,7 +149,6 @@ def predict_large(
     if model.card.kind == "objects":
         assembly.finish()
     part.replace(target)
-    blocks.remove()
 
 
 def tiles_of(model: Model, source: ImageSource, plan: Plan) -> list[Tile]:

@@ -27,6 +27,7 @@ from napari_unet.cli.program import (
     make_folder,
     model_in_way,
     name_of,
+    sentence_and_code,
     way_of,
 )
 from napari_unet.core.errors import ImageError, UNetLiveError
@@ -63,19 +64,19 @@ def predict(  # noqa: PLR0913 - each option of the command is one
     name = str(Path(model).absolute()) if Path(model).is_file() else model
     at_its_fastest(loaded_model(name, device))
     wish = _Wish(name, device, way_of(loaded_model(name, device)), chosen, diameter)
-    failed = False
+    codes: list[int] = []
     with cluster(scheduler, workers) as pool, tqdm(total=len(waiting), unit="picture", disable=None) as bar:
         for number, (path, predicted) in enumerate(_predicted(waiting, wish, pool, bar), start=1):
             try:
                 predicted()
-            except UNetLiveError as error:  # one bad picture does not keep the others waiting
-                failed = True
-                sentence = str(error)
+            except Exception as error:  # noqa: BLE001  one bad picture does not keep the others waiting
+                sentence, code = sentence_and_code(error)
+                codes.append(code)
                 bar.write(sentence if str(path) in sentence else f"'{path}': {sentence}", file=sys.stderr)
             bar.n = number
             bar.refresh()
-    if failed:
-        raise typer.Exit(2)
+    if codes:
+        raise typer.Exit(min(codes))
 
 
 @dataclass(frozen=True)

@@ -158,7 +158,7 @@ def run(command: typer.Typer) -> None:
     try:
         code = command(standalone_mode=False) or 0
     except Exception as error:
-        sentence, code = _sentence_and_code(error)
+        sentence, code = sentence_and_code(error)
         typer.echo(sentence, err=True)
         raise SystemExit(code) from error
     if code == STOPPED:
@@ -166,7 +166,7 @@ def run(command: typer.Typer) -> None:
     raise SystemExit(code)
 
 
-def _sentence_and_code(error: Exception) -> tuple[str, int]:
+def sentence_and_code(error: Exception) -> tuple[str, int]:
     """What to say of a failure, and with which exit code."""
     if isinstance(error, UNetLiveError):
         return str(error), 2

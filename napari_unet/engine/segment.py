@@ -28,6 +28,7 @@ from napari_unet.engine.predict import Plane, labels_of, mirrors_for, outputs_of
 from napari_unet.nets.model import Model
 
 SMALLEST_CORE = 64
+NO_MEMORY = "Not enough memory on the device for this picture. Use --device cpu."
 STRIP = 512
 """Rows of labels that are numbered at once."""
 
@@ -235,7 +236,7 @@ def _in_memory(model: Model, source: ImageSource, box: Box, scale: float) -> Ite
             return
         except torch.OutOfMemoryError as error:
             if core <= SMALLEST_CORE:
-                raise DeviceError("Not enough memory on the device for this picture. Use --device cpu.") from error
+                raise DeviceError(NO_MEMORY) from error
             core //= 2  # once more from the plane's first tile: objects keep their ids
 
 

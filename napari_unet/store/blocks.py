@@ -66,10 +66,6 @@ class Blocks:
             raise ProjectError(f"'{path}' is not the block it should be. Delete it and begin again.")
         return labels
 
-    def remove(self) -> None:
-        """The picture is whole; its blocks are not needed any more."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
     def _path(self, number: int) -> Path:
         """The file of a block."""
         return self.folder / f"{number}.npz"

@@ -13,6 +13,7 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 import tifffile
+import torch
 import zarr
 
 from napari_unet.cli import large
@@ -96,7 +97,7 @@ def test_a_stopped_run_goes_on(unet_live, model, picture, small_blocks, tmp_path
     monkeypatch.setattr(segmenting, "outputs_of", stops)
     arguments = ("predict", picture, "-o", tmp_path / "out", "--model", model, "--diameter", "24")
     assert unet_live(*arguments)[0] != 0
-    kept = list((tmp_path / "out" / ".cells.ome.zarr.blocks").glob("*.npz"))
+    kept = list((tmp_path / "out" / ".cells.ome.zarr.blocks").rglob("*.npz"))
     assert 0 < len(kept) < 5
     runs.clear()
     runs.extend([0] * 100)
@@ -104,6 +105,28 @@ def test_a_stopped_run_goes_on(unet_live, model, picture, small_blocks, tmp_path
     assert len(runs) - 100 == 9 - len(kept)
     assert np.array_equal(found, expected)
     assert os.listdir(tmp_path / "out") == ["cells.ome.zarr"]
+
+
+def test_little_memory_means_smaller_blocks(unet_live, model, picture, small_blocks, tmp_path, monkeypatch):
+    """Blocks are halved until they fit; where none does, a sentence says what to do."""
+    expected = predict(unet_live, picture, tmp_path / "whole", model)
+    real, sizes, most = segmenting.outputs_of, [], [60]
+
+    def scarce(model, plane, tile, *rest):
+        sizes.append(tile.core.shape[0])
+        if sizes[-1] > most[0]:
+            raise torch.OutOfMemoryError
+        return real(model, plane, tile, *rest)
+
+    monkeypatch.setattr(segmenting, "outputs_of", scarce)
+    monkeypatch.setattr(segmenting, "SMALLEST_CORE", 40)
+    found = predict(unet_live, picture, tmp_path / "out", model)
+    assert max(sizes) > 60 >= min(sizes)
+    assert evaluate(found, expected)["map"] > 0.95
+    assert os.listdir(tmp_path / "out") == ["cells.ome.zarr"]
+    most[0] = 0
+    arguments = ("predict", picture, "-o", tmp_path / "none", "--model", model, "--diameter", "24")
+    assert_refused(unet_live(*arguments), "--device cpu", "cells.ome.zarr")
 
 
 def test_blocks_of_another_picture_are_not_taken(unet_live, model, picture, small_blocks, tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import tifffile
 import zarr
 from PIL import Image
 
+from napari_unet.cli import predict as command
 from napari_unet.store.pictures import read_labels
 from tests.cli.conftest import assert_refused, discs
 
@@ -58,6 +59,23 @@ def test_predict_goes_on_after_a_bad_picture(unet_live, model, folders, tmp_path
     """A damaged picture gives one sentence with its name and exit code 2; the others get their masks."""
     (folders[0] / "a.tif").write_bytes(b"no picture")
     assert_refused(unet_live("predict", folders[0], "-o", tmp_path / "out", "--model", model), "a.tif")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["b.tif"]
+
+
+def test_predict_goes_on_whatever_a_picture_does(unet_live, model, folders, tmp_path, monkeypatch):
+    """A failure of our own, too, is told with the name of its picture, and the others get their masks."""
+    real = command.write_labels
+
+    def fails(target, *rest):
+        if target.name == "a.tif":
+            raise RuntimeError("what nobody foresaw")
+        real(target, *rest)
+
+    monkeypatch.setattr(command, "write_labels", fails)
+    code, _, err = unet_live("predict", folders[0], "-o", tmp_path / "out", "--model", model)
+    assert code == 1
+    assert "a.tif" in err
+    assert "what nobody foresaw" in err
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["b.tif"]
 
 
