@@ -15,7 +15,7 @@ from napari_unet.widgets.gestures import gestures_of
 from napari_unet.widgets.guide import guide_of
 from napari_unet.widgets.icons import give_icon
 from napari_unet.widgets.shortcuts import register, tip
-from napari_unet.widgets.viewer_session import close_with_window
+from napari_unet.widgets.viewer_session import close_with_window, follow
 
 if TYPE_CHECKING:
     import napari
@@ -111,11 +111,11 @@ class CorrectPanel(QWidget):
         self.taught.toggled.connect(lambda on: self.desk.show("taught", on))
         self.doubt.toggled.connect(lambda on: self.desk.show("doubt", on))
         self.new_objects.toggled.connect(self._number)
-        self.gestures.changed.connect(self._show_tool)
-        self.gestures.said.connect(self._say)
-        self.desk.acted.connect(self._say)
-        self.desk.overlays_changed.connect(self._show_overlays)
-        self.desk.picture_changed.connect(self._show_picture)
+        follow(self.gestures.changed, self, self._show_tool)
+        follow(self.gestures.said, self, self._say)
+        follow(self.desk.acted, self, self._say)
+        follow(self.desk.overlays_changed, self, self._show_overlays)
+        follow(self.desk.picture_changed, self, self._show_picture)
 
     def _use(self, tool: str) -> None:
         if tool == "onward":

@@ -24,7 +24,7 @@ from napari_unet.core.sizes import median_diameter
 from napari_unet.widgets.desk import desk_of, once
 from napari_unet.widgets.forms import accent_bar, button, column, duration, line, named, primary, row, small_button
 from napari_unet.widgets.icons import give_icon
-from napari_unet.widgets.viewer_session import close_with_window, listen
+from napari_unet.widgets.viewer_session import close_with_window, follow, listen
 
 if TYPE_CHECKING:
     import napari
@@ -169,8 +169,8 @@ class PredictPanel(QWidget):
         self.diameter.valueChanged.connect(lambda value: self.session.use_diameter(value or None))
         self.foreground.valueChanged.connect(lambda _: self._rebuild.start())
         self.separation.valueChanged.connect(lambda _: self._rebuild.start())
-        self.desk.picture_changed.connect(self._fill_pictures)
-        self.desk.pictures_changed.connect(self._fill_pictures)
+        follow(self.desk.picture_changed, self, self._fill_pictures)
+        follow(self.desk.pictures_changed, self, self._fill_pictures)
         listen(self.session.state_changed, self, self._show_state)
         listen(self.session.progressed, self, self._show_progress)
 

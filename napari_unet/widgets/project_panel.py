@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QAbstractItemView, QFileDialog, QHeaderView, QTableWi
 
 from napari_unet.widgets.desk import desk_of
 from napari_unet.widgets.forms import button, column, line, named, paint_text, row
-from napari_unet.widgets.viewer_session import close_with_window, listen
+from napari_unet.widgets.viewer_session import close_with_window, follow, listen
 
 if TYPE_CHECKING:
     import napari
@@ -43,7 +43,7 @@ class ProjectPanel(QWidget):
         self._clock.start()
         self.new.clicked.connect(self._new)
         self.open.clicked.connect(self._open)
-        self.desk.picture_changed.connect(self._fill_table)
+        follow(self.desk.picture_changed, self, self._fill_table)
         listen(self.session.state_changed, self, self._show_state)
         close_with_window(self, napari_viewer)
         self._show_state(self.session.state)

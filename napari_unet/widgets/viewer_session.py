@@ -144,12 +144,13 @@ class _Door(QObject):
 class _Leaving:
     """Takes a listener off a signal; holds no reference to the door, so nothing is kept alive by it."""
 
-    def __init__(self, signal: SignalInstance, listener: Callable[[object], None]) -> None:
+    def __init__(self, signal: SignalInstance, listener: Callable[..., object]) -> None:
         self._signal = signal
         self._listener = weakref.WeakMethod(listener)
 
     def __call__(self, *_: object) -> None:
-        listener = self._listener()
+        # where the garbage collector takes the owner, it may have emptied this before: then the listener is gone, too
+        listener = getattr(self, "_listener", lambda: None)()
         if listener is not None:
             self._signal.disconnect(listener, missing_ok=True)
 
@@ -169,6 +170,24 @@ def listen(signal: SignalInstance, owner: QObject, slot: Callable[[Any], object]
         Gets the argument.
     """
     _Door(signal, owner, slot)
+
+
+def follow(signal: SignalInstance, owner: QObject, slot: Callable[..., object]) -> None:
+    """Call `slot` at once for each emission of `signal`, one of the main thread, while `owner` lives.
+
+    A dock that is closed with napari's x is destroyed while something may still hold its Python half: a slot
+    that were left on the signal would fail, and so would everybody who emits it.
+
+    Parameters
+    ----------
+    signal : psygnal.SignalInstance
+        Emitted in the main thread alone; `listen` is for all others.
+    owner : QObject
+    slot : callable
+        A method.
+    """
+    signal.connect(slot)
+    owner.destroyed.connect(_Leaving(signal, slot))
 
 
 def _warn_of_namesake() -> None:

@@ -17,7 +17,7 @@ from napari_unet.widgets.predict_panel import PredictPanel
 from napari_unet.widgets.project_panel import ProjectPanel
 from napari_unet.widgets.samples import SAMPLES, open_sample
 from napari_unet.widgets.shortcuts import register
-from napari_unet.widgets.viewer_session import close_with_window
+from napari_unet.widgets.viewer_session import close_with_window, follow
 
 if TYPE_CHECKING:
     import napari
@@ -83,8 +83,8 @@ class FirstRun(QWidget):
         self.sample.clicked.connect(self._open_sample)
         self.open.clicked.connect(self._open_pictures)
         self.use.clicked.connect(self._use)
-        self.desk.picture_changed.connect(self._show_what_to_do)
-        self.desk.pictures_changed.connect(self._show_what_to_do)
+        follow(self.desk.picture_changed, self, self._show_what_to_do)
+        follow(self.desk.pictures_changed, self, self._show_what_to_do)
         self._show_what_to_do()
 
     def _show_what_to_do(self) -> None:

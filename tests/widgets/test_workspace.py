@@ -1,5 +1,6 @@
 """Learn, Project and the one dock: what is shown, what is kept, and what happens when the window closes."""
 
+import gc
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from napari_unet.session.session import SessionState, Version
 from napari_unet.widgets import viewer_session
 from napari_unet.widgets.correct_panel import CorrectPanel
 from napari_unet.widgets.desk import desk_of
+from napari_unet.widgets.gestures import gestures_of
 from napari_unet.widgets.learn_panel import LearnPanel
 from napari_unet.widgets.project_panel import ProjectPanel
 from napari_unet.widgets.score_plot import ScorePlot
@@ -233,6 +235,30 @@ def test_closing_the_window_closes_the_session_and_keeps_the_last_stroke(window,
     QApplication.processEvents()
     assert len(session.edits) == 1
     assert session.names_called()[-1] == "close"
+
+
+def test_a_dock_that_is_closed_with_its_x_is_in_nobodys_way(window, session):
+    """Napari lets it be destroyed, though Python halves of it live on: strokes and tools go on as before."""
+    window.add_image(np.zeros((60, 80)), name="mine")
+    old = Workspace(window)
+    dock = window.window.add_dock_widget(old, name="U-Net Live")
+    QApplication.processEvents()
+    old.first_run.use.click()
+    held = old.correct
+    del old
+    dock.title.close_button.click()
+    del dock
+    QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+    gc.collect()
+    with pytest.raises(RuntimeError):
+        held.isVisible()
+    window.layers["mine masks"].paint((20, 20), 1)
+    desk_of(window).settle()
+    gestures_of(window).start("cut")
+    gestures_of(window).stop()
+    desk_of(window).show("taught", False)
+    window.layers.remove("mine")
+    assert len(session.edits) == 1
 
 
 def test_another_project_is_shown_in_the_layers_at_once(viewer, desk, masks, session, qtbot):
