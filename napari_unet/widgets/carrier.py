@@ -11,7 +11,8 @@ from napari_unet.core.geometry import Box
 from napari_unet.core.metrics import overlap
 from napari_unet.core.prompt_maps import prompts_of
 from napari_unet.widgets import tools
-from napari_unet.widgets.clicker import Clicker, Kept, clicker_of, flat
+from napari_unet.widgets.clicked import Kept, flat
+from napari_unet.widgets.clicker import Clicker, clicker_of
 from napari_unet.widgets.desk import Desk, desk_of
 from napari_unet.widgets.viewer_session import listen, real
 

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_unet.core import diff
-from napari_unet.core.geometry import Box
 from napari_unet.core.prompts import Prompts, box_between, thinned
 from napari_unet.widgets import tools
 from napari_unet.widgets.click_view import ClickView
+from napari_unet.widgets.clicked import Kept, Late, Stage, flat, holds
 from napari_unet.widgets.desk import Desk, desk_of, once
 from napari_unet.widgets.tools import Found
-from napari_unet.widgets.viewer_session import listen, real
+from napari_unet.widgets.viewer_session import before_closing, listen, real
 
 if TYPE_CHECKING:
     from napari.layers import Labels
 
-    from napari_unet.core.corrections import Mask
     from napari_unet.core.events import ObjectMask
     from napari_unet.core.prompts import Point
     from napari_unet.widgets.mask_layer import MaskLayer
@@ -46,50 +44,6 @@ def clicker_of(viewer: Any) -> Clicker:
     return _clickers[viewer]
 
 
-@dataclass
-class Stage:
-    """What was said of the object so far, and the mask that came of it.
-
-    Attributes
-    ----------
-    prompts : Prompts
-    found : (Box, mask) or None
-        None while the answer is awaited.
-    """
-
-    prompts: Prompts
-    found: Found | None = None
-
-
-@dataclass(frozen=True)
-class Kept:
-    """The object that was kept last.
-
-    Attributes
-    ----------
-    lead : tuple of int
-        Its plane: (time, z), as far as there are any.
-    box, mask : Box, (*box) bool
-        In the plane.
-    number : int
-    """
-
-    lead: tuple[int, ...]
-    box: Box
-    mask: Mask
-    number: int
-
-
-@dataclass(frozen=True)
-class _Late:
-    """The object that was in work when the tool was put away; its mask is still awaited."""
-
-    request: int
-    masks: MaskLayer
-    lead: tuple[int, ...]
-    prompts: Prompts
-
-
 class Clicker:
     """The object in work in one viewer.
 
@@ -110,12 +64,13 @@ class Clicker:
         self._stages: list[Stage] = []
         self._asked = self._hover_asked = 0
         self._hover: Found | None = None
-        self._late: _Late | None = None
+        self._late: Late | None = None
         self._then: Callable[[], object] | None = None  # what waits for the answer
         self._pointer: list[float] = []
         self.view = ClickView(desk.viewer)
         self._rest = once(desk, HOVER_MS, self._ask_hover)
         listen(desk.session.object_found, desk, self._on_found)
+        before_closing(desk.viewer, self._finish)
 
     # --- the tool in hand ------------------------------------------------------
 
@@ -138,7 +93,7 @@ class Clicker:
         if masks is None:
             return
         if self.is_waiting:
-            self._late = _Late(self._asked, masks, self._lead, self._stages[-1].prompts)
+            self._late = Late(self._asked, masks, self._lead, self._stages[-1].prompts)
         else:
             self.keep()
         self._reset()
@@ -147,6 +102,12 @@ class Clicker:
         masks.layer.mouse_move_callbacks.remove(self._on_move)
         for key in self._keys:
             masks.layer.bind_key(key, None)
+
+    def _finish(self) -> None:
+        """The window closes: the object in work is kept as far as it was found, for no answer comes any more."""
+        while self.is_waiting:
+            self._stages.pop()
+        self.keep()
 
     @property
     def _keys(self) -> dict[str, Callable[[], object]]:
@@ -273,7 +234,7 @@ class Clicker:
         if not prompts.positive or self._masks is None:
             return None
         point = tuple(round(c) for c in prompts.positive[-1])
-        if self._hover is not None and _holds(self._hover, point):
+        if self._hover is not None and holds(self._hover, point):
             return self._hover
         labels = self._masks.layer.data[self._lead]
         number = self._masks.number_at((*self._lead, *point))
@@ -378,19 +339,6 @@ class Clicker:
         if not masks.holds(voxel):
             self._hover = None
             self._draw()
-        elif self._hover is None or voxel[:-2] != self._lead or not _holds(self._hover, voxel[-2:]):
+        elif self._hover is None or voxel[:-2] != self._lead or not holds(self._hover, voxel[-2:]):
             self._lead = voxel[:-2]
             self._hover_asked = self.desk.session.click(masks.picture.key, self._lead, Prompts((point,)))
-
-
-def flat(answer: ObjectMask) -> Found:
-    """An answer in its plane."""
-    box = Box(answer.box.start[-2:], answer.box.stop[-2:])
-    return box, answer.mask.reshape(box.shape)
-
-
-def _holds(found: Found, point: Sequence[int]) -> bool:
-    """Whether a pixel of the plane lies in a mask."""
-    box, mask = found
-    inside = [c - a for c, a in zip(point, box.start, strict=True)]
-    return all(0 <= c < n for c, n in zip(inside, mask.shape, strict=True)) and bool(mask[tuple(inside)])

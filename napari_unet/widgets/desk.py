@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from napari.layers import Image, Labels, Layer
 from napari.utils.notifications import show_error, show_warning
 from psygnal import Signal
@@ -20,6 +19,7 @@ from napari_unet.core.events import Prediction
 from napari_unet.core.geometry import Box
 from napari_unet.widgets.layers import (
     add_quietly,
+    box_in_view,
     heat_layer,
     is_ours,
     label_layer,
@@ -30,7 +30,7 @@ from napari_unet.widgets.layers import (
 )
 from napari_unet.widgets.mask_layer import MaskLayer
 from napari_unet.widgets.preferences import preferences
-from napari_unet.widgets.viewer_session import listen, real, session_of
+from napari_unet.widgets.viewer_session import before_closing, listen, real, session_of
 
 if TYPE_CHECKING:
     from napari_unet.session.session import Picture, Session
@@ -120,6 +120,7 @@ class Desk(QObject):
         viewer.scene.camera.events.center.connect(self._on_moved)
         viewer.scene.camera.events.zoom.connect(self._on_moved)
         viewer.dims.events.current_step.connect(self._on_moved)
+        before_closing(viewer, self._finish)
 
     # --- pictures ---
 
@@ -235,20 +236,7 @@ class Desk(QObject):
         masks = self.masks
         if masks is None:
             raise RuntimeError("There is no picture in hand.")
-        layer, shown = masks.layer, self.viewer.dims.displayed
-        shape = layer.data.shape
-        missing = self.viewer.dims.ndim - len(shape)
-        at = np.round(layer.world_to_data(self.viewer.dims.point[missing:])).astype(int)
-        start, stop = [], []
-        for axis, size in enumerate(shape):
-            if axis + missing in shown:
-                low, high = int(layer.corner_pixels[0, axis]), int(layer.corner_pixels[1, axis]) + 1
-            else:
-                low, high = int(at[axis]), int(at[axis]) + 1
-            low = min(max(low, 0), size - 1)
-            start.append(low)
-            stop.append(min(max(high, low + 1), size))
-        return Box(tuple(start), tuple(stop))
+        return box_in_view(masks.layer, self.viewer.dims)
 
     def _look_at_view(self) -> None:
         if self.masks is not None and self.follows:
@@ -299,6 +287,13 @@ class Desk(QObject):
         for masks in self._masks.values():
             if made := masks.settle():
                 self.acted.emit("Correction taken" if made == 1 else f"{made} corrections taken")
+
+    def _finish(self) -> None:
+        """The window closes: keep what was painted, also if a button seems to be down, and the newest masks."""
+        for masks in self._masks.values():
+            masks.is_pressed = False
+        self.settle()
+        self._keep_masks()
 
     def _on_stroke(self) -> None:
         self.be_active()

@@ -21,7 +21,7 @@ from napari_unet.core.image import ImageSource
 from napari_unet.widgets.history import merged
 
 if TYPE_CHECKING:
-    from napari.components import LayerList
+    from napari.components import Dims, LayerList
 
     from napari_unet.session.session import Picture
 
@@ -170,6 +170,22 @@ def lay_plane(layer: Labels, plane: npt.NDArray[np.uint8], image: Image) -> None
     if "rotate" in place:
         layer.rotate, layer.shear = np.asarray(place["rotate"])[-2:, -2:], np.asarray(place["shear"])[-1:]
     layer.affine = np.asarray(place["affine"])[-3:, -3:]
+
+
+def box_in_view(layer: Labels, dims: Dims) -> Box:
+    """The part of a layer that is in view, in voxels; one plane of a stack. What is nearest, if none of it is."""
+    shape, missing = layer.data.shape, dims.ndim - layer.ndim
+    at = np.round(layer.world_to_data(dims.point[missing:])).astype(int)
+    start, stop = [], []
+    for axis, size in enumerate(shape):
+        if axis + missing in dims.displayed:
+            low, high = int(layer.corner_pixels[0, axis]), int(layer.corner_pixels[1, axis]) + 1
+        else:
+            low, high = int(at[axis]), int(at[axis]) + 1
+        low = min(max(low, 0), size - 1)
+        start.append(low)
+        stop.append(min(max(high, low + 1), size))
+    return Box(tuple(start), tuple(stop))
 
 
 def add_quietly(layers: LayerList, layer: Layer) -> None:

@@ -26,6 +26,7 @@ _OTHER = "napari-unet"  # another plugin, by other people, whose name differs fr
 
 _sessions: weakref.WeakKeyDictionary[Any, Session] = weakref.WeakKeyDictionary()
 _endings: weakref.WeakKeyDictionary[Any, weakref.finalize[..., Any]] = weakref.WeakKeyDictionary()
+_lasts: weakref.WeakKeyDictionary[Any, list[Callable[[], object]]] = weakref.WeakKeyDictionary()
 _told: set[str] = set()
 _spared: set[str] = set()
 
@@ -94,12 +95,38 @@ def close_with_window(widget: QWidget, viewer: Any) -> None:
     widget.installEventFilter(_WindowWatch(widget, real(viewer)))
 
 
+def before_closing(viewer: Any, act: Callable[[], object]) -> None:
+    """Do something when the window of a viewer is about to close, while its layers are there; the newest first.
+
+    A window that is closed with its X only dies: napari removes no layer then, and so tells nothing.
+    """
+    _lasts.setdefault(viewer, []).append(act)
+
+
+class _Closing(QObject):
+    """Sees that a window is about to close."""
+
+    def __init__(self, window: QMainWindow, viewer: Any) -> None:
+        super().__init__(window)
+        self._viewer = weakref.ref(viewer)
+        window.installEventFilter(self)
+
+    def eventFilter(self, _: QObject | None, event: QEvent | None) -> bool:  # noqa: N802  Qt's name
+        """Do what is to be done before; the user may still call the close off, so it is done at each."""
+        viewer = self._viewer()
+        if event is not None and event.type() == QEvent.Type.Close and viewer is not None:
+            for act in reversed(_lasts.get(viewer, [])):
+                act()
+        return False
+
+
 class _WindowWatch(QObject):
     """Waits until a dock has a main window."""
 
     def __init__(self, widget: QWidget, viewer: Any) -> None:
         super().__init__(widget)
         self._ending = _endings.get(viewer)
+        self._viewer = weakref.ref(viewer)
         self._soon = QTimer(self)
         self._soon.setSingleShot(True)
         self._soon.timeout.connect(partial(self._look_for_window, widget))
@@ -121,6 +148,9 @@ class _WindowWatch(QObject):
         if parent is not None and self._ending is not None:
             ending, self._ending = self._ending, None
             parent.destroyed.connect(lambda: ending())
+            viewer = self._viewer()
+            if viewer is not None and parent.findChild(_Closing) is None:
+                _Closing(parent, viewer)
 
 
 class _Door(QObject):
