@@ -77,7 +77,7 @@ class MaskLayer:
         self._undone: list[Box] = []
         self._is_quiet = False
         self._next_id = diff.free_id(self.baseline)
-        layer.selected_label = self._next_id
+        layer.selected_label = self._suggested = self._next_id
         self._events = (
             (layer.events.paint, self._on_paint),
             (layer.events.set_data, self._on_set_data),
@@ -133,13 +133,20 @@ class MaskLayer:
         self.doubt[window.slices][core] = (np.nan_to_num(prediction.doubt[core].astype(np.float32)) * 255).astype(
             np.uint8
         )
-        if self.layer.selected_label < self._next_id and not self.steps and not self.dirty:
-            with self._quietly():
-                self.layer.selected_label = (
-                    self._next_id
-                )  # a first brush stroke draws a new object, not more of number 1
+        self._suggest()
         self.stale.append(window)
         self.pasted.emit()
+
+    def _suggest(self) -> None:
+        """A first brush stroke draws a new object, not more of number 1; a number that the user picked stays."""
+        is_ours = self.layer.selected_label == self._suggested
+        if is_ours and not self.steps and not self.dirty and not self.is_pressed:
+            with self._quietly():
+                self.layer.selected_label = self._suggested = self._next_id
+
+    def _reserve(self) -> None:
+        """What the user paints with belongs to no object that is predicted before the stroke is settled."""
+        self._next_id = max(self._next_id, int(self.layer.selected_label) + 1)
 
     def _rename(self, old: int, kept: int, around: Box) -> None:
         """Give an object of an earlier tile the number of the one it turned out to be a part of."""
@@ -250,6 +257,7 @@ class MaskLayer:
         """A stroke, a fill, an erased or polygon-filled area ended: remember where."""
         if self._is_quiet:
             return
+        self._reserve()
         self._undone.clear()  # napari forgets what could be redone, too
         self.dirty.extend(_box_of_atom(atom) for atom in event.value)
         self.stroked.emit()
@@ -312,6 +320,8 @@ class MaskLayer:
         self.is_pressed = True
         if self.is_numbering and self._has_objects and str(layer.mode) == "paint":
             self._number_stroke([round(float(c)) for c in layer.world_to_data(event.position)])
+        if str(layer.mode) in ("paint", "fill", "polygon"):
+            self._reserve()
         yield
         while event.type == "mouse_move":
             yield

@@ -1,5 +1,7 @@
 """Predictions go into the label layer, corrections come out; an undo takes back what was taught."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -227,6 +229,42 @@ def test_a_stroke_from_the_background_is_a_new_object(masks):
     layer.selected_label = 1
     masks._number_stroke([20, 29])  # beside object 1: more of it
     assert layer.selected_label == 1
+
+
+def found_beside(number=3):
+    """The two cells, and one more."""
+    labels = cells()
+    labels[5:10, 60:70] = number
+    return predicted(labels)
+
+
+def test_a_stroke_and_an_object_found_meanwhile_have_two_numbers(masks):
+    """Also while the stroke is still being drawn."""
+    layer, number = masks.layer, masks.layer.selected_label
+    layer.mode = "paint"
+    press = SimpleNamespace(type="mouse_press", position=(50.0, 10.0))
+    stroke = masks._watch_button(layer, press)
+    next(stroke)
+    masks.paste(found_beside())
+    assert layer.selected_label == number
+    layer.paint((50, 10), number)
+    assert layer.data[7, 65] not in (0, number)
+
+
+def test_a_cut_half_never_gets_the_number_of_a_stroke(masks):
+    """A stroke that is not settled yet has its number already."""
+    layer = masks.layer
+    layer.paint((15, 60), masks.next_id)
+    assert tools.cut(masks, [(40, 35), (40, 65)], (0, 1))
+    assert len({int(layer.data[p]) for p in ((15, 60), (36, 50), (46, 50))}) == 3
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_number_that_the_user_picked_stays(masks, number):
+    """Tiles that come meanwhile suggest no other one."""
+    masks.layer.selected_label = number
+    masks.paste(found_beside())
+    assert masks.layer.selected_label == number
 
 
 def test_other_data_of_another_size_is_refused_in_a_sentence(masks, monkeypatch):
