@@ -38,7 +38,8 @@ class Session:
     """Predicts, keeps corrections and learns, for the pictures of one viewer.
 
     Every method returns at once and is called from the main thread; signals are emitted from
-    other threads (connect through `widgets.viewer_session.listen`).
+    other threads (connect through `widgets.viewer_session.listen`). `restored` alone is emitted in the main thread,
+    before the method returns: a project was opened, and the pictures that are open hold what it knows of them.
 
     Parameters
     ----------
@@ -57,6 +58,7 @@ class Session:
     weights_changed = Signal(WeightsChanged)
     state_changed = Signal(SessionState)
     failed = Signal(str)
+    restored = Signal()
 
     def __init__(self, model: str = "default", device: str = "auto") -> None:
         self.pictures: dict[str, Picture] = {}
@@ -102,7 +104,9 @@ class Session:
             return self.pictures[key]
         truth, taught = np.zeros(source.shape, np.int32), np.zeros(source.shape, np.uint8)
         picture = Picture(key, name, source, truth, taught, path=str(path or ""))
-        if self._keeper.project is None and (folder := self._keeper.find(path)) is not None:
+        # what waits to be written begins a project of its own this moment
+        is_free = self._keeper.project is None and not self._keeper.drafts()
+        if is_free and (folder := self._keeper.find(path)) is not None:
             self._open_folder(folder)
         self._teaching.restore(picture)
         self._tell_problems()
@@ -251,22 +255,22 @@ class Session:
         ProjectError
             If it is no project, or cannot be read.
         """
-        if self._open_folder(path):
-            for picture in self.pictures.values():
-                picture.truth[...], picture.taught[...] = 0, 0
-                self._teaching.restore(picture)
-            self._tell_problems()
+        self._open_folder(path)
 
-    def _open_folder(self, path: Path) -> bool:
-        """Open a project, and take its model and its curve; False if it is open already."""
+    def _open_folder(self, path: Path) -> None:
+        """Open a project, and take its model, its curve, and what it knows of the open pictures, if it is another."""
         if not self._keeper.open(path):
-            return False
+            return
         self._teaching.begin_project()
         self._tell_problems()
         self._show_project()
         self._learner.take_project()
         self._learner.count()
-        return True
+        for picture in self.pictures.values():
+            picture.truth[...], picture.taught[...] = 0, 0
+            self._teaching.restore(picture)
+        self._tell_problems()
+        self.restored.emit()
 
     def _show_project(self) -> None:
         """Show where the project is, and whether it may be written."""

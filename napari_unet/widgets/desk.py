@@ -27,10 +27,11 @@ from napari_unet.widgets.layers import (
     redraw,
     rim_layer,
     source_of,
+    warm_brush,
 )
 from napari_unet.widgets.mask_layer import MaskLayer
 from napari_unet.widgets.preferences import preferences
-from napari_unet.widgets.viewer_session import before_closing, listen, real, session_of
+from napari_unet.widgets.viewer_session import before_closing, follow, listen, real, session_of
 
 if TYPE_CHECKING:
     from napari_unet.session.session import Picture, Session
@@ -114,6 +115,7 @@ class Desk(QObject):
         self._request = 0
         listen(self.session.prediction_ready, self, self._paste)
         listen(self.session.failed, self, show_warning)
+        follow(self.session.restored, self, self._reload)
         viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.layers.events.removed.connect(self._on_removed)
         viewer.layers.selection.events.active.connect(self._on_active)
@@ -154,6 +156,7 @@ class Desk(QObject):
     def take(self, image: Image | None) -> bool:
         """Take a picture in hand; says why and returns False if it cannot be used."""
         if image is not None and image not in self._pictures:
+            self.settle()  # a picture may bring its project, and the label layers show what that knows
             try:
                 self._pictures[image] = self.session.open_picture(image.name, source_of(image), path=path_of(image))
             except UNetLiveError as error:
@@ -180,7 +183,8 @@ class Desk(QObject):
             return None
         if layers.selection.active in (image, None):
             layers.append(layer)  # becomes active: the brush is at hand
-            self._warm_brush(layer)
+            if hasattr(self.viewer, "window"):
+                warm_brush(layer)
         else:
             add_quietly(layers, layer)
         masks = MaskLayer(self.session, picture, image, layer)
@@ -194,33 +198,25 @@ class Desk(QObject):
         self.picture_changed.emit()
         return masks
 
-    def _warm_brush(self, layer: Labels) -> None:
-        """Have the brush's circle drawn once, now: its first drawing takes some 200 ms where there is no GPU.
-
-        The new layer is drawn for the first time anyway; else the first stroke would wait.
-        """
-
-        def put_away() -> None:
-            if layer.mode == "paint":
-                layer.mode = "pan_zoom"
-
-        if hasattr(self.viewer, "window"):
-            layer.mode = "paint"
-            once(self, 0, put_away).start()
-
     def open_project(self, path: Path) -> bool:
         """Open a project folder, or begin one there; says why and returns False if that fails."""
         self.settle()
         self._keep_masks()
         try:
             self.session.open_project(path)
-            for masks in self._masks.values():
-                masks.reload()
         except UNetLiveError as error:
             show_error(str(error))
             return False
         self.picture_changed.emit()
         return True
+
+    def _reload(self) -> None:
+        """Another project was opened: show what it knows of the pictures."""
+        for masks in self._masks.values():
+            try:
+                masks.reload()
+            except UNetLiveError as error:
+                show_error(str(error))
 
     # --- predicting ---
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from napari.layers import Image, Labels, Layer
 from napari.utils.colormaps import Colormap, DirectLabelColormap
+from qtpy.QtCore import QTimer
 
 from napari_unet.core.errors import ImageError
 from napari_unet.core.geometry import Box
@@ -115,6 +116,20 @@ def label_layer(picture: Picture, image: Image) -> Labels:
     layer = Labels(data, name=f"{image.name} masks", opacity=_OPACITY, metadata={OURS: "masks"}, **place_of(image))
     layer.brush_size = 6
     return layer
+
+
+def warm_brush(layer: Labels) -> None:
+    """Have the brush's circle drawn once, now: its first drawing takes some 200 ms where there is no GPU.
+
+    A new layer is drawn for the first time anyway; else the first stroke would wait.
+    """
+
+    def put_away() -> None:
+        if layer.mode == "paint":
+            layer.mode = "pan_zoom"
+
+    layer.mode = "paint"
+    QTimer.singleShot(0, put_away)
 
 
 def rim_layer(picture: Picture, image: Image) -> Labels:

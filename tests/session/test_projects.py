@@ -146,6 +146,23 @@ def test_another_project_shows_what_it_knows_of_the_open_pictures(quick, make_se
     assert ear.of("failed") == []
 
 
+def test_a_project_that_a_later_picture_brings_is_that_of_the_open_ones_too(make_session, source, paint, tmp_path):
+    """What was confirmed in a picture comes back though it was opened before the one that leads to the project."""
+    path, other = tmp_path / "discs.tif", ImageSource.of_array(discs(1)[0], name="other")
+    session, _, picture = start(make_session, source, path=path)
+    session.learn(False)
+    session.add_edit(paint(picture, (60, 60), 5))
+    session.add_edit(paint(session.open_picture("other", other), (80, 80), 6))
+    session.close(60)
+    session, _ = make_session()
+    session.learn(False)
+    again, told = session.open_picture("other", other), []
+    session.restored.connect(lambda: told.append(int(again.truth[80, 80])))
+    session.open_picture("discs", source, path=path)
+    assert told == [6]
+    assert again.taught[80, 80]
+
+
 def test_a_folder_that_is_no_project_changes_nothing(make_session, source, paint, tmp_path):
     """What cannot be opened is an error to the caller; the project in hand stays."""
     session, _ear, picture = start(make_session, source, path=tmp_path / "discs.tif")

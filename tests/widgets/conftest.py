@@ -31,6 +31,7 @@ class FakeSession:
     weights_changed = Session.weights_changed
     state_changed = Session.state_changed
     failed = Session.failed
+    restored = Session.restored
 
     def __init__(self):
         self.state = SessionState(model="Generalist", device="CPU, 2 cores", can_click=True)

@@ -300,11 +300,35 @@ def test_another_project_is_shown_in_the_layers_at_once(viewer, desk, masks, ses
 
     def open_folder(path):
         picture.taught[...] = 0
+        session.restored.emit()
 
     session.open_project = open_folder
     assert desk.open_project(Path("/a/other.unetproj"))
     layer.undo()
     assert (layer.data == 4).all()
+
+
+def test_opening_the_project_that_is_open_leaves_the_masks(desk, masks, session):
+    """Masks that nobody confirmed stay, too."""
+    assert desk.open_project(Path("/a/cells.unetproj"))
+    assert np.array_equal(masks.layer.data, cells())
+
+
+def test_a_picture_that_brings_its_project_shows_it_in_the_layers_of_the_others(viewer, desk, masks, session):
+    """A stroke that was not settled yet is taught before; the labels of the project are shown at once."""
+    open_picture = session.open_picture
+
+    def open_with_project(name, source, *, path=None):
+        session.pictures["picture"].masks = np.full((60, 80), 4, np.int32)
+        session.restored.emit()
+        return open_picture(name, source, path=path)
+
+    session.open_picture = open_with_project
+    masks.layer.paint((5, 70), 7)
+    desk.take(viewer.add_image(np.ones((60, 80)), name="other"))
+    assert len(session.edits) == 1
+    assert masks.layer.data[20, 20] == masks.baseline[20, 20] == 4
+    assert masks.layer.data[5, 70] == 7
 
 
 def test_a_project_that_cannot_be_opened_is_one_sentence(viewer, desk, masks, session, monkeypatch):
