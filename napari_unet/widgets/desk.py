@@ -109,6 +109,7 @@ class Desk(QObject):
         self._draw = once(self, _DRAW_MS, self._draw_stale)
         self._stale: set[Image] = set()
         self._complete: set[Image] = set()
+        self._pick = once(self, 0, self._take_newest)
         self._look = once(self, _LOOK_MS, self._look_at_view)
         self._keep = once(self, _KEEP_MS, self._keep_masks)
         self._active_until = 0.0
@@ -355,6 +356,12 @@ class Desk(QObject):
     def _on_inserted(self, event: Any) -> None:
         if isinstance(event.value, Image) and not is_ours(event.value):
             self.pictures_changed.emit()
+            self._pick.start()  # once napari has the layer in place
+
+    def _take_newest(self) -> None:
+        """With no picture in hand, the newest one is."""
+        if self.image is None and self._viewer() is not None and (images := self.images()):
+            self.take(images[-1])
 
     def _on_removed(self, event: Any) -> None:
         """A layer is gone (all of them, when the window closes): keep what it holds, delete nothing."""
@@ -373,6 +380,7 @@ class Desk(QObject):
         if self._pictures.pop(layer, None) is not None:
             if self.image is layer:
                 self.image = None
+                self._pick.start()
             self.pictures_changed.emit()
         self.picture_changed.emit()
 

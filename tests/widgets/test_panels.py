@@ -29,6 +29,20 @@ def test_the_open_picture_is_taken_at_once(predict_panel, session):
     assert predict_panel.predict.isEnabled()
 
 
+def test_a_picture_that_comes_after_the_dock_is_taken(viewer, session, qtbot):
+    """So is another one when the picture in hand is removed."""
+    viewer.layers.clear()
+    panel = PredictPanel(viewer)
+    qtbot.addWidget(panel)
+    assert not panel.predict.isEnabled()
+    for name in ("first", "second"):
+        viewer.add_image(np.zeros((60, 80)), name=name)
+        qtbot.waitUntil(panel.predict.isEnabled)
+        assert panel.image.currentText() == "first"
+    viewer.layers.remove("first")
+    qtbot.waitUntil(lambda: panel.image.currentText() == "second" and panel.predict.isEnabled())
+
+
 def test_predict_asks_for_the_view_and_makes_the_label_layer(predict_panel, session, viewer):
     """One click: a layer 'picture masks', and the session is asked for what is in view."""
     predict_panel.predict.click()
