@@ -15,7 +15,7 @@ from napari_unet.core.geometry import Box
 from napari_unet.widgets import tools
 from napari_unet.widgets.clicker import clicker_of
 from napari_unet.widgets.desk import Desk, desk_of
-from napari_unet.widgets.layers import OURS, add_quietly
+from napari_unet.widgets.layers import OURS, add_quietly, is_in_view
 from napari_unet.widgets.mask_layer import MaskLayer
 from napari_unet.widgets.viewer_session import real
 
@@ -41,6 +41,7 @@ _MISSED = {
 }
 _DRAWN = {"cut": "path", "join": "path", "region": "rectangle", "nothing": "rectangle", "click": "rectangle"}
 _STILL = 4  # pixels of the screen that the mouse may move in a click
+_FLAT = "Switch to the 2-D view to correct objects."
 _PEN = "U-Net Live pen"
 
 _gestures: weakref.WeakKeyDictionary[Any, Gestures] = weakref.WeakKeyDictionary()
@@ -83,7 +84,7 @@ class Gestures:
         if again or masks is None:
             return
         if self.desk.viewer.dims.ndisplay != 2:
-            self.said.emit("Switch to the 2-D view to correct objects.")
+            self.said.emit(_FLAT)
             return
         if tool == "click" and (reason := self.clicker.why_not()):
             self.said.emit(reason)
@@ -142,8 +143,14 @@ class Gestures:
 
     def accept_view(self) -> None:
         """Everything in view is right."""
-        masks = self.desk.masks
-        if masks is not None:
+        masks, dims = self.desk.masks, self.desk.viewer.dims
+        if masks is None:
+            return
+        if dims.ndisplay != 2:
+            self.said.emit(_FLAT)
+        elif not is_in_view(masks.layer, dims):
+            self.said.emit("Nothing of the picture is in view: move the sliders, or the picture, to where it is.")
+        else:
             tools.accept_region(masks, self.desk.view())
 
     # --- the mouse ---

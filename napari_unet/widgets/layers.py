@@ -62,10 +62,16 @@ def source_of(image: Image) -> ImageSource:
     Raises
     ------
     ImageError
-        If it cannot be used as it is (see `ImageSource.of_array`).
+        If it cannot be used as it is (see `ImageSource.of_array`), or if its channels are not in front: napari lines
+        layers up by their last axes, so masks, which have no channels, would follow another slider.
     """
     data = list(image.data) if image.multiscale else image.data
     axis = channel_axis_of(image)
+    if axis:
+        raise ImageError(
+            f"The channels of {image.name} are its axis {axis + 1} of {image.ndim}. "
+            "Put the channels first, or split them (Layer > Split Stack)."
+        )
     scale = [float(s) for a, s in enumerate(image.scale) if a != axis]
     return ImageSource.of_array(data, rgb=image.rgb, channel_axis=axis, voxel_size=tuple(scale), name=image.name)
 
@@ -189,18 +195,31 @@ def lay_plane(layer: Labels, plane: npt.NDArray[np.uint8], image: Image) -> None
 
 def box_in_view(layer: Labels, dims: Dims) -> Box:
     """The part of a layer that is in view, in voxels; one plane of a stack. What is nearest, if none of it is."""
-    shape, missing = layer.data.shape, dims.ndim - layer.ndim
-    at = np.round(layer.world_to_data(dims.point[missing:])).astype(int)
     start, stop = [], []
-    for axis, size in enumerate(shape):
-        if axis + missing in dims.displayed:
-            low, high = int(layer.corner_pixels[0, axis]), int(layer.corner_pixels[1, axis]) + 1
-        else:
-            low, high = int(at[axis]), int(at[axis]) + 1
+    for (low, high), size in zip(_sides_in_view(layer, dims), layer.data.shape, strict=True):
         low = min(max(low, 0), size - 1)
         start.append(low)
         stop.append(min(max(high, low + 1), size))
     return Box(tuple(start), tuple(stop))
+
+
+def is_in_view(layer: Labels, dims: Dims) -> bool:
+    """Whether anything of a layer is on the screen: sliders go beyond a stack that is smaller than another one."""
+    sides = zip(_sides_in_view(layer, dims), layer.data.shape, strict=True)
+    return all(low < size and high > 0 for (low, high), size in sides)
+
+
+def _sides_in_view(layer: Labels, dims: Dims) -> list[tuple[int, int]]:
+    """From where to where the view goes along each axis of a layer; it may lie beyond its ends."""
+    missing = dims.ndim - layer.ndim
+    at = np.round(layer.world_to_data(dims.point[missing:])).astype(int)
+    corners = layer.corner_pixels
+    return [
+        (int(corners[0, axis]), int(corners[1, axis]) + 1)
+        if axis + missing in dims.displayed
+        else (int(at[axis]), int(at[axis]) + 1)
+        for axis in range(layer.ndim)
+    ]
 
 
 def add_quietly(layers: LayerList, layer: Layer) -> None:

@@ -5,8 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from napari_unet.core.errors import ImageError
 from napari_unet.core.geometry import Box
 from napari_unet.widgets import tools
+from napari_unet.widgets.gestures import gestures_of
 from napari_unet.widgets.layers import label_layer, source_of
 from tests.widgets.conftest import cells, predicted
 
@@ -220,6 +222,13 @@ def test_a_colour_picture_and_a_picture_with_channels_have_plain_masks(viewer, d
         assert desk.add_masks().layer.data.shape == (20, 30)
 
 
+def test_channels_that_are_not_in_front_are_refused(viewer):
+    """Napari lines layers up by their last axes: masks without the channels would follow the wrong slider."""
+    image = viewer.add_image(np.zeros((6, 2, 60, 80)), name="stack", axis_labels=("z", "c", "y", "x"))
+    with pytest.raises(ImageError, match="Put the channels first, or split them"):
+        source_of(image)
+
+
 def test_a_stroke_from_the_background_is_a_new_object(masks):
     """The brush gets a fresh number when a stroke begins on background away from the number it holds."""
     layer = masks.layer
@@ -284,6 +293,23 @@ def test_in_a_stack_the_view_is_one_plane_in_voxels(viewer, desk):
     desk.add_masks()
     viewer.dims.set_point(0, 10 + 2 * 3)
     assert desk.view() == Box((3, 0, 0), (4, 60, 80))
+
+
+@pytest.mark.filterwarnings("ignore:Contours are not displayed")
+@pytest.mark.parametrize(("slice_", "ndisplay", "is_taught"), [(3, 2, True), (15, 2, False), (3, 3, False)])
+def test_a_view_is_right_only_where_a_plane_of_the_picture_is_shown(viewer, desk, slice_, ndisplay, is_taught):
+    """Where another stack is longer, and in 3-D, nothing is taught, and a sentence says why."""
+    for name, count in (("long", 20), ("stack", 5)):
+        viewer.add_image(np.zeros((count, 60, 80), np.float32), name=name)
+    desk.take(viewer.layers["stack"])
+    masks, gestures, said = desk.add_masks(), gestures_of(viewer), []
+    viewer.dims.ndisplay = ndisplay
+    viewer.dims.set_point(0, slice_)
+    masks.layer.corner_pixels = np.array([[0, 0, 0], [0, 59, 79]])
+    gestures.said.connect(said.append)
+    gestures.accept_view()
+    assert masks.picture.taught.any(axis=(1, 2)).tolist() == [i == slice_ and is_taught for i in range(5)]
+    assert bool(said) != is_taught
 
 
 def test_in_a_stack_a_cut_and_a_deletion_stay_in_their_plane(viewer, desk, session):
