@@ -20,7 +20,7 @@ from napari_unet.session.learner import Learner
 from napari_unet.session.state import Board
 from napari_unet.session.worker import ANSWER, BACKGROUND, IDLE, INTERACTIVE, GpuWorker
 
-PREDICT, CLOSER, CLICK = "predict", "look closer", "click"
+PREDICT, CLOSER, CLICK, HOVER = "predict", "look closer", "click", "hover"
 
 News = Progress | Prediction | ObjectMask
 
@@ -62,7 +62,7 @@ class Predictor:
         self.watched = ""
         self._worker, self._learner, self._board, self._pictures, self._emit = worker, learner, board, pictures, emit
         self._request, self._answered, self._clicks = 0, 0, 0
-        self._clicked = ""
+        self._asked: dict[str, tuple[str, int]] = {}  # the newest question of each kind
         self._looked_at: set[str] = set()
         self._asking = threading.Lock()
 
@@ -117,15 +117,25 @@ class Predictor:
 
     # --- one object --------------------------------------------------------------
 
-    def click(self, key: str, lead: tuple[int, ...], prompts: Prompts, previous: tuple[Box, Mask] | None = None) -> int:
+    def click(
+        self,
+        key: str,
+        lead: tuple[int, ...],
+        prompts: Prompts,
+        previous: tuple[Box, Mask] | None = None,
+        *,
+        hover: bool = False,
+    ) -> int:
         """Find the object that prompts show, before any other work; the number of the answer.
 
-        An earlier question that has no answer yet gets none any more.
+        An earlier question that has no answer yet gets none any more; but hovering takes the place of no click.
         """
         self._clicks += 1
-        self._clicked = key
+        name = HOVER if hover else CLICK
+        self._asked[name] = key, self._clicks
         job = partial(self._click, self._pictures[key], lead, prompts, previous, self._clicks, time.monotonic())
-        self._worker.submit(CLICK, job, ANSWER)
+        self._worker.cancel(HOVER)
+        self._worker.submit(name, job, ANSWER)
         return self._clicks
 
     def _click(
@@ -159,9 +169,10 @@ class Predictor:
             self._emit(event)
             self._yield_to_training(event)
 
-    def on_click_failed(self) -> None:
+    def on_click_failed(self, job: str) -> None:
         """A click cannot be answered: that is said as an object that is not there, so that nobody waits for it."""
-        self._emit(ObjectMask(self._clicked, Box((0, 0), (1, 1)), np.zeros((1, 1), bool), request=self._clicks))
+        key, number = self._asked[job]
+        self._emit(ObjectMask(key, Box((0, 0), (1, 1)), np.zeros((1, 1), bool), request=number))
 
     def on_end(self) -> None:
         """The prediction is through, or failed; once nothing else is to be done, a closer look follows."""

@@ -25,7 +25,7 @@ from napari_unet.engine.pool import Pool
 from napari_unet.session.keeper import Draft, Event, Keeper, sentence_of
 from napari_unet.session.learner import LEARN, MODEL, SPEEDS, Learner, Taken
 from napari_unet.session.ledger import Ledger
-from napari_unet.session.predictor import CLICK, PREDICT, News, Predictor
+from napari_unet.session.predictor import CLICK, HOVER, PREDICT, News, Predictor
 from napari_unet.session.state import Board, SessionState, Version
 from napari_unet.session.teaching import Teaching
 from napari_unet.session.telling import tell
@@ -140,7 +140,15 @@ class Session:
         self._predictor.settings = settings
         self._predictor.again()
 
-    def click(self, key: str, lead: tuple[int, ...], prompts: Prompts, previous: tuple[Box, Mask] | None = None) -> int:
+    def click(
+        self,
+        key: str,
+        lead: tuple[int, ...],
+        prompts: Prompts,
+        previous: tuple[Box, Mask] | None = None,
+        *,
+        hover: bool = False,
+    ) -> int:
         """Find the object that clicks, a box or a scribble show; `object_found` answers, before any other work goes on.
 
         Parameters
@@ -153,13 +161,15 @@ class Session:
             In pixels (y, x) of the plane.
         previous : (Box, mask), optional
             Its mask so far, to be mended, and where it lies in the plane.
+        hover : bool
+            Whether the mouse only rests there: then it takes the place of no click.
 
         Returns
         -------
         int
             The `request` of the answer; one that was asked for before it may never come.
         """
-        return self._predictor.click(key, lead, prompts, previous)
+        return self._predictor.click(key, lead, prompts, previous, hover=hover)
 
     def use_channels(self, key: str, channels: tuple[int, ...] | None) -> None:
         """Which channels of the picture the model reads; None: all."""
@@ -359,8 +369,8 @@ class Session:
             self._learner.on_end(error is not None)
         elif job == MODEL and error is not None:
             self._learner.on_not_taken()
-        elif job == CLICK and error is not None:
-            self._predictor.on_click_failed()
+        elif job in (CLICK, HOVER) and error is not None:
+            self._predictor.on_click_failed(job)
 
     def _on_error(self, job: str, error: Exception) -> None:
         """Say why a job failed; a prediction that lacked memory begins again with smaller tiles."""

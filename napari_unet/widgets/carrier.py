@@ -111,10 +111,12 @@ class Carrier:
     def _on_found(self, answer: ObjectMask) -> None:
         """The object in the next slice has come."""
         masks, at = self._masks, self._at
-        if not self.is_on or answer.request != self._asked or masks is None or at is None:
+        if not self.is_on or masks is None or at is None:
             return
         if self.desk.masks is not masks or masks.is_pressed or self.clicker.is_at_work:
-            self.stop("Stopped")
+            self.stop("Stopped")  # also when a click took the place of the question: then no answer comes
+            return
+        if answer.request != self._asked:
             return
         if self.desk.view().start[:-2] != at.lead:
             self.stop("Another slice is in view: stopped")

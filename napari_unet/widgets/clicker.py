@@ -81,6 +81,8 @@ class Clicker:
 
     def begin(self, masks: MaskLayer) -> None:
         """The tool is in hand: lay the layer that shows the object ready, and follow the mouse."""
+        if self._late is not None and self._late.masks is not masks:
+            self._then = None  # it was meant for another picture
         self._masks = masks
         self.view.lay(masks)
         masks.layer.mouse_move_callbacks.append(self._on_move)
@@ -92,19 +94,25 @@ class Clicker:
         masks = self._masks
         if masks is None:
             return
-        if self.is_waiting:
-            self._late = Late(self._asked, masks, self._lead, self._stages[-1].prompts)
-        else:
-            self.keep()
-        self._reset()
-        self._masks = None
+        self._hand_over()
         self._rest.stop()
         masks.layer.mouse_move_callbacks.remove(self._on_move)
         for key in self._keys:
             masks.layer.bind_key(key, None)
 
+    def _hand_over(self) -> None:
+        """The object in work is kept, at the latest when its mask has come; what was shown meanwhile follows then."""
+        then = self._then
+        if not self.is_waiting:
+            self.keep()
+        elif self._stages and self._masks is not None:
+            self._late = Late(self._asked, self._masks, self._lead, self._stages[-1].prompts)
+        self._reset()
+        self._masks, self._then = None, then
+
     def _finish(self) -> None:
         """The window closes: the object in work is kept as far as it was found, for no answer comes any more."""
+        self._late = None
         while self.is_waiting:
             self._stages.pop()
         self.keep()
@@ -166,8 +174,8 @@ class Clicker:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether the mask of the object in work is awaited."""
-        return bool(self._stages) and self._stages[-1].found is None
+        """Whether the mask of the object in work is awaited, or of the one that was when the tool was put away."""
+        return self._late is not None or (bool(self._stages) and self._stages[-1].found is None)
 
     def _show_more(self, gesture: str, points: list[Point], lead: tuple[int, ...]) -> None:
         """One more prompt, of the object in work or of a new one."""
@@ -297,7 +305,7 @@ class Clicker:
         """The mask of an object has come."""
         if self._late is not None and answer.request == self._late.request:
             late, self._late = self._late, None
-            self._place(late.masks, late.lead, flat(answer), late.prompts)
+            self._on_late(late, flat(answer))
             return
         if self._masks is None or answer.picture != self._masks.picture.key:
             return
@@ -312,6 +320,20 @@ class Clicker:
             then, self._then = self._then, None
             if then is not None:
                 then()
+
+    def _on_late(self, late: Late, found: Found) -> None:
+        """Its mask has come: keep it; or take it in hand once more, where something was shown after it."""
+        then, self._then = self._then, None
+        if then is None or self._masks not in (None, late.masks):
+            self._place(late.masks, late.lead, found, late.prompts)
+            if then is not None:
+                then()
+            return
+        is_away = self._masks is None
+        self._masks, self._lead, self._stages = late.masks, late.lead, [Stage(late.prompts, found)]
+        then()
+        if is_away:
+            self._hand_over()
 
     def _draw(self, guess: Found | None = None) -> None:
         """Show the object in work, or a guess, and the clicks."""
@@ -341,4 +363,4 @@ class Clicker:
             self._draw()
         elif self._hover is None or voxel[:-2] != self._lead or not holds(self._hover, voxel[-2:]):
             self._lead = voxel[:-2]
-            self._hover_asked = self.desk.session.click(masks.picture.key, self._lead, Prompts((point,)))
+            self._hover_asked = self.desk.session.click(masks.picture.key, self._lead, Prompts((point,)), hover=True)

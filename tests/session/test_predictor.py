@@ -80,6 +80,14 @@ def test_of_clicks_that_wait_the_newest_is_answered(opened):
     assert len(ear.of("object_found")) < len(numbers)
 
 
+def test_hovering_takes_the_place_of_no_click(opened):
+    """Somebody waits for the answer to a click; only the newest place of the mouse is of interest."""
+    session, ear, picture = opened
+    number = session.click(picture.key, (0,), Prompts(((30.0, 40.0),)))
+    hovers = [session.click(picture.key, (0,), Prompts(((30.0, 40.0 + i),)), hover=True) for i in range(5)]
+    ear.wait(lambda: {found.request for found in ear.of("object_found")} >= {number, hovers[-1]})
+
+
 def test_the_size_of_objects_is_measured_at_the_first_click(opened):
     """A picture that was not predicted yet is measured once, so that clicks see it at the size the model knows."""
     session, ear, picture = opened

@@ -43,6 +43,7 @@ class FakeSession:
         self.withdrawn = []
         self.saved_masks = None
         self.clicks = []
+        self.hovers = []
         self.answers = True
 
     def __getattr__(self, name):
@@ -80,9 +81,10 @@ class FakeSession:
             self.pictures[name] = Picture(name, name, source, truth, taught, self.saved_masks)
         return self.pictures[name]
 
-    def click(self, key, lead, prompts, previous=None):
+    def click(self, key, lead, prompts, previous=None, *, hover=False):
         """Find a disc of radius 6 around the middle of the clicks (or of the box), less where a click says no."""
         self.clicks.append((key, lead, prompts, previous))
+        self.hovers += [len(self.clicks)] * hover
         if self.answers:
             self.answer(len(self.clicks))
         return len(self.clicks)

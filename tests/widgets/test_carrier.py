@@ -94,6 +94,15 @@ def test_the_same_key_or_another_slice_stops_it(qtbot, carrier, masks, session, 
     assert not masks.layer.data[2:].any()
 
 
+def test_a_click_meanwhile_stops_it(qtbot, carrier, session):
+    """It takes the place of its question, which then gets no answer."""
+    session.answers = False
+    carrier.go()
+    carrier.clicker.take("on", [[1.0, 10.0, 10.0]], (1, 2))
+    session.answer(len(session.clicks))
+    qtbot.waitUntil(lambda: not carrier.is_on)
+
+
 def test_what_was_confirmed_there_stops_it(qtbot, carrier, masks):
     """It never writes over an object that the user confirmed."""
     masks.layer.data[3] = masks.baseline[3] = 7

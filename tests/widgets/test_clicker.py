@@ -150,6 +150,7 @@ def test_hovering_shows_what_a_click_would_take(qtbot, clicker, masks, session, 
     clicker._pointer = [10.0, 60.0]
     clicker._ask_hover()
     qtbot.waitUntil(lambda: clicker._hover is not None)
+    assert session.hovers == [1]
     assert clicker.view.layer.data[10, 62] == 1
     session.answers = False
     clicker.take("on", [[10.0, 61.0]], PLANE)
@@ -197,6 +198,37 @@ def test_putting_the_tool_away_waits_for_the_object_in_work(qtbot, clicker, mask
     qtbot.waitUntil(lambda: masks.layer.data[10, 60] == 3)
     assert not clicker.is_at_work
     assert [edit.tool for edit in session.edits] == ["click"]
+
+
+def test_a_click_that_waits_when_the_tool_is_put_away_is_not_lost(qtbot, clicker, masks, viewer, session):
+    """Two objects were clicked faster than the answers, then the tool was put away: both are kept."""
+    session.answers = False
+    clicker.take("on", [[10.0, 60.0]], PLANE)
+    clicker.take("on", [[50.0, 10.0]], PLANE)
+    gestures_of(viewer).stop()
+    session.answer(1)
+    qtbot.waitUntil(lambda: len(session.clicks) == 2)
+    assert masks.layer.data[10, 60] == 3
+    session.answer(2)
+    qtbot.waitUntil(lambda: masks.layer.data[50, 10] == 4)
+    assert not clicker.is_at_work
+    assert not clicker.view.layer.data.any()
+
+
+def test_a_click_with_the_tool_in_hand_again_waits_for_the_mask_before(qtbot, clicker, masks, viewer, session):
+    """Else its question would take the place of the one before, and that object would be lost."""
+    session.answers = False
+    clicker.take("on", [[10.0, 60.0]], PLANE)
+    gestures_of(viewer).stop()
+    gestures_of(viewer).start("click")
+    clicker.take("on", [[50.0, 10.0]], PLANE)
+    assert len(session.clicks) == 1
+    session.answer(1)
+    qtbot.waitUntil(lambda: len(session.clicks) == 2)
+    assert masks.layer.data[10, 60] == 3
+    session.answer(2)
+    qtbot.waitUntil(lambda: not clicker.is_waiting)
+    assert clicker.is_at_work
 
 
 def test_an_object_that_was_right_teaches_though_nothing_changes(masks):
