@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +33,7 @@ class Step:
     labels_before: npt.NDArray[np.int32]
     taught_before: npt.NDArray[np.uint8]
 
-    @property
+    @cached_property
     def changes_labels(self) -> bool:
         """Whether a label differs after the edit."""
         return bool(self.changed.any())
@@ -46,6 +47,19 @@ class Step:
 def overlap(a: Box, b: Box) -> bool:
     """Whether two boxes share a voxel."""
     return not a.intersect(b).is_empty
+
+
+def newest(steps: Sequence[Step]) -> list[Step]:
+    """Of the steps that change labels as many as napari can undo, and as many of the others.
+
+    One that napari can undo but we forgot would be taken for a stroke of the user when it is undone.
+    """
+    kept, left = [], {True: STEPS, False: STEPS}
+    for step in reversed(steps):
+        left[step.changes_labels] -= 1
+        if left[step.changes_labels] >= 0:
+            kept.append(step)
+    return kept[::-1]
 
 
 def taken_back_with(steps: Sequence[Step], index: int) -> list[int]:

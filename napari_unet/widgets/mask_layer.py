@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from app_model.types import KeyCode, KeyMod
 from napari.utils.notifications import show_error
 from psygnal import Signal
 
@@ -18,7 +19,7 @@ from napari_unet.core.events import Prediction
 from napari_unet.core.geometry import Box
 from napari_unet.core.instances import lay_over
 from napari_unet.core.prompts import Prompts
-from napari_unet.widgets.history import STEPS, Step, merged, overlap, taken_back_with
+from napari_unet.widgets.history import Step, merged, newest, overlap, taken_back_with
 from napari_unet.widgets.layers import known_labels, redraw
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
     from napari_unet.core.corrections import Edit, Mask
     from napari_unet.session.session import Picture, Session
+
+
+_UNDO = KeyMod.CtrlCmd | KeyCode.KeyZ
 
 
 class MaskLayer:
@@ -86,6 +90,7 @@ class MaskLayer:
         for emitter, slot in self._events:
             emitter.connect(slot)
         layer.mouse_drag_callbacks.append(self._watch_button)
+        layer.bind_key(_UNDO, lambda _: self.undo(), overwrite=True)  # napari's own knows no "yes, right"
 
     def reload(self) -> None:
         """Show what the session knows now (another project was opened); steps before cannot be undone any more."""
@@ -110,6 +115,7 @@ class MaskLayer:
         for emitter, slot in self._events:
             emitter.disconnect(slot)
         self.layer.mouse_drag_callbacks.remove(self._watch_button)
+        self.layer.bind_key(_UNDO, None)
 
     # --- predictions ---
 
@@ -197,7 +203,7 @@ class MaskLayer:
         cut = edit.box.slices
         edit = replace(edit, time=time.time())
         self.steps.append(Step(edit, changed, self.baseline[cut].copy(), self.picture.taught[cut].copy()))
-        del self.steps[:-STEPS]
+        self.steps = newest(self.steps)
         self.baseline[cut][changed] = self.layer.data[cut][changed]
         self._next_id = max(self._next_id, int(edit.labels.max(initial=0)) + 1)
         self.session.add_edit(edit)
@@ -237,11 +243,16 @@ class MaskLayer:
 
     def undo(self) -> None:
         """Take back the last step, whether it changed labels or only said that they are right."""
-        if self.steps and not self.dirty and not self.steps[-1].changes_labels:
+        if self.steps and not self.dirty and not self.steps[-1].changes_labels and not self._is_pair():
             self._take_back(len(self.steps) - 1)
             self.acted.emit("Undone")
         else:
             self.layer.undo()
+
+    def _is_pair(self) -> bool:
+        """Whether the last step only completes the one before: what was cleared is taught as nothing."""
+        last = self.steps[-2:]
+        return len(last) == 2 and last[0].changes_labels and all(step.edit.tool == "nothing" for step in last)
 
     def number_at(self, point: Sequence[int]) -> int:
         """The label at a voxel; 0 outside the picture."""

@@ -3,7 +3,9 @@
 import numpy as np
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
 
+from napari_unet.widgets import tools
 from napari_unet.widgets.desk import desk_of
 from napari_unet.widgets.gestures import gestures_of
 from tests.widgets.conftest import cells
@@ -90,3 +92,15 @@ def test_taking_naparis_brush_puts_our_tool_away(hand):
     layer.mode = "erase"
     assert gestures.tool == ""
     assert str(layer.mode) == "erase"
+
+
+def test_ctrl_z_takes_back_the_last_step_though_it_changed_no_label(hand):
+    """What was accepted last goes first; the stroke before it stays."""
+    masks = desk_of(hand.viewer).masks
+    masks.layer.paint((50, 10), 9)
+    tools.accept_object(masks, (40, 50))
+    hand.viewer.layers.selection.active = masks.layer
+    QTest.keyClick(hand.canvas, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    QApplication.processEvents()
+    assert not masks.picture.taught[40, 50]
+    assert masks.layer.data[50, 10] == 9

@@ -9,6 +9,7 @@ from napari_unet.core.errors import ImageError
 from napari_unet.core.geometry import Box
 from napari_unet.widgets import tools
 from napari_unet.widgets.gestures import gestures_of
+from napari_unet.widgets.history import STEPS
 from napari_unet.widgets.layers import label_layer, source_of
 from tests.widgets.conftest import cells, predicted
 
@@ -171,6 +172,24 @@ def test_yes_right_teaches_the_object_as_it_is_and_undo_takes_it_back(masks, ses
     assert np.array_equal(session.pictures["picture"].taught != 0, cells() == 1)
     masks.undo()
     assert not session.pictures["picture"].taught.any()
+
+
+def test_nothing_in_a_region_is_taken_back_at_once(masks):
+    """What was cleared and what was background already are one step."""
+    tools.clear_region(masks, Box((10, 10), (35, 35)))
+    masks.undo()
+    assert np.array_equal(masks.layer.data, cells())
+    assert not masks.picture.taught.any()
+
+
+def test_a_stroke_can_be_undone_after_many_objects_were_accepted(masks):
+    """Napari knows the stroke still: so must we, or its undo would be taken for another correction."""
+    dab(masks, (5, 70))
+    masks.settle()
+    for _ in range(STEPS + 1):
+        tools.accept_object(masks, (40, 50))
+    masks.layer.undo()
+    assert masks.baseline[5, 70] == masks.picture.taught[5, 70] == 0
 
 
 def test_an_accepted_region_is_taught_with_its_background(masks, session):
