@@ -191,6 +191,7 @@ class Learner:
         self._worker.submit(SPEEDS, lambda: self.device().find_fastest())
         self._board.update(
             model=loaded.card.name,
+            model_source=wish.name,
             kind=loaded.card.kind,
             classes=loaded.card.classes,
             can_click=bool(loaded.card.click),

@@ -46,6 +46,8 @@ class Predictor:
         Of the objects that the user set so far, in pixels.
     watched : str
         The picture that is predicted; '' for none.
+    is_fresh : bool
+        Whether it is predicted again when the model has learnt.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Predictor:
         self.diameter: float | None = None
         self.usual: float | None = None
         self.watched = ""
+        self.is_fresh = True
         self._worker, self._learner, self._board, self._pictures, self._emit = worker, learner, board, pictures, emit
         self._request, self._answered, self._clicks = 0, 0, 0
         self._asked: dict[str, tuple[str, int]] = {}  # the newest question of each kind
@@ -87,9 +90,15 @@ class Predictor:
         self._show()
 
     def look_at(self, key: str, view: Box) -> None:
-        """The user moved: tiles of the new view come first."""
-        if key in self._pictures:
-            self._pictures[key].view = view
+        """The user moved: tiles of the new view come first; another plane of what is watched is predicted, too."""
+        picture = self._pictures.get(key)
+        if picture is None:
+            return
+        before, picture.view = picture.view, view
+        is_other = before is not None and before.start[:-2] != view.start[:-2]
+        if is_other and key == self.watched and self._answered:
+            self.again()
+        else:
             self._worker.prioritize(PREDICT, INTERACTIVE)
 
     def cancel(self) -> None:

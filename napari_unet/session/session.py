@@ -128,8 +128,12 @@ class Session:
         self._predictor.predict(key, view)
 
     def look_at(self, key: str, view: Box) -> None:
-        """The user moved: tiles of the new view come first."""
+        """The user moved: tiles of the new view come first; another plane of what was predicted is predicted, too."""
         self._predictor.look_at(key, view)
+
+    def keep_fresh(self, on: bool) -> None:
+        """Whether what was predicted is predicted again when the model has learnt."""
+        self._predictor.is_fresh = on
 
     def cancel(self) -> None:
         """Stop predicting."""
@@ -335,7 +339,8 @@ class Session:
             Progress: self.progressed,
         }
         tell(signals[type(event)].emit, event)
-        if isinstance(event, WeightsChanged):
+        # what is predicted this moment must not come from two versions
+        if isinstance(event, WeightsChanged) and (self._predictor.is_fresh or self.state.predicting):
             self._predictor.again()
 
     def _on_event(self, job: str, event: Any) -> None:

@@ -38,6 +38,8 @@ class SessionState:
     ----------
     model : str
         Name of the model in use; '' while none is loaded.
+    model_source : str
+        What it was loaded from, as `Session.use_model` takes it: the name of one that is shipped, or a file.
     kind : {'objects', 'classes'}
     classes : tuple of str
         Names of the classes, background first (`classes` only).
@@ -71,6 +73,7 @@ class SessionState:
     """
 
     model: str = ""
+    model_source: str = ""
     kind: str = "objects"
     classes: tuple[str, ...] = ()
     can_click: bool = False

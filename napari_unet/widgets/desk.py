@@ -99,7 +99,7 @@ class Desk(QObject):
         self.session: Session = session_of(viewer)
         self.image: Image | None = None
         chosen = preferences()
-        self.follows = chosen.fresh
+        self.keep_fresh(chosen.fresh)
         self.shows_taught = chosen.show_taught
         self.shows_doubt = False
         self._pictures: dict[Image, Picture] = {}
@@ -234,6 +234,11 @@ class Desk(QObject):
         if masks is None:
             raise RuntimeError("There is no picture in hand.")
         return box_in_view(masks.layer, self.viewer.dims)
+
+    def keep_fresh(self, on: bool) -> None:
+        """Predict by itself what the user moves to, and all again when the model has learnt; or not."""
+        self.follows = on
+        self.session.keep_fresh(on)
 
     def _look_at_view(self) -> None:
         if self.masks is not None and self.follows:

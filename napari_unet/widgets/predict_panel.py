@@ -194,6 +194,7 @@ class PredictPanel(QWidget):
         self.channels_row.setVisible(count > 1)
         if self.channels.property("of") == (picture.key if picture is not None else None):
             return
+        chosen = picture.channels if picture is not None else None
         self.channels.setProperty("of", picture.key if picture is not None else None)
         self.channels.clear()
         self.channels.addItem("All", None)
@@ -201,6 +202,8 @@ class PredictPanel(QWidget):
         is_color = picture is not None and picture.source.is_color
         for number in range(count):
             self.channels.addItem(colors[number] if is_color and number < 3 else f"Channel {number + 1}", (number,))
+        shown = [self.channels.itemData(i) for i in range(self.channels.count())]
+        self.channels.setCurrentIndex(shown.index(chosen) if chosen in shown else 0)
 
     def _take_picture(self) -> None:
         image = self.image.currentData()
@@ -211,7 +214,8 @@ class PredictPanel(QWidget):
         if self.desk.picture is not None:
             self.session.use_channels(self.desk.picture.key, self.channels.currentData())
 
-    def _fill_models(self, current: str) -> None:
+    def _fill_models(self, state: SessionState) -> None:
+        current, source = state.model, state.model_source or state.model
         names = self.session.model_names()
         known = {self.model.itemData(i) for i in range(self.model.count())}
         if not known >= {name for name, _ in names} or not known:
@@ -220,11 +224,13 @@ class PredictPanel(QWidget):
                 self.model.addItem(label, name)
             self.model.addItem(_OPEN_MODEL, None)
         # the state tells a model's own name, the list may show it with an explanation: "Generalist (shipped)"
-        places = (self.model.findData(current), self.model.findText(current, Qt.MatchFlag.MatchStartsWith))
-        if current and max(places) < 0:
-            self.model.insertItem(0, current, current)  # a file of the user's
-            places = (0, 0)
-        self.model.setCurrentIndex(max(places) if current else -1)
+        place = self.model.findData(source)
+        if place < 0 and not state.model_source:
+            place = self.model.findText(current, Qt.MatchFlag.MatchStartsWith)
+        if current and place < 0:
+            self.model.insertItem(0, current, source)  # a file of the user's
+            place = 0
+        self.model.setCurrentIndex(place if current else -1)
 
     def _take_model(self) -> None:
         name = self.model.currentData()
@@ -235,7 +241,7 @@ class PredictPanel(QWidget):
         if name:
             self.session.use_model(name)
         else:
-            self._fill_models(self.session.state.model)
+            self._fill_models(self.session.state)
 
     def _fill_devices(self) -> None:
         names = ["auto", *(name for name in self.session.state.devices if name != "auto")]
@@ -248,7 +254,7 @@ class PredictPanel(QWidget):
     # --- work ---
 
     def _keep_fresh(self, on: bool) -> None:
-        self.desk.follows = on
+        self.desk.keep_fresh(on)
 
     def _measure(self) -> None:
         """The median diameter of the user's objects, or else of all objects in view."""
@@ -274,7 +280,7 @@ class PredictPanel(QWidget):
     # --- what the session tells ---
 
     def _show_state(self, state: SessionState) -> None:
-        self._fill_models(state.model)
+        self._fill_models(state)
         self._fill_devices()
         self.device_line.setText(state.device)
         objects = state.kind == "objects"

@@ -1,11 +1,13 @@
-"""Clicks through a session: answered in the device thread, before other work, and never left without an answer."""
+"""What is predicted, and clicks: answered in the device thread before other work, and never left without an answer."""
 
 import numpy as np
 import pytest
 
+from napari_unet.core.events import WeightsChanged
 from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
 from napari_unet.core.prompts import Prompts
+from tests.session.conftest import discs, is_complete, start, whole
 
 
 @pytest.fixture
@@ -114,3 +116,29 @@ def test_colour_and_channels(opened, channels):
     got[found.box.slices] = found.mask
     assert (got & truth[0]).sum() / (got | truth[0]).sum() > 0.7
     assert len(session._learner.device()._clicks._regions) == 1
+
+
+def test_another_plane_that_is_looked_at_is_predicted(make_session):
+    """A stack is predicted plane by plane, where the user moves to; after Cancel nothing is."""
+    stack = np.stack([discs(seed)[0] for seed in range(3)])
+    session, ear, picture = start(make_session, ImageSource.of_array(stack, rgb=False))
+    planes = [Box((z, 0, 0), (z + 1, 256, 256)) for z in range(3)]
+    session.predict(picture.key, planes[0])
+    ear.wait(lambda: is_complete(ear))
+    session.look_at(picture.key, planes[1])
+    ear.wait(lambda: any(p.core.start[0] == 1 and p.done == p.total for p in ear.of("prediction_ready")))
+    session.cancel()
+    session.look_at(picture.key, planes[2])
+    assert not session._worker.is_busy("predict")
+
+
+@pytest.mark.parametrize("is_fresh", [True, False])
+def test_what_was_learnt_refreshes_the_masks_only_where_the_user_wants_that(make_session, source, is_fresh):
+    """'Keep the view fresh' switches it."""
+    session, ear, picture = start(make_session, source)
+    session.keep_fresh(is_fresh)
+    session.predict(picture.key, whole(picture))
+    ear.wait(lambda: is_complete(ear) and not session.state.predicting)
+    before = session._predictor._request
+    session._emit(WeightsChanged(1, 0.8, 0.9, 5, 1))
+    assert session._predictor._request == before + is_fresh

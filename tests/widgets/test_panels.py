@@ -150,6 +150,33 @@ def test_channels_are_offered_only_where_there_are_several(predict_panel, sessio
     assert session.calls[-1] == ("use_channels", "colour", (1,))
 
 
+def test_a_picture_that_comes_back_shows_its_channels(predict_panel, viewer):
+    """What the model reads is what the box says."""
+    rgb = np.zeros((60, 80, 3), np.uint8)
+    first, second = (viewer.add_image(rgb, rgb=True, name=name) for name in ("first", "second"))
+    desk = predict_panel.desk
+    desk.take(first)
+    desk.picture.channels = (1,)
+    desk.take(second)
+    assert predict_panel.channels.currentText() == "All"
+    desk.take(first)
+    assert predict_panel.channels.currentText() == "Green"
+
+
+def test_a_file_of_the_users_can_be_chosen_again(predict_panel, session, qtbot):
+    """The list shows the model's name, and takes its file."""
+    mine = SessionState(model="my cells", model_source="/a/cells.safetensors")
+    tell(qtbot, session, "state_changed", mine, lambda: predict_panel.model.currentText() == "my cells")
+    predict_panel.model.activated.emit(predict_panel.model.currentIndex())
+    assert session.calls[-1] == ("use_model", "/a/cells.safetensors")
+
+
+def test_keeping_fresh_reaches_the_session(predict_panel, session):
+    """It is the session that predicts again after learning."""
+    predict_panel.fresh.setChecked(False)
+    assert session.calls[-1] == ("keep_fresh", False)
+
+
 def test_a_picture_that_cannot_be_used_is_one_sentence(predict_panel, viewer, session, monkeypatch):
     """What the session says is shown, and the picture before stays in hand."""
     told = []
