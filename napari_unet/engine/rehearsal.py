@@ -13,8 +13,7 @@ from skimage.segmentation import relabel_sequential
 from napari_unet.core.corrections import Correction
 from napari_unet.core.errors import ModelError
 from napari_unet.core.intensity import Limits
-from napari_unet.core.novelty import Familiar
-from napari_unet.engine.sampling import network_input, resampled
+from napari_unet.engine.sampling import resampled
 from napari_unet.nets.model import DEFAULT, Model, rehearsal_beside
 
 SIDE = 256
@@ -25,28 +24,10 @@ ONE = 200.0
 
 def rehearsal_of(model: Model) -> Sequence[Correction]:
     """What a model must not forget: what lies beside its file; of versions of the shipped one what lies beside that."""
-    path = _path_of(model)
-    return read(path) if path is not None else ()
-
-
-def familiar_to(model: Model) -> Familiar:
-    """What looks familiar to a model: the pictures that it must not forget."""
-    path = _path_of(model)
-    return _familiar(path, model.card.in_channels) if path is not None else Familiar(())
-
-
-def _path_of(model: Model) -> Path | None:
-    """The file of what a model must not forget, if there is one."""
     path = model.rehearsal
     if path is None and model.card.name == DEFAULT:
         path = rehearsal_beside(DEFAULT)
-    return path if path is not None and path.is_file() and model.card.kind == "objects" else None
-
-
-@cache
-def _familiar(path: Path, channels: int) -> Familiar:
-    """The looks of the pictures of a file, to a network with so many channels."""
-    return Familiar([network_input(correction, channels) for correction in read(path)])
+    return read(path) if path is not None and path.is_file() and model.card.kind == "objects" else ()
 
 
 @cache

@@ -15,7 +15,6 @@ from napari_unet.core.card import ModelCard
 from napari_unet.core.corrections import Correction, Labels, Mask
 from napari_unet.core.errors import ModelError
 from napari_unet.core.intensity import FloatArray, estimate_limits, fit_channels, normalize
-from napari_unet.core.novelty import NEW, Familiar
 from napari_unet.core.targets import Targets, class_targets, object_targets
 from napari_unet.engine.augment import (
     Augmentation,
@@ -147,22 +146,21 @@ def _resample(labels: Labels, trusted: Mask, shape: tuple[int, ...]) -> tuple[La
 
 @dataclass(frozen=True)
 class _Held:
-    """What a correction holds that is trusted: an object, background, its own objects; and how new its picture is."""
+    """What a correction holds that is trusted: an object, background, its own objects."""
 
     any_object: bool
     any_background: bool
     objects: int
-    novelty: float
 
     @classmethod
-    def by(cls, correction: Correction, novelty: float) -> _Held:
+    def by(cls, correction: Correction) -> _Held:
         """Of one correction. An object on the edge of its own part counts where most of it lies, or twice."""
         said = np.where(correction.trusted, correction.labels, 0)
         cut = ... if correction.own is None else correction.own.slices
         numbers, counts = np.unique(said[said > 0], return_counts=True)
         inside = dict(zip(*np.unique(said[cut], return_counts=True), strict=True))
         own = sum(2 * inside.get(number, 0) >= count for number, count in zip(numbers, counts, strict=True))
-        return cls(bool(numbers.size), bool((correction.trusted & (correction.labels == 0)).any()), int(own), novelty)
+        return cls(bool(numbers.size), bool((correction.trusted & (correction.labels == 0)).any()), int(own))
 
 
 class ExampleCache:
@@ -176,20 +174,10 @@ class ExampleCache:
         The paper's w0.
     device : torch.device
         Where they are kept.
-    familiar : Familiar, optional
-        What the network has learnt from.
     """
 
-    def __init__(
-        self,
-        card: ModelCard,
-        border_weight: float = 0.0,
-        *,
-        device: torch.device = CPU,
-        familiar: Familiar | None = None,
-    ) -> None:
+    def __init__(self, card: ModelCard, border_weight: float = 0.0, *, device: torch.device = CPU) -> None:
         self.card, self.border_weight, self.device = card, border_weight, device
-        self._familiar = familiar or Familiar(())
         self._largest = _largest_cache(device)
         self._known: OrderedDict[int, tuple[Correction, Example]] = OrderedDict()
         self._holds: dict[int, tuple[Correction, _Held]] = {}
@@ -220,16 +208,11 @@ class ExampleCache:
         is_of_objects = self.card.kind == "objects"
         return sum(max(1, self._held(c).objects if is_of_objects else 1) for c in corrections)
 
-    def is_new(self, corrections: Sequence[Correction]) -> bool:
-        """Whether the pictures of most corrections look like none that the network has learnt from."""
-        return float(np.median([self._held(c).novelty for c in corrections])) > NEW
-
     def _held(self, correction: Correction) -> _Held:
         """What a correction holds; found once."""
         known = self._holds.get(id(correction))
         if known is None:
-            novelty = self._familiar.novelty(_as_seen(correction, self.card)[0].numpy())
-            known = self._holds[id(correction)] = (correction, _Held.by(correction, novelty))
+            known = self._holds[id(correction)] = (correction, _Held.by(correction))
         return known[1]
 
     def keep_only(self, corrections: Sequence[Correction]) -> None:

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from napari_unet.core.corrections import Correction
-from napari_unet.core.novelty import Familiar
 from napari_unet.engine.adamw import AdamW
 from napari_unet.engine.augment import Augmentation
 from napari_unet.engine.device import Backend, backend_for
@@ -122,8 +121,6 @@ class Student:
         What the model knew before, to be learnt again in between.
     ranks : Ranks
         The processes that train the same model.
-    familiar : Familiar, optional
-        What the model has learnt from.
     """
 
     def __init__(
@@ -134,7 +131,6 @@ class Student:
         rehearsal: Sequence[Correction] = (),
         *,
         ranks: Ranks = ALONE,
-        familiar: Familiar | None = None,
     ) -> None:
         self.recipe, self.kind, self.rehearsal = recipe, model.card.kind, rehearsal
         self.backend: Backend = backend_for(model.device)
@@ -145,7 +141,7 @@ class Student:
         self.random = torch.Generator().manual_seed(ranks.own_seed(seed))
         is_cuda = self.backend.device.type == "cuda"  # Apple's GPU does not know all that crops are made with
         device = self.backend.device if is_cuda else torch.device("cpu")
-        self.examples = ExampleCache(model.card, recipe.border_weight, device=device, familiar=familiar)
+        self.examples = ExampleCache(model.card, recipe.border_weight, device=device)
         self._told = _Told()
         self._lesson: Sequence[Correction] = ()  # what there was when the teacher became it
         self.step, self.skipped = 0, 0
@@ -228,13 +224,6 @@ class Student:
         loss = self._told.after(torch.where(healthy, total, math.nan))
         self.skipped += math.isnan(loss)
         return loss
-
-    def worth(self, corrections: Sequence[Correction]) -> int:
-        """How many corrected objects these are; of a kind that the model has not seen, enough at once.
-
-        Little of what it knows is of use there, so there is little to lose.
-        """
-        return self.recipe.settled if self.examples.is_new(corrections) else self.examples.told(corrections)
 
     def rate(self, count: int) -> float:
         """The learning rate with so many corrections."""

@@ -19,7 +19,7 @@ from napari_unet.core.errors import ModelError
 from napari_unet.core.events import TrainStep, WeightsChanged
 from napari_unet.engine.click_rounds import ClickRounds
 from napari_unet.engine.evaluate import Score, score_on
-from napari_unet.engine.rehearsal import familiar_to, rehearsal_of
+from napari_unet.engine.rehearsal import rehearsal_of
 from napari_unet.engine.sampling import split
 from napari_unet.engine.student import FINE_TUNE, Recipe, Student
 from napari_unet.nets.model import Model, all_finite, rounded
@@ -130,7 +130,7 @@ def fine_tune(
     recipe = recipe or FINE_TUNE
     if model.device.type == "cuda":  # a step is no longer there than a piece of work is elsewhere
         recipe = replace(recipe, micro=recipe.micro * recipe.batch, batch=1)
-    student = Student(model, recipe, seed, rehearsal_of(model), familiar=familiar_to(model))
+    student = Student(model, recipe, seed, rehearsal_of(model))
     heads = ClickRounds(model, seed, student.rehearsal) if model.click is not None else None
     return _rounds(model, corrections, Budget(steps, seconds), student, control or Control(), heads)
 
@@ -162,7 +162,7 @@ def _rounds(
         if not taught:  # all of it was undone
             return
         student.examples.keep_only([*now, *student.rehearsal])
-        candidate = rounded(student.offered(student.worth(now)))
+        candidate = rounded(student.offered(student.examples.told(now)))
         scored = _jury(taught, held_out)
         scores: list[Score] = []
         for score in in_use.compare(candidate, scored):
@@ -265,7 +265,7 @@ def _one_round(
         student.learn()
         skipped = False
         if index % recipe.batch == recipe.batch - 1:
-            loss = student.advance(student.rate(student.worth(now)))
+            loss = student.advance(student.rate(student.examples.told(now)))
             skipped = math.isnan(loss)
         done = (index + 1) / (recipe.round_steps * recipe.batch)
         yield TrainStep(student.step, number, min(done, 0.99), loss, skipped)

@@ -1,27 +1,21 @@
 """What a model must not forget while it learns something else."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from skimage.io import imread
 
-import napari_unet
 from napari_unet.core.corrections import Correction
 from napari_unet.core.errors import ModelError
-from napari_unet.core.novelty import NEW, Familiar
 from napari_unet.engine import rehearsal as engine
 from napari_unet.engine import train as training
 from napari_unet.engine.evaluate import score_on
-from napari_unet.engine.rehearsal import chosen, familiar_to, read, rehearsal_of, write
+from napari_unet.engine.rehearsal import chosen, read, rehearsal_of, write
 from napari_unet.engine.sampling import network_input
 from napari_unet.engine.student import Student
 from napari_unet.engine.train import fine_tune
 from napari_unet.nets.model import load_model
-
-FOLDER = Path(napari_unet.__file__).parent / "samples"
 
 
 def test_pictures_come_back_as_the_network_saw_them(correct, tmp_path):
@@ -127,35 +121,6 @@ def test_a_model_rehearses_what_lies_beside_its_file(disc_model, correct, tmp_pa
     (found,) = rehearsal_of(model)
     assert np.array_equal(found.labels, known.labels)
     assert rehearsal_of(model.copy()) == rehearsal_of(model)
-
-
-@pytest.mark.parametrize(("sample", "is_new"), [("fluorescence", False), ("histology", False), ("noise", True)])
-def test_the_shipped_model_knows_what_it_has_seen(sample, is_new):
-    """Kinds of its own pictures are familiar, at the size at which it reads them; a picture of nothing is not."""
-    model = load_model(device="cpu")
-    if sample == "noise":
-        image = np.random.default_rng(0).integers(0, 255, (256, 256), np.uint8)
-    else:
-        image = imread(FOLDER / f"{sample}.tif")[:256, :256]
-    shape = image.shape[:2]
-    seen = network_input(Correction(image, np.zeros(shape, int), np.ones(shape, bool)), model.card.in_channels)
-    assert (familiar_to(model).novelty(seen) > NEW) == is_new
-
-
-def test_where_a_model_has_nothing_to_rehearse_nothing_is_new(disc_model, correct):
-    """Nobody knows what it has seen."""
-    assert familiar_to(disc_model).novelty(network_input(correct(0), 1)) == 0
-
-
-def test_a_new_kind_is_worth_a_whole_step_at_once(disc_model, correct, quick):
-    """Objects of a kind that is known are counted; most of a kind that is not are as many as it takes."""
-    known, other = [correct(seed, count=3) for seed in range(3)], [correct(seed, look="dark") for seed in range(2)]
-    familiar = Familiar([network_input(correct(seed, count=3), 1) for seed in range(10, 30)])
-    student = Student(disc_model, replace(quick, settled=40), 0, [correct(0)], familiar=familiar)
-    assert student.worth(known) == sum(len(np.unique(c.labels[c.trusted])) - 1 for c in known) < 40
-    assert student.worth(other) == 40
-    assert student.worth([*known, *other]) < 40
-    assert student.worth([known[0], *other]) == 40
 
 
 @pytest.mark.parametrize("rehearses", [True, False])
