@@ -116,10 +116,14 @@ class Session:
 
     def close_picture(self, key: str) -> None:
         """Forget a picture; its corrections stay on disk and in the training."""
+        self.leave_picture(key)
+        self.pictures.pop(key, None)
+
+    def leave_picture(self, key: str) -> None:
+        """Predict a picture no more, for nobody sees it; all that is known of it stays."""
         if key == self._predictor.watched:
             self.cancel()
             self._predictor.watched = ""
-        self.pictures.pop(key, None)
 
     # --- predicting ----------------------------------------------------------
 

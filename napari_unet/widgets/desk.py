@@ -382,7 +382,9 @@ class Desk(QObject):
             del self._overlays[place]
             if place[0] in self._masks:  # taken away by hand: it is not to come back by itself
                 self.show(place[1], False)
-        if self._pictures.pop(layer, None) is not None:
+        if (picture := self._pictures.pop(layer, None)) is not None:
+            if picture.key not in {other.key for other in self._pictures.values()}:
+                self.session.leave_picture(picture.key)
             if self.image is layer:
                 self.image = None
                 self._pick.start()

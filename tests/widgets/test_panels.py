@@ -247,6 +247,16 @@ def test_the_doubt_layer_appears_only_when_asked_for(correct_panel, viewer):
     assert not viewer.layers["picture doubt"].visible
 
 
+def test_a_picture_that_was_removed_is_predicted_no_more(correct_panel, viewer, desk, session):
+    """Learning would go on to refresh it; but not before the last of its layers is gone."""
+    picture, again = desk.picture, viewer.add_image(desk.image.data, name="again")
+    desk._pictures[again] = picture  # as the same picture opened twice
+    viewer.layers.remove("picture")
+    assert "leave_picture" not in session.names_called()
+    viewer.layers.remove("again")
+    assert ("leave_picture", picture.key) in session.calls
+
+
 def test_masks_that_were_removed_come_back_with_the_next_prediction(correct_panel, viewer, desk, session):
     """Removing the label layer loses nothing: what was in it is kept and shown again."""
     viewer.layers.remove("picture masks")
