@@ -59,7 +59,7 @@ _HOME = {
 }
 
 # Threads of torch that wait for each other keep their cores busy for milliseconds, also where a core is needed by
-# another program: then a step of learning takes twenty times as long. So they wait shortly, and sleep. OpenMP of GNU
+# another program: then a step of learning takes thirty times as long. So they wait shortly, and sleep. OpenMP of GNU
 # reads this when torch is loaded; whoever has chosen a way to wait keeps it.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")

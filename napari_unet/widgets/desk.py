@@ -109,7 +109,7 @@ class Desk(QObject):
         self._draw = once(self, _DRAW_MS, self._draw_stale)
         self._stale: set[Image] = set()
         self._complete: set[Image] = set()
-        self._pick = once(self, 0, self._take_newest)
+        self._pick = once(self, 0, self.take_newest)
         self._look = once(self, _LOOK_MS, self._look_at_view)
         self._keep = once(self, _KEEP_MS, self._keep_masks)
         self._active_until = 0.0
@@ -363,7 +363,7 @@ class Desk(QObject):
             self.pictures_changed.emit()
             self._pick.start()  # once napari has the layer in place
 
-    def _take_newest(self) -> None:
+    def take_newest(self) -> None:
         """With no picture in hand, the newest one is."""
         if self.image is None and self._viewer() is not None and (images := self.images()):
             self.take(images[-1])

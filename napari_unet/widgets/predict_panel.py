@@ -82,8 +82,7 @@ class PredictPanel(QWidget):
         close_with_window(self, napari_viewer)
         self._fill_pictures()
         self._show_state(self.session.state)
-        if self.desk.image is None and (images := self.desk.images()):
-            self.desk.take(images[-1])
+        self.desk.take_newest()
 
     # --- the controls ---
 

@@ -99,8 +99,7 @@ class FirstRun(QWidget):
             self.text.setText(f"{name} is ready: press Predict to see masks, or paint your own.")
 
     def _use(self) -> None:
-        if self.desk.image is None and (images := self.desk.images()):
-            self.desk.take(images[-1])
+        self.desk.take_newest()
         self.desk.add_masks()
 
     def _open_sample(self) -> None:

@@ -121,8 +121,8 @@ def test_refused_rounds_start_again_from_the_model(disc_model, taught, quick, mo
     students = []
     real = engine.Student.__init__
 
-    def watched(self, model, recipe, seed, rehearsal, **kwargs):
-        real(self, model, recipe, seed, rehearsal, **kwargs)
+    def watched(self, model, recipe, seed, rehearsal):
+        real(self, model, recipe, seed, rehearsal)
         students.append((recipe.learning_rate, seed, same(self.net.state_dict(), model.net.state_dict())))
 
     monkeypatch.setattr(engine.Student, "__init__", watched)
