@@ -29,7 +29,7 @@ class ClickRounds:
     seed : int
     rehearsal : sequence of Correction
         What must not be forgotten: all pieces of a step but the first are of it, for a few objects are soon learnt by
-        heart, and clicks on others suffer (docs/clicks.md).
+        heart, and clicks on others suffer (docs/experiments.md).
 
     Attributes
     ----------

@@ -30,7 +30,7 @@ BELIEVED = 2.0
 AS_GOOD = 1.1
 """How much more the network may contradict itself from afar for a size seen there to be believed. Found on every eighth
 of the nuclei, and the phase contrast and bacteria, among the training pictures (docs/models.md). The same for a size
-that is expected (docs/learning.md)."""
+that is expected (docs/experiments.md)."""
 ALIKE = 1.15
 """How much larger one size may be than another that says the same."""
 LOOKS, LOOKS_EXPECTED = 2, 3

@@ -96,7 +96,7 @@ class Recipe:
 
 FINE_TUNE = Recipe(teacher=4.0)
 """How a model learns from corrections. Few are made, and strokes lie in the middle of things: what they say nothing of
-stays as it was until they do (docs/learning.md)."""
+stays as it was until they do (docs/experiments.md)."""
 FROM_PICTURES = Recipe(
     micro=8,
     batch=1,
