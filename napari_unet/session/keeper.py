@@ -155,10 +155,9 @@ class Keeper:
         """The label layer that was saved for a picture; None if none was."""
         return self.project.load_masks(picture.key, picture.source.shape) if self.project else None
 
-    def diameter_of(self, picture: Picture) -> float | None:
-        """The diameter of its objects that the project knows."""
-        record = self.project.pictures.get(picture.key) if self.project else None
-        return record.diameter if record else None
+    def record_of(self, picture: Picture) -> PictureRecord | None:
+        """What the project says of a picture as a whole; None if it does not know it."""
+        return self.project.pictures.get(picture.key) if self.project else None
 
     def versions(self) -> tuple[Version, ...]:
         """The versions of the model in the project."""
@@ -184,6 +183,11 @@ class Keeper:
             if self._may_write():
                 self._masks[picture.key] = masks
         self.save()
+
+    def keep_channels(self, picture: Picture) -> None:
+        """Note which channels of a picture are read; without a project, that is noted when one begins."""
+        channels = picture.channels
+        self._keep_change(lambda now: now.add_picture(replace(_record_in(now, picture), channels=channels)), self.era)
 
     def keep_version(self, data: bytes, change: WeightsChanged, era: int) -> None:
         """Write a version of the model, unless another project was opened since its training began."""
@@ -304,9 +308,7 @@ class Keeper:
                 if name:
                     self._changes.appendleft(lambda now: now.begin_model(name))
         if picture.key not in self.project.pictures and not self.project.read_only:
-            shape = tuple(picture.source.shape)
-            record = PictureRecord(picture.key, picture.name, picture.path, shape, picture.channels)
-            self.project.add_picture(replace(record, diameter=picture.measured))
+            self.project.add_picture(_record_in(self.project, picture))
         return self.project
 
     def _write_changes(self, project: Project) -> None:
@@ -339,6 +341,13 @@ class Keeper:
             self._on_refused(str(error))
             return False
         return True
+
+
+def _record_in(project: Project, picture: Picture) -> PictureRecord:
+    """What a project says of a picture as a whole, or is to say of one that it does not know yet."""
+    shape = tuple(picture.source.shape)
+    new = PictureRecord(picture.key, picture.name, picture.path, shape, picture.channels, diameter=picture.measured)
+    return project.pictures.get(picture.key, new)
 
 
 def _is_same(folder: Path, other: Path) -> bool:

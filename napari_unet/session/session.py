@@ -182,6 +182,7 @@ class Session:
     def use_channels(self, key: str, channels: tuple[int, ...] | None) -> None:
         """Which channels of the picture the model reads; None: all."""
         self.pictures[key].channels = channels
+        self._keeper.keep_channels(self.pictures[key])
         self._teaching.rebuild(self.pictures)
 
     def use_diameter(self, diameter: float | None) -> None:

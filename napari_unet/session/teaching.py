@@ -74,11 +74,14 @@ class Teaching:
         return draft.entry is not None
 
     def restore(self, picture: Picture) -> None:
-        """Bring back what the project knows of a picture: what was set, and its masks."""
+        """Bring back what the project knows of a picture: how it is read, what was set, and its masks."""
         shape = picture.source.shape
         edits = [e for e in self._keeper.edits() if e.picture == picture.key and len(e.box.start) == len(shape)]
         drafts = [draft for draft in self._keeper.drafts() if draft.picture.key == picture.key]
-        picture.measured = self._keeper.diameter_of(picture) or picture.measured
+        if (record := self._keeper.record_of(picture)) is not None:
+            picture.measured = record.diameter or picture.measured
+            if max(record.channels or (0,)) < picture.source.channels:  # a stranger's project may say anything
+                picture.channels = record.channels or None
         for edit in (*edits, *(edit for draft in drafts for edit in draft.edits)):
             self._sides.remember(edit, picture.taught)
             edit.apply(picture.truth, picture.taught)

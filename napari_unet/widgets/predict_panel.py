@@ -191,16 +191,15 @@ class PredictPanel(QWidget):
         picture = self.desk.picture
         count = picture.source.channels if picture is not None else 1
         self.channels_row.setVisible(count > 1)
-        if self.channels.property("of") == (picture.key if picture is not None else None):
-            return
-        chosen = picture.channels if picture is not None else None
-        self.channels.setProperty("of", picture.key if picture is not None else None)
-        self.channels.clear()
-        self.channels.addItem("All", None)
-        colors = ("Red", "Green", "Blue")
-        is_color = picture is not None and picture.source.is_color
-        for number in range(count):
-            self.channels.addItem(colors[number] if is_color and number < 3 else f"Channel {number + 1}", (number,))
+        if self.channels.property("of") != (picture.key if picture is not None else None):
+            self.channels.setProperty("of", picture.key if picture is not None else None)
+            self.channels.clear()
+            self.channels.addItem("All", None)
+            colors = ("Red", "Green", "Blue")
+            is_color = picture is not None and picture.source.is_color
+            for number in range(count):
+                self.channels.addItem(colors[number] if is_color and number < 3 else f"Channel {number + 1}", (number,))
+        chosen = picture.channels if picture is not None else None  # a project that was opened may say it
         shown = [self.channels.itemData(i) for i in range(self.channels.count())]
         self.channels.setCurrentIndex(shown.index(chosen) if chosen in shown else 0)
 

@@ -163,6 +163,42 @@ def test_a_project_that_a_later_picture_brings_is_that_of_the_open_ones_too(make
     assert again.taught[80, 80]
 
 
+def test_the_channels_of_a_picture_are_read_back(make_session, paint, tmp_path):
+    """Chosen before the first correction, after it, or before the project was: tomorrow the same ones are read."""
+    path, color = tmp_path / "discs.tif", np.stack([discs(seed)[0] for seed in range(3)], -1)
+    for chosen, later in (((2,), None), ((2,), (1,)), (None, (0, 2))):
+        session, _, picture = start(make_session, ImageSource.of_array(color), path=path)
+        session.learn(False)
+        session.use_channels(picture.key, chosen)
+        session.add_edit(paint(picture, (60, 60)))
+        if later:
+            assert session._keeper.flush(60)
+            session.use_channels(picture.key, later)
+        session.close(60)
+        session, ear = make_session()
+        opened = session.open_picture("discs", ImageSource.of_array(color))
+        session.use_channels(opened.key, (1,))
+        session.open_project(tmp_path / "discs.unetproj")
+        assert opened.channels == (later or chosen)
+        assert session._keeper.flush(60)
+        assert ear.of("failed") == []
+        session.close(60)
+
+
+def test_a_project_that_names_channels_that_are_not_there_is_not_believed(make_session, source, paint, tmp_path):
+    """It may come from a stranger: the picture is read with all its channels."""
+    path = tmp_path / "discs.tif"
+    session, _, picture = start(make_session, source, path=path)
+    session.learn(False)
+    session.add_edit(paint(picture, (60, 60)))
+    session.use_channels(picture.key, (7,))
+    session.close(60)
+    session, ear, again = start(make_session, source, path=path)
+    assert again.channels is None
+    assert session._keeper.flush(60)
+    assert ear.of("failed") == []
+
+
 def test_a_folder_that_is_no_project_changes_nothing(make_session, source, paint, tmp_path):
     """What cannot be opened is an error to the caller; the project in hand stays."""
     session, _ear, picture = start(make_session, source, path=tmp_path / "discs.tif")

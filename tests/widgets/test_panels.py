@@ -1,5 +1,7 @@
 """Predict and Correct: what the user clicks reaches the session, what it tells is shown."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from qtpy.QtWidgets import (
@@ -148,6 +150,15 @@ def test_channels_are_offered_only_where_there_are_several(predict_panel, sessio
     predict_panel.channels.setCurrentIndex(2)
     predict_panel.channels.activated.emit(2)
     assert session.calls[-1] == ("use_channels", "colour", (1,))
+
+
+def test_the_channels_that_a_project_knows_are_shown(predict_panel, session, viewer):
+    """Also where it is opened while the picture is in hand."""
+    desk = predict_panel.desk
+    desk.take(viewer.add_image(np.zeros((60, 80, 3), np.uint8), rgb=True, name="colour"))
+    session.pictures["colour"].channels = (2,)
+    desk.open_project(Path("/a/colour.unetproj"))
+    assert predict_panel.channels.currentText() == "Blue"
 
 
 def test_a_picture_that_comes_back_shows_its_channels(predict_panel, viewer):
