@@ -9,8 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_unet.core.corrections import Edit
+from napari_unet.core.diff import free_id
 from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
+from napari_unet.core.instances import lay_over
 from napari_unet.core.sizes import diameters, scale_for, usual_scale
 
 DRAWN_ENOUGH = 3
@@ -35,7 +37,7 @@ class Picture:
     taught : (*shape) uint8
         0 not taught, 1 taught, 2 held out. Written by the main thread alone.
     masks : (*shape) int32 or None
-        Masks restored from the project, for the label layer to start with.
+        The label layer as it is; before there is one, what it is to start with.
     channels : tuple of int or None
         The channels that the model reads; None: all.
     measured : float or None
@@ -72,6 +74,27 @@ class Picture:
             known = (self.channels, self.source if self.channels is None else self.source.select(self.channels))
             self._reading = known
         return known[1]
+
+    def lay_known(self, known: npt.NDArray[np.int32], kind: str) -> None:
+        """Lay what a project knows over the masks that are there; where it knows of nothing they stay.
+
+        Parameters
+        ----------
+        known : (*shape) int32
+            The masks that the project kept; taken over, and what is taught is written into it.
+        kind : {'objects', 'classes'}
+            Objects that stay get numbers that no other has; of those that it knows mostly, nothing stays.
+        """
+        taught = self.taught != 0
+        known[taught] = self.truth[taught]
+        seen, self.masks = self.masks, known
+        if seen is not None and seen.any():
+            free = (known == 0) & ~taught
+            if kind == "objects":
+                laid = lay_over(known, seen, np.ones(known.shape, bool), free_id(known), protected=~free)
+                known[free] = laid.labels[free]
+            else:
+                known[free] = seen[free]
 
     def note_sizes(self, edit: Edit) -> None:
         """The size of the objects that the user set counts more than what the model made of the picture at first.

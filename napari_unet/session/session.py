@@ -108,7 +108,7 @@ class Session:
         is_free = self._keeper.project is None and not self._keeper.drafts()
         if is_free and (folder := self._keeper.find(path)) is not None:
             self._open_folder(folder)
-        self._teaching.restore(picture)
+        self._teaching.restore(picture, self.state.kind)
         self._tell_problems()
         self.pictures[key] = picture
         self._rescale()
@@ -287,7 +287,7 @@ class Session:
         self._learner.count()
         for picture in self.pictures.values():
             picture.truth[...], picture.taught[...] = 0, 0
-            self._teaching.restore(picture)
+            self._teaching.restore(picture, self.state.kind)
         self._tell_problems()
         self.restored.emit()
 

@@ -73,8 +73,8 @@ class Teaching:
             self._ledger.keep([draft.entry])
         return draft.entry is not None
 
-    def restore(self, picture: Picture) -> None:
-        """Bring back what the project knows of a picture: how it is read, what was set, and its masks."""
+    def restore(self, picture: Picture, kind: str) -> None:
+        """Bring back what the project knows of a picture: how it is read, what was set, and masks of a `kind`."""
         shape = picture.source.shape
         edits = [e for e in self._keeper.edits() if e.picture == picture.key and len(e.box.start) == len(shape)]
         drafts = [draft for draft in self._keeper.drafts() if draft.picture.key == picture.key]
@@ -86,12 +86,9 @@ class Teaching:
             self._sides.remember(edit, picture.taught)
             edit.apply(picture.truth, picture.taught)
             picture.note_sizes(edit)
-        picture.masks = self._keeper.masks_of(picture)
-        if picture.masks is None and (edits or drafts):
-            picture.masks = np.zeros(shape, np.int32)
-        if picture.masks is not None:
-            known = picture.taught != 0
-            picture.masks[known] = picture.truth[known]
+        masks = self._keeper.masks_of(picture)
+        if masks is not None or edits or drafts:
+            picture.lay_known(np.zeros(shape, np.int32) if masks is None else masks, kind)
         if edits:
             self._keeper.do(partial(self._read_back, picture, edits, drafts))
 

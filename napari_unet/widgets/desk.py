@@ -375,7 +375,6 @@ class Desk(QObject):
             if layer in (image, masks.layer):
                 masks.settle()
                 masks.release()
-                masks.picture.masks = masks.baseline
                 self.session.keep_masks(masks.picture.key, masks.baseline)
                 del self._masks[image]
         for place in [p for p, other in self._overlays.items() if layer in (p[0], other)]:

@@ -72,6 +72,7 @@ class MaskLayer:
         self.image = image
         self.layer = layer
         self.baseline: npt.NDArray[np.int32] = np.array(layer.data, dtype=np.int32)
+        picture.masks = self.baseline  # so that a project lays what it knows over what is seen
         self.doubt = np.zeros(layer.data.shape, np.uint8)
         self.dirty: list[Box] = []
         self.stale: list[Box] = []
@@ -97,8 +98,10 @@ class MaskLayer:
         self.dirty.clear()
         self.steps.clear()
         self._undone.clear()
-        self.layer.data[...] = self.baseline[...] = known_labels(self.picture)
-        self.doubt[...] = 0
+        known = known_labels(self.picture)
+        self.doubt[known != self.baseline] = 0
+        self.layer.data[...] = self.baseline[...] = known
+        self.picture.masks = self.baseline
         self._next_id = diff.free_id(self.baseline)
         mode = self.layer.mode
         with self._quietly():

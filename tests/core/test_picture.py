@@ -1,4 +1,4 @@
-"""Picture: at which size it is read."""
+"""Picture: at which size it is read, and how what a project knows is laid over its masks."""
 
 import numpy as np
 import pytest
@@ -75,3 +75,33 @@ def test_another_usual_size_has_untouched_pictures_measured_anew(picture):
     picture.note_sizes(square(42))
     assert follow_sizes([picture, other], usual) == usual
     assert other.measured == 44
+
+
+def squares(**places):
+    """Labels with a square of 10 pixels for each number, `_3=(y, x)`."""
+    labels = np.zeros(SHAPE, np.int32)
+    for number, (y, x) in places.items():
+        labels[y : y + 10, x : x + 10] = int(number[1:])
+    return labels
+
+
+def test_masks_that_a_project_knows_nothing_of_stay(picture):
+    """An object that is seen stays, with a number of its own; the one that the project knows takes its own place."""
+    picture.truth, picture.taught = squares(_1=(50, 50)), np.uint8(squares(_1=(50, 50)) > 0)
+    picture.masks = squares(_1=(100, 100), _2=(52, 52), _3=(150, 150))
+    picture.lay_known(squares(_2=(148, 148)), "objects")
+    assert picture.masks[55, 55] == 1
+    assert picture.masks[150, 150] == 2
+    assert picture.masks[105, 105] not in (0, 1, 2)
+    assert np.unique(picture.masks[picture.masks > 0]).size == 3
+    assert np.count_nonzero(picture.masks) == 300
+
+
+def test_classes_that_a_project_knows_nothing_of_stay_what_they_are(picture):
+    """Their numbers mean something."""
+    picture.taught[:20] = 1
+    picture.masks = squares(_1=(15, 100), _2=(100, 100))
+    picture.lay_known(squares(_2=(95, 100)), "classes")
+    assert not picture.masks[:20].any()
+    assert (picture.masks[20:25, 100:110] == 1).all()
+    assert (picture.masks[95:110, 100:110] == 2).all()

@@ -157,10 +157,35 @@ def test_a_project_that_a_later_picture_brings_is_that_of_the_open_ones_too(make
     session, _ = make_session()
     session.learn(False)
     again, told = session.open_picture("other", other), []
+    again.masks = np.full(other.shape, 6, np.int32)  # predicted, and not confirmed
     session.restored.connect(lambda: told.append(int(again.truth[80, 80])))
     session.open_picture("discs", source, path=path)
     assert told == [6]
     assert again.taught[80, 80]
+    assert again.masks[80, 80] == 6
+
+
+def test_masks_stay_where_the_project_of_a_later_picture_knows_nothing(make_session, source, paint, tmp_path):
+    """What was predicted in an open picture is seen on, be it one that the project does not know or only in parts."""
+    path = tmp_path / "discs.tif"
+    others = [ImageSource.of_array(discs(seed)[0], name="other") for seed in (1, 2)]
+    session, _, picture = start(make_session, source, path=path)
+    session.learn(False)
+    session.add_edit(paint(picture, (60, 60), 5))
+    session.add_edit(paint(session.open_picture("other", others[0]), (80, 80), 1))
+    session.close(60)
+    session, _ = make_session()
+    session.learn(False)
+    seen = [discs(seed)[1] for seed in (1, 2)]
+    opened = [session.open_picture("other", each) for each in others]
+    for each, masks in zip(opened, seen, strict=True):
+        each.masks = masks.copy()
+    session.open_picture("discs", source, path=path)
+    assert opened[0].masks[80, 80] == 1
+    away = seen[0].copy()
+    away[60:100, 60:100] = 0
+    assert (opened[0].masks[away > 0] > 1).all()
+    assert np.array_equal(opened[1].masks, seen[1])
 
 
 def test_the_channels_of_a_picture_are_read_back(make_session, paint, tmp_path):

@@ -331,6 +331,20 @@ def test_a_picture_that_brings_its_project_shows_it_in_the_layers_of_the_others(
     assert masks.layer.data[5, 70] == 7
 
 
+def test_masks_that_a_project_knows_nothing_of_stay_on_the_screen(desk, masks, session):
+    """Nothing vanishes when a later picture brings a project; where the project knows something, that is shown."""
+    session.restored.emit()
+    assert np.array_equal(masks.layer.data, cells())
+    picture = session.pictures["picture"]
+    picture.truth[:5], picture.taught[:5] = 9, 1
+    session.restored.emit()
+    assert np.array_equal(masks.layer.data[5:], cells()[5:])
+    assert np.array_equal(masks.baseline, masks.layer.data)
+    assert (masks.layer.data[:5] == 9).all()
+    assert (masks.doubt[5:] > 0).all()
+    assert masks.next_id == 10
+
+
 def test_a_project_that_cannot_be_opened_is_one_sentence(viewer, desk, masks, session, monkeypatch):
     """The labels stay as they are."""
     told = []
