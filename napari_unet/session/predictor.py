@@ -101,6 +101,15 @@ class Predictor:
         else:
             self._worker.prioritize(PREDICT, INTERACTIVE)
 
+    def keep_fresh(self, on: bool) -> None:
+        """Whether what was predicted is predicted again when the model has learnt.
+
+        If not, a prediction that has begun is ended first, out of view too: new weights would begin it anew.
+        """
+        self.is_fresh = on
+        if not on:
+            self._worker.prioritize(PREDICT, INTERACTIVE)
+
     def cancel(self) -> None:
         """Stop predicting."""
         with self._asking:
@@ -192,7 +201,9 @@ class Predictor:
         self._show()
 
     def _yield_to_training(self, event: Prediction) -> None:
-        """Tiles out of view take turns with the training."""
+        """Tiles out of view take turns with the training, where they are refreshed after it."""
+        if not self.is_fresh:
+            return
         view = self._pictures[event.picture].view if event.picture in self._pictures else None
         if view is not None and event.core.intersect(view).is_empty:
             self._worker.prioritize(PREDICT, BACKGROUND)

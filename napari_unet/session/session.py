@@ -137,7 +137,7 @@ class Session:
 
     def keep_fresh(self, on: bool) -> None:
         """Whether what was predicted is predicted again when the model has learnt."""
-        self._predictor.is_fresh = on
+        self._predictor.keep_fresh(on)
 
     def cancel(self) -> None:
         """Stop predicting."""
@@ -344,7 +344,7 @@ class Session:
             Progress: self.progressed,
         }
         tell(signals[type(event)].emit, event)
-        # what is predicted this moment must not come from two versions
+        # what is predicted this moment (`keep_fresh` was called in between) must not come from two versions
         if isinstance(event, WeightsChanged) and (self._predictor.is_fresh or self.state.predicting):
             self._predictor.again()
 

@@ -142,3 +142,18 @@ def test_what_was_learnt_refreshes_the_masks_only_where_the_user_wants_that(make
     before = session._predictor._request
     session._emit(WeightsChanged(1, 0.8, 0.9, 5, 1))
     assert session._predictor._request == before + is_fresh
+
+
+def test_a_prediction_that_is_not_to_be_refreshed_is_not_begun_anew(quick, make_session, paint):
+    """With 'Keep the view fresh' off it ends before the training goes on, so that it comes from one version."""
+    wide = ImageSource.of_array(discs(shape=(256, 2600), count=60)[0])
+    session, ear, picture = start(make_session, wide)
+    session.add_edit(paint(picture, (60, 60)))
+    ear.wait(lambda: ear.of("stepped"))
+    session.keep_fresh(False)
+    session.predict(picture.key, Box((0, 0), (256, 256)))
+    ear.wait(lambda: is_complete(ear) and ear.of("weights_changed") and session.state.learning == "waiting")
+    tiles = [place for place, (name, _) in enumerate(ear.said) if name == "prediction_ready"]
+    assert len(tiles) > 4
+    assert {name for name, _ in ear.said[tiles[0] : tiles[-1]]}.isdisjoint({"stepped", "weights_changed"})
+    assert len({(p.request, p.version) for p in ear.of("prediction_ready")}) == 1
