@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from qtpy.QtCore import QEvent
+from qtpy.QtWidgets import QApplication
 
 from napari_unet.core import diff
 from napari_unet.core.prompts import Prompts, box_between, thinned
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
     from napari_unet.widgets.mask_layer import MaskLayer
 
 HOVER_MS = 60
+LAST_WAIT = 1.0
+"""Seconds that a closing window waits at most for the answer to the last click; most come in a tenth of that."""
+_LOOK_AGAIN = 0.01
 REACH = 0.5  # how far from a mask a click still mends it, in diameters of the mask
 _LOADING = "The model is still being loaded. One moment."
 _NO_HEAD = "This model was not trained for clicks. Choose the Generalist, or a model made of it, under Model."
@@ -111,7 +117,11 @@ class Clicker:
         self._masks, self._then = None, then
 
     def _finish(self) -> None:
-        """The window closes: the object in work is kept as far as it was found, for no answer comes any more."""
+        """The window closes: the object in work is kept, as far as it is found in a short while."""
+        end = time.monotonic() + LAST_WAIT
+        while self.is_waiting and time.monotonic() < end:
+            time.sleep(_LOOK_AGAIN)  # answers come through Qt's queue, which nobody empties any more
+            QApplication.sendPostedEvents(None, QEvent.Type.MetaCall)
         self._late = None
         while self.is_waiting:
             self._stages.pop()

@@ -1,6 +1,7 @@
 """Learn, Project and the one dock: what is shown, what is kept, and what happens when the window closes."""
 
 import gc
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -261,6 +262,22 @@ def test_closing_the_window_keeps_the_object_in_work(window, own_masks, session,
     session.answers = False
     clicker.take("on", [[22.0, 22.0]], (0, 1))
     window.window._qt_window.close()
+    assert [edit.tool for edit in session.edits] == ["click"]
+    assert own_masks.baseline[20, 20]
+
+
+@pytest.mark.parametrize("is_away", [False, True])
+def test_a_click_just_before_the_window_is_closed_is_kept(window, own_masks, session, is_away):
+    """Its answer is waited for a short while, also where the tool was put away already."""
+    gestures_of(window).start("click")
+    session.answers = False
+    gestures_of(window).clicker.take("on", [[20.0, 20.0]], (0, 1))
+    if is_away:
+        gestures_of(window).stop()
+    later = threading.Timer(0.1, session.answer, (len(session.clicks),))
+    later.start()
+    window.window._qt_window.close()
+    later.join()
     assert [edit.tool for edit in session.edits] == ["click"]
     assert own_masks.baseline[20, 20]
 
