@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QSize, Qt
-from qtpy.QtWidgets import QCheckBox, QGridLayout, QSizePolicy, QToolButton, QWidget
+from qtpy.QtWidgets import QCheckBox, QGridLayout, QPushButton, QSizePolicy, QToolButton, QWidget
 
 from napari_unet.widgets.carrier import carrier_of
 from napari_unet.widgets.desk import desk_of
@@ -31,6 +31,7 @@ _BUTTONS = {
     "onward": ("Carry on", "Carry the object that was kept last on through slices or frames; once more: stop"),
 }
 COLUMNS = 4
+_PREDICT, _MEND = "Predict first.", "Mend the masks with the brush or a tool."
 
 
 class CorrectPanel(QWidget):
@@ -44,9 +45,8 @@ class CorrectPanel(QWidget):
         self.tools = {tool: self._tool_button(tool) for tool in _BUTTONS}
         self.accept = button("Accept", "accept", "Teach what you painted now, without the short wait after a stroke")
         self.view_right = button("View is right", "view_right", "Everything in view is right: teach all of it", "view")
-        self.suggest = button("Where to look next", "suggest", "", "suggest")
-        self.taught = QCheckBox("Show taught")
-        self.doubt = QCheckBox("Show doubt")
+        self.suggest = button("Where to look next", "suggest", "")
+        self.taught, self.doubt = self._overlay_button("taught"), self._overlay_button("doubt")
         self.new_objects = QCheckBox("Fresh numbers")
         self.may_replace = QCheckBox("May replace")
         self.last = line("last_action", "The last action, or what the tool in hand waits for")
@@ -66,11 +66,20 @@ class CorrectPanel(QWidget):
         made.setText(text)
         made.setCheckable(tool != "onward")
         made.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextUnderIcon)
-        made.setIconSize(QSize(24, 24))
+        made.setIconSize(QSize(20, 20))
         made.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         give_icon(made, tool)
         paint_tool(made)
         tip(made, tool, does)
+        return made
+
+    @staticmethod
+    def _overlay_button(kind: str) -> QPushButton:
+        made = QPushButton(kind.capitalize())
+        made.setObjectName(kind)
+        made.setCheckable(True)
+        made.setMinimumHeight(24)
+        paint_tool(made)
         return made
 
     def _name_controls(self) -> None:
@@ -78,26 +87,27 @@ class CorrectPanel(QWidget):
             self.new_objects, "new_objects", "The brush takes a fresh number when a stroke begins away from its object"
         )
         named(self.may_replace, "may_replace", "An object that is clicked may replace what you confirmed before")
-        self.taught.setObjectName("taught")
-        self.doubt.setObjectName("doubt")
         tip(self.suggest, "suggest", "Fly to the place where a correction helps most")
-        tip(self.taught, "taught", "A rim round everything that you have taught: the model never overwrites it")
-        tip(self.doubt, "doubt", "A soft heat where the model is in doubt")
+        tip(
+            self.taught,
+            "taught",
+            "Show what is taught: a rim round everything that you have taught: the model never overwrites it",
+        )
+        tip(self.doubt, "doubt", "Show doubt: a soft heat where the model is in doubt")
         self.new_objects.setChecked(True)
 
     def _lay_out(self) -> None:
         grid = QGridLayout()
-        grid.setSpacing(GAP - 2)
+        grid.setSpacing(GAP)
         for place, made in enumerate(self.tools.values()):
             grid.addWidget(made, place // COLUMNS, place % COLUMNS)
             grid.setColumnStretch(place % COLUMNS, 1)
         layout = column(self)
         layout.addLayout(grid)
         layout.addWidget(row(self.accept, self.view_right, stretch=-1))
-        layout.addWidget(self.suggest)
-        layout.addWidget(row(self.taught, self.doubt, stretch=-1))
+        layout.addWidget(row(self.suggest, self.taught, self.doubt, self.undo, stretch=0))
         layout.addWidget(row(self.new_objects, self.may_replace, stretch=-1))
-        layout.addWidget(row(self.last, self.undo, stretch=0))
+        layout.addWidget(self.last)
         layout.addStretch(1)
 
     def _connect(self) -> None:
@@ -147,11 +157,10 @@ class CorrectPanel(QWidget):
         for control in (*self.tools.values(), self.accept, self.view_right, self.suggest, self.undo):
             control.setEnabled(masks is not None)
         self.tools["click"].setEnabled(self.desk.picture is not None)  # it needs no prediction
+        if self.last.text() in (_MEND, _PREDICT):
+            self._say("")
         if masks is not None:
             masks.is_numbering = self.new_objects.isChecked()
 
     def _say(self, sentence: str) -> None:
-        idle = (
-            "Mend the masks with napari's brush, or with a tool." if self.desk.masks is not None else "Predict first."
-        )
-        self.last.setText(sentence or idle)
+        self.last.setText(sentence or (_MEND if self.desk.masks is not None else _PREDICT))

@@ -17,14 +17,15 @@ from qtpy.QtWidgets import (
 
 from napari_unet.widgets.icons import give_icon, on_theme, theme_color
 
-GAP = 5  # pixels between controls
+GAP = 3  # pixels between controls
 _LABELS = 80  # width of the names of controls, so that all controls begin at one line
 
 
-def column(owner: QWidget, margin: int = 0) -> QVBoxLayout:
-    """A column of rows as the layout of `owner`."""
+def column(owner: QWidget, side: int = 0, end: int | None = None) -> QVBoxLayout:
+    """A column of rows as the layout of `owner`; margins at its sides, and at its ends if they differ, in pixels."""
     layout = QVBoxLayout(owner)
-    layout.setContentsMargins(margin, margin, margin, margin)
+    end = side if end is None else end
+    layout.setContentsMargins(side, end, side, end)
     layout.setSpacing(GAP)
     return layout
 
@@ -65,7 +66,7 @@ def button(text: str, name: str, tip: str, drawing: str = "") -> QPushButton:
 def small_button(drawing: str, name: str, tip: str) -> QPushButton:
     """A button that is an icon alone."""
     made = button("", name, tip, drawing)
-    made.setFixedSize(28, 26)
+    made.setFixedSize(28, 24)
     return made
 
 
@@ -76,7 +77,7 @@ def primary(made: QAbstractButton) -> None:
         accent, off = theme_color("current"), theme_color("foreground").name()
         made.setStyleSheet(
             f"QPushButton {{ background-color: {accent.name()}; color: {readable_on(accent)}; font-weight: 600; "
-            f"padding: 7px; border-radius: 3px; }} "
+            f"padding: 5px; border-radius: 3px; }} "
             f"QPushButton:hover {{ background-color: {accent.lighter(112).name()}; }} "
             f"QPushButton:disabled {{ background-color: {off}; color: {theme_color('secondary').name()}; }}"
         )
@@ -94,7 +95,7 @@ def accent_bar(bar: QProgressBar) -> None:
         accent.setAlphaF(0.6)
         bar.setStyleSheet(
             f"QProgressBar {{ background-color: {back.name()}; color: {text.name()}; border: none; border-radius: 3px; "
-            f"min-height: 26px; }} QProgressBar::chunk {{ background-color: {accent.name(QColor.NameFormat.HexArgb)}; "
+            f"min-height: 24px; }} QProgressBar::chunk {{ background-color: {accent.name(QColor.NameFormat.HexArgb)}; "
             "border-radius: 3px; }"
         )
 
@@ -103,15 +104,16 @@ def accent_bar(bar: QProgressBar) -> None:
 
 
 def tool(made: QAbstractButton) -> None:
-    """Make a checkable button one of a grid of tools: flat, in the accent while its tool is in hand."""
+    """Make a checkable button flat, in the accent while it is on: while its tool is in hand, its overlay shown."""
 
     def paint() -> None:
         accent, back, over = theme_color("current"), theme_color("foreground"), theme_color("primary")
         made.setStyleSheet(
-            f"QToolButton {{ background-color: {back.name()}; border: none; border-radius: 3px; padding: 4px 2px; }} "
-            f"QToolButton:hover {{ background-color: {over.name()}; }} "
-            f"QToolButton:checked {{ background-color: {accent.name()}; color: {readable_on(accent)}; }} "
-            f"QToolButton:disabled {{ color: {theme_color('secondary').name()}; }}"
+            f"QAbstractButton {{ background-color: {back.name()}; border: none; border-radius: 3px; "
+            f"padding: 2px; font-size: 11px; }} "
+            f"QAbstractButton:hover {{ background-color: {over.name()}; }} "
+            f"QAbstractButton:checked {{ background-color: {accent.name()}; color: {readable_on(accent)}; }} "
+            f"QAbstractButton:disabled {{ color: {theme_color('secondary').name()}; }}"
         )
 
     paint()
@@ -141,8 +143,8 @@ def paint_text(label: QLabel, manner: str) -> None:
 
     def paint() -> None:
         color = theme_color("error" if label.property("manner") == "error" else "text")
-        opacity = {"faint": 0.68}.get(str(label.property("manner")), 1.0)
-        label.setStyleSheet(f"color: rgba({color.red()}, {color.green()}, {color.blue()}, {opacity});")
+        opacity, size = (0.68, "font-size: 11px; ") if label.property("manner") == "faint" else (1.0, "")
+        label.setStyleSheet(f"{size}color: rgba({color.red()}, {color.green()}, {color.blue()}, {opacity});")
 
     first = label.property("manner") is None
     label.setProperty("manner", manner)

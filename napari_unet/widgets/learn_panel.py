@@ -47,6 +47,7 @@ class LearnPanel(QWidget):
         self.version = QComboBox()
         named(self.version, "version", "Versions of the model in this project")
         self.revert = button("Revert", "revert", "Go back to the chosen version; your corrections stay")
+        self.versions_row = row(self.version, self.revert, stretch=0)
         layout = column(self)
         for part in (
             row(self.learn, self.now, self.pause, stretch=0),
@@ -54,12 +55,13 @@ class LearnPanel(QWidget):
             self.news,
             self.enough,
             self.plot,
-            row(self.version, self.revert, stretch=0),
+            self.versions_row,
         ):
             layout.addWidget(part)
         layout.addStretch(1)
         self._connect()
         close_with_window(self, napari_viewer)
+        self.plot.hide()
         for event in list(self.session.history):
             self._take(event)
         self._show_state(self.session.state)
@@ -94,6 +96,7 @@ class LearnPanel(QWidget):
 
     def _take(self, event: TrainStep | WeightsChanged) -> None:
         self.plot.add(event)
+        self.plot.show()
         if isinstance(event, TrainStep):
             self._round = event.round
             if event.kept is False:
@@ -147,6 +150,7 @@ class LearnPanel(QWidget):
             best = max((v.score for v in state.versions if v.score is not None), default=None)
             for version in reversed(state.versions):
                 self.version.addItem(_label(version, best), version.number)
+        self.versions_row.setVisible(len(state.versions) > 1)
         self.version.setCurrentIndex(self.version.findData(state.version))
         self._may_revert()
 

@@ -138,14 +138,16 @@ class PredictPanel(QWidget):
         self.work.addWidget(self.predict)
         self.work.addWidget(row(self.bar, self.cancel, stretch=0))
         self.work.setSizePolicy(self.predict.sizePolicy())
+        self.image_row = row(self.image, name="Picture", stretch=0)
         self.channels_row = row(self.channels, name="Channels", stretch=0)
+        self.device_row = row(self.device, name="Device", stretch=0)
         layout = column(self)
         for part in (
-            row(self.image, name="Picture", stretch=0),
+            self.image_row,
             self.channels_row,
             row(self.model, name="Model", stretch=0),
-            row(self.device, name="Device", stretch=0),
-            row(self.device_line, name=" ", stretch=0),
+            self.device_row,
+            self.device_line,
             self.work,
             self.fresh,
             row(self.classes, name="Classes", stretch=0),
@@ -182,7 +184,7 @@ class PredictPanel(QWidget):
             self.image.addItem(image.name, image)
         place = self.image.findData(self.desk.image) if self.desk.image is not None else -1
         self.image.setCurrentIndex(place)
-        self.image.setEnabled(self.image.count() > 0)
+        self.image_row.setVisible(self.image.count() > 1)
         self.predict.setEnabled(self.desk.picture is not None)
         self.diameter.show_measured(self.desk.picture.measured if self.desk.picture is not None else None)
         self._fill_channels()
@@ -245,6 +247,7 @@ class PredictPanel(QWidget):
         names = ["auto", *(name for name in self.session.state.devices if name != "auto")]
         if [self.device.itemData(i) for i in range(self.device.count())] == names:
             return
+        self.device_row.setVisible(len(names) > 2)  # what is there beside the processor to choose from
         self.device.clear()
         for name in names:
             self.device.addItem(_DEVICES.get(name, name.upper()), name)

@@ -13,7 +13,8 @@ from napari_unet.core.events import TrainStep, WeightsChanged
 from napari_unet.widgets.icons import on_theme, theme_color
 
 _MOST = 600  # points of loss kept: more than there are pixels
-_PAD = 10
+_HEIGHT = 50
+_PAD = 8
 _SMOOTH = 0.2  # weight of the newest loss in the running mean
 
 
@@ -36,14 +37,14 @@ class ScorePlot(QWidget):
         self._first = 0  # how many losses were dropped at the left
         self._dots: list[_Dot] = []
         self._refused: list[int] = []
-        self.setMinimumHeight(84)
+        self.setMinimumHeight(_HEIGHT)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.setMouseTracking(True)
         on_theme(self, self.update)
 
     def sizeHint(self) -> QSize:  # noqa: N802  Qt's name
-        """As wide as the dock, as high as five lines."""
-        return QSize(240, 84)
+        """As wide as the dock, as high as three lines: all that is needed at once fits into a small window."""
+        return QSize(240, _HEIGHT)
 
     def add(self, event: TrainStep | WeightsChanged) -> None:
         """Take one event of the learning in."""
@@ -63,20 +64,16 @@ class ScorePlot(QWidget):
     # --- drawing ---
 
     def paintEvent(self, event: QPaintEvent | None) -> None:  # noqa: N802  Qt's name and arguments
-        """Draw the curve, or what will be here."""
+        """Draw the curve."""
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         text = theme_color("text")
         painter.setPen(Qt.PenStyle.NoPen)
         painter.setBrush(_faint(text, 0.05))
         painter.drawRoundedRect(QRectF(self.rect()), 3, 3)
-        if not self._losses and not self._dots:
-            painter.setPen(_faint(text, 0.5))
-            painter.drawText(self.rect(), Qt.AlignmentFlag.AlignCenter, "The learning curve will be here")
-        else:
-            self._draw_losses(painter, _faint(text, 0.45))
-            self._draw_refused(painter, _faint(text, 0.25))
-            self._draw_dots(painter)
+        self._draw_losses(painter, _faint(text, 0.45))
+        self._draw_refused(painter, _faint(text, 0.25))
+        self._draw_dots(painter)
         painter.end()
 
     def _draw_losses(self, painter: QPainter, color: QColor) -> None:

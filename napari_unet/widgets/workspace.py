@@ -45,7 +45,7 @@ class Section(QWidget):
         layout.setSpacing(0)
         layout.addWidget(self.title)
         holder = QWidget()
-        column(holder, 8).addWidget(panel)
+        column(holder, 8, 3).addWidget(panel)
         self._holder = holder
         layout.addWidget(holder)
         self._paint()
@@ -61,7 +61,7 @@ class Section(QWidget):
         back, text = theme_color("foreground").name(), theme_color("text").name()
         self.title.setStyleSheet(
             f"QToolButton {{ background: {back}; color: {text}; border: none; border-radius: 3px; "
-            "font-weight: 600; padding: 5px 6px; text-align: left; }"
+            "font-weight: 600; padding: 1px 6px; text-align: left; }"
         )
 
 
@@ -132,7 +132,7 @@ class Workspace(QScrollArea):
         self.learn = LearnPanel(napari_viewer)
         self.project = ProjectPanel(napari_viewer)
         inside = QWidget()
-        layout = column(inside, 4)
+        layout = column(inside, 3)
         layout.addWidget(self.first_run)
         self.sections = {
             title: Section(title, panel)

@@ -15,10 +15,19 @@ from qtpy.QtWidgets import QApplication, QLabel
 from napari_unet.core.events import ObjectMask, Prediction
 from napari_unet.core.geometry import Box
 from napari_unet.core.instances import InstanceSettings
-from napari_unet.session.session import Picture, Session, SessionState
+from napari_unet.session.session import Picture, Session, SessionState, Version
 from napari_unet.widgets import viewer_session
 from napari_unet.widgets.desk import desk_of
 from napari_unet.widgets.shortcuts import register
+
+LEARNING = SessionState(
+    learning="learning",
+    corrections=27,
+    pictures=3,
+    learnt=25,
+    version=2,
+    versions=(Version(0, None, 0), Version(1, 0.81, 9), Version(2, 0.84, 25)),
+)
 
 
 class FakeSession:

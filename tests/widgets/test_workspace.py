@@ -1,4 +1,4 @@
-"""Learn, Project and the one dock: what is shown, what is kept, and what happens when the window closes."""
+"""Project and the one dock: what is shown, what is kept, and what happens when the window closes."""
 
 import gc
 import threading
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from qtpy.QtCore import QEvent, QPointF
+from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import (
     QAbstractButton,
     QAbstractSlider,
@@ -18,109 +18,15 @@ from qtpy.QtWidgets import (
 )
 
 from napari_unet.core.errors import ProjectError
-from napari_unet.core.events import Progress, TrainStep, WeightsChanged
-from napari_unet.session.session import SessionState, Version
+from napari_unet.core.events import TrainStep, WeightsChanged
+from napari_unet.session.session import SessionState
 from napari_unet.widgets import viewer_session
 from napari_unet.widgets.correct_panel import CorrectPanel
 from napari_unet.widgets.desk import desk_of
 from napari_unet.widgets.gestures import gestures_of
-from napari_unet.widgets.learn_panel import LearnPanel
 from napari_unet.widgets.project_panel import ProjectPanel
-from napari_unet.widgets.score_plot import ScorePlot
 from napari_unet.widgets.workspace import Workspace
-from tests.widgets.conftest import cells, tell, text_of
-
-# --- learn ---
-
-
-@pytest.fixture
-def learn_panel(viewer, desk, qtbot):
-    """The Learn panel."""
-    panel = LearnPanel(viewer)
-    qtbot.addWidget(panel)
-    return panel
-
-
-LEARNING = SessionState(
-    learning="learning",
-    corrections=27,
-    pictures=3,
-    learnt=25,
-    version=2,
-    versions=(Version(0, None, 0), Version(1, 0.81, 9), Version(2, 0.84, 25)),
-)
-
-
-def test_counts_and_the_round_are_told(learn_panel, session, qtbot):
-    """'27 corrections in 3 pictures · learnt 25 · round 6, 8 s left'."""
-    session.stepped.emit(TrainStep(200, 6, 0.4, 0.3))
-    session.progressed.emit(Progress("learn", "Learning", 4, 10, 8.0))
-    wanted = "27 corrections in 3 pictures · learnt 25 · round 6, 8 s left"
-    tell(qtbot, session, "state_changed", LEARNING, lambda: text_of(learn_panel, "counts") == wanted)
-
-
-@pytest.mark.parametrize(
-    ("recent", "sentence"),
-    [
-        ((4, 4), ""),
-        ((3, 5), "Last 5 corrections: 3 were already right before you touched them."),
-        ((17, 20), "Last 20 corrections: 17 were already right before you touched them."),
-        ((19, 20), "Last 20 corrections: 19 were already right before you touched them. Good enough for counting?"),
-    ],
-)
-def test_a_plain_sentence_says_whether_it_is_good_enough(learn_panel, session, qtbot, recent, sentence):
-    """Each correction tested the model before it was learnt; few of them say nothing."""
-    state = replace(LEARNING, recent=recent)
-    tell(qtbot, session, "state_changed", state, lambda: text_of(learn_panel, "enough") == sentence)
-    assert learn_panel.enough.isVisibleTo(learn_panel) == bool(sentence)
-
-
-def test_a_take_over_is_told_with_both_scores(learn_panel, session, qtbot):
-    """The user reads what learning brought."""
-    event = WeightsChanged(1, 0.81, 0.84, 5, 1)
-    wanted = "Learnt from 1 correction · score 0.81 → 0.84"
-    tell(qtbot, session, "weights_changed", event, lambda: text_of(learn_panel, "news") == wanted)
-
-
-def test_learning_is_switched_paused_and_hurried(learn_panel, session, qtbot):
-    """The switch and the two buttons reach the session."""
-    tell(qtbot, session, "state_changed", LEARNING, learn_panel.now.isEnabled)
-    learn_panel.learn.click()
-    learn_panel.now.click()
-    learn_panel.pause.click()
-    assert session.calls[-3:] == [("learn", False), ("learn_now",), ("pause", True)]
-
-
-def test_an_earlier_version_can_be_had_back(learn_panel, session, qtbot):
-    """Choose it and press Revert; the version in use cannot be reverted to."""
-    tell(qtbot, session, "state_changed", LEARNING, lambda: learn_panel.version.count() == 3)
-    assert not learn_panel.revert.isEnabled()
-    assert learn_panel.version.currentText() == "Version 2 · 0.84 (best)"
-    learn_panel.version.setCurrentIndex(2)
-    learn_panel.revert.click()
-    assert session.calls[-1] == ("revert", 0)
-
-
-def test_a_dock_that_opens_late_shows_the_curve_so_far(viewer, session, qtbot):
-    """What happened before is drawn, and hovering a version tells of it."""
-    session.history = [TrainStep(i, 1, i / 50, 1 / (i + 1)) for i in range(50)] + [WeightsChanged(1, 0.8, 0.9, 4, 12)]
-    panel = LearnPanel(viewer)
-    qtbot.addWidget(panel)
-    panel.plot.resize(240, 84)
-    spots = {panel.plot.told_at(QPointF(x, y)) for x in range(0, 240, 4) for y in range(0, 84, 4)}
-    assert "Version 1: score 0.90, learnt from 12 corrections" in spots
-    assert any(spot.startswith("Loss 0.") for spot in spots)
-
-
-def test_the_curve_bears_skipped_steps_and_missing_scores(qtbot):
-    """NaN is drawn nowhere and breaks nothing."""
-    plot = ScorePlot()
-    qtbot.addWidget(plot)
-    plot.add(TrainStep(1, 1, 0.1, float("nan"), skipped=True))
-    plot.add(WeightsChanged(1, float("nan"), float("nan"), 0, 1))
-    plot.add(TrainStep(2, 1, 0.2, 0.5, kept=False, reason="no better"))
-    assert not plot.grab().isNull()
-
+from tests.widgets.conftest import LEARNING, cells, tell, text_of
 
 # --- project ---
 
@@ -210,6 +116,39 @@ def test_nothing_is_wider_than_the_dock(window):
     workspace = Workspace(window)
     window.window.add_dock_widget(workspace, name="U-Net Live")
     assert workspace.widget().minimumSizeHint().width() <= workspace.minimumWidth()
+
+
+def test_all_that_is_needed_at_once_fits_into_a_small_window(make_napari_viewer, session, qtbot):
+    """At 1280 x 720 nobody has to scroll from Predict to the versions of the model, however much there is to tell."""
+    viewer = make_napari_viewer(show=True)
+    viewer_session.keep_session(viewer, session)
+    viewer.window.resize(1280, 720)
+    viewer.add_image(np.zeros((60, 80)), name="mine")
+    workspace = Workspace(viewer)
+    viewer.window.add_dock_widget(workspace, name="U-Net Live", area="right")
+    workspace.first_run.use.click()
+    for event in (TrainStep(1, 1, 0.5, 0.5), TrainStep(2, 1, 1.0, 0.4), WeightsChanged(2, 0.81, 0.84, 25, 2)):
+        session.stepped.emit(event) if isinstance(event, TrainStep) else session.weights_changed.emit(event)
+    state = replace(LEARNING, recent=(19, 20))
+    tell(qtbot, session, "state_changed", state, lambda: workspace.learn.versions_row.isVisible())
+    qtbot.waitUntil(lambda: workspace.learn.plot.isVisible() and workspace.learn.news.isVisible())
+    QApplication.processEvents()
+    shown = workspace.viewport().height()
+    assert shown < 660
+    assert workspace.sections["Learn"].geometry().bottom() <= shown
+
+
+def test_a_picker_is_shown_where_there_is_a_choice(window, session, qtbot):
+    """One picture, one device and one version need none."""
+    window.add_image(np.zeros((60, 80)), name="mine")
+    workspace = Workspace(window)
+    window.window.add_dock_widget(workspace, name="U-Net Live")
+    rows = (workspace.predict.image_row, workspace.predict.device_row, workspace.learn.versions_row)
+    assert all(row.isHidden() for row in rows)
+    assert workspace.learn.plot.isHidden()
+    window.add_image(np.zeros((60, 80)), name="other")
+    state = replace(LEARNING, devices=("cpu", "cuda"))
+    tell(qtbot, session, "state_changed", state, lambda: not any(row.isHidden() for row in rows))
 
 
 def test_sections_fold(window):
