@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.geometry import Box
-from napari_unet.widgets.layers import SHOWN, add_quietly, click_layer, lay_plane, redraw
+from napari_unet.widgets.layers import SHOWN, add_unlisted, click_layer, lay_plane, redraw
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
@@ -40,7 +40,7 @@ class ClickView:
         layers = self._viewer.layers
         if self.layer is None or self.layer not in layers:
             self.layer, self._image = click_layer(), None
-            add_quietly(layers, self.layer)
+            add_unlisted(layers, self.layer)
         if self._image is not masks.image:
             lay_plane(self.layer, np.zeros(masks.layer.data.shape[-2:], np.uint8), masks.image)
             self._image, self._drawn = masks.image, []

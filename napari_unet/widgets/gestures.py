@@ -15,7 +15,7 @@ from napari_unet.core.geometry import Box
 from napari_unet.widgets import tools
 from napari_unet.widgets.clicker import clicker_of
 from napari_unet.widgets.desk import Desk, desk_of
-from napari_unet.widgets.layers import OURS, add_quietly, is_in_view
+from napari_unet.widgets.layers import OURS, add_unlisted, is_in_view
 from napari_unet.widgets.mask_layer import MaskLayer
 from napari_unet.widgets.viewer_session import real
 
@@ -277,7 +277,7 @@ class Gestures:
         flat = {name: getattr(layer, name)[-2:] for name in ("scale", "translate", "units")}
         if self._pen is None or self._pen not in layers:
             self._pen = Shapes(ndim=2, name=_PEN, metadata={OURS: "pen"}, opacity=0.9, **flat)
-            add_quietly(layers, self._pen)
+            add_unlisted(layers, self._pen)
             return
         for name, value in flat.items():
             if np.any(np.asarray(getattr(self._pen, name)) != np.asarray(value)):

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from napari.layers import Image, Labels, Layer
 from napari.utils.colormaps import Colormap, DirectLabelColormap
-from qtpy.QtCore import QTimer
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import QApplication, QListView
 
 from napari_unet.core.errors import ImageError
 from napari_unet.core.geometry import Box
@@ -228,6 +229,30 @@ def add_quietly(layers: LayerList, layer: Layer) -> None:
     layers.append(layer)
     layers.selection = selected
     layers.selection.active = active
+
+
+def add_unlisted(layers: LayerList, layer: Layer) -> None:
+    """Add a layer that a tool draws on, quietly; napari's layer list leaves it out, for there is nothing to choose.
+
+    It is not taken away with its tool: to add a layer and to remove it again takes napari half a second.
+    """
+
+    def hand_on(event: Any) -> None:
+        if event.value is layer:  # napari selects the neighbour of a layer that was deleted
+            layers.selection.active = next((other for other in layers[::-1] if _is_listed(other)), None)
+
+    add_quietly(layers, layer)
+    layers.selection.events.active.connect(hand_on)
+    for view in [view for window in QApplication.topLevelWidgets() for view in window.findChildren(QListView)]:
+        model = view.model()
+        for row in range(model.rowCount() if model is not None else 0):
+            if model is not None and model.index(row, 0).data(Qt.ItemDataRole.UserRole) is layer:
+                view.setRowHidden(row, True)
+
+
+def _is_listed(layer: Layer) -> bool:
+    """Whether napari's layer list shows a layer."""
+    return layer.metadata.get(OURS) not in ("pen", "click")
 
 
 def redraw(layer: Layer, boxes: Sequence[Box] = (), *, thumbnail: bool = False) -> None:

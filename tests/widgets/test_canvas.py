@@ -54,6 +54,44 @@ def test_a_click_deletes_a_drag_cuts_and_escape_puts_the_tool_away(hand, session
     assert str(layer.mode) == "paint"
 
 
+def listed(viewer):
+    """The names that napari's layer list shows, top first."""
+    view = viewer.window._qt_viewer.layers
+    rows = range(view.model().rowCount())
+    return [view.model().index(row, 0).data() for row in rows if not view.isRowHidden(row)]
+
+
+def test_the_layers_that_tools_draw_on_are_not_listed(hand):
+    """Only what there is to choose is: also while a tool is in hand, and when layers are added, moved or removed."""
+    viewer, gestures = hand.viewer, gestures_of(hand.viewer)
+    shown = ["picture taught", "picture masks", "picture"]
+    assert listed(viewer) == shown
+    for tool in ("click", "cut"):
+        gestures.start(tool)
+        assert listed(viewer) == shown
+    assert {"U-Net Live pen", "U-Net Live click"} < {layer.name for layer in viewer.layers}
+    gestures.stop()
+    viewer.add_points(name="mine")
+    viewer.layers.move(viewer.layers.index("mine"), 0)
+    assert listed(viewer) == [*shown, "mine"]
+    viewer.layers.remove("mine")
+    gestures.start("region")
+    assert listed(viewer) == shown
+    assert viewer.layers.selection.active is desk_of(viewer).masks.layer
+
+
+def test_no_layer_that_is_not_listed_is_selected(hand):
+    """A layer that was on top is deleted, and napari selects the one below: then it is the top one of the list."""
+    viewer = hand.viewer
+    gestures_of(viewer).start("click")
+    viewer.add_points(name="mine")
+    viewer.layers.remove_selected()
+    assert viewer.layers.selection.active is viewer.layers["picture taught"]
+    assert set(viewer.layers.selection) == {viewer.layers["picture taught"]}
+    viewer.layers.select_next()
+    assert viewer.layers.selection.active is viewer.layers["picture taught"]
+
+
 def test_a_region_is_dragged_and_two_clicks_join(hand, session):
     """A rectangle says 'right'; a click on each of two objects joins them."""
     gestures, masks = gestures_of(hand.viewer), desk_of(hand.viewer).masks
