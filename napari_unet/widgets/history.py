@@ -2,46 +2,86 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_unet.core.corrections import Edit, Labels, Mask
+from napari_unet.core.corrections import HELD_OUT, TAUGHT, Edit, Labels, Mask
 from napari_unet.core.geometry import Box
 
 STEPS = 100  # as many as napari keeps undo steps of a label layer
+LARGEST = 256 << 20
+"""Bytes of the steps that changed no label."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """One edit, and how things were before it.
+    """One edit, and how things were before it, as small as that can be told.
 
     Attributes
     ----------
-    edit : Edit
-    changed : (*edit.box) bool
-        Voxels whose label the edit changed; none for "yes, right".
-    labels_before : (*edit.box) int32
-    taught_before : (*edit.box) uint8
+    box : Box
+        Of the edit.
+    tool : str
+        Of the edit.
+    place : Box
+        The smallest one around the voxels whose label the edit changed; empty for "yes, right".
+    changed : (*place) bool
+    labels_before : (voxels,) int32
+        Of those that are `changed`, in their order: all others have now the labels that they had.
+    taught_before : (2, bytes) uint8
+        Of the whole box, where it was taught and where it was held out, eight voxels a byte.
     """
 
-    edit: Edit
+    box: Box
+    tool: str
+    place: Box
     changed: Mask
     labels_before: npt.NDArray[np.int32]
     taught_before: npt.NDArray[np.uint8]
 
-    @cached_property
+    @classmethod
+    def of(cls, edit: Edit, changed: Mask, baseline: Labels, taught: npt.NDArray[np.uint8]) -> Step:
+        """What to remember of an edit; both arrays are of the whole picture, as they were before it.
+
+        Parameters
+        ----------
+        edit : Edit
+        changed : (*edit.box) bool
+            Voxels whose label the edit changed; none for "yes, right".
+        baseline : (whole picture) int32
+        taught : (whole picture) uint8
+        """
+        box = edit.box
+        nothing = (0,) * changed.ndim
+        tight = Box.of_mask(changed) or Box(nothing, nothing)
+        place, changed = tight.shift(box.start), changed[tight.slices].copy()
+        bits = np.stack([np.packbits(taught[box.slices] == side) for side in (TAUGHT, HELD_OUT)])
+        return cls(box, edit.tool, place, changed, baseline[place.slices][changed].astype(np.int32), bits)
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that it takes."""
+        return self.changed.nbytes + self.labels_before.nbytes + self.taught_before.nbytes
+
+    @property
     def changes_labels(self) -> bool:
         """Whether a label differs after the edit."""
-        return bool(self.changed.any())
+        return self.labels_before.size > 0
 
     def is_disturbed(self, baseline: Labels, labels: Labels) -> bool:
         """Whether a voxel that this step changed is no longer as the step left it."""
-        cut = self.edit.box.slices
+        cut = self.place.slices
         return bool(np.any((labels[cut] != baseline[cut]) & self.changed))
+
+    def take_back(self, baseline: Labels) -> npt.NDArray[np.uint8]:
+        """Put the labels of the whole picture back as they were before, in place; (*box) `taught` as it was."""
+        baseline[self.place.slices][self.changed] = self.labels_before
+        is_taught, is_held_out = (np.unpackbits(bits, count=math.prod(self.box.shape)) for bits in self.taught_before)
+        return (is_taught * TAUGHT + is_held_out * HELD_OUT).astype(np.uint8).reshape(self.box.shape)
 
 
 def overlap(a: Box, b: Box) -> bool:
@@ -50,14 +90,17 @@ def overlap(a: Box, b: Box) -> bool:
 
 
 def newest(steps: Sequence[Step]) -> list[Step]:
-    """Of the steps that change labels as many as napari can undo, and as many of the others.
+    """Of the steps that change labels as many as napari can undo, and as many of the others as memory may hold.
 
-    One that napari can undo but we forgot would be taken for a stroke of the user when it is undone.
+    One that napari can undo but we forgot would be taken for a stroke of the user when it is undone: those go by their
+    number alone, as in napari, which keeps as much of each.
     """
-    kept, left = [], {True: STEPS, False: STEPS}
+    kept, left, room = [], {True: STEPS, False: STEPS}, LARGEST
     for step in reversed(steps):
-        left[step.changes_labels] -= 1
-        if left[step.changes_labels] >= 0:
+        changes = step.changes_labels
+        left[changes] -= 1
+        room -= 0 if changes else step.nbytes
+        if left[changes] >= 0 and (changes or room >= 0 or step is steps[-1]):
             kept.append(step)
     return kept[::-1]
 
@@ -70,7 +113,7 @@ def taken_back_with(steps: Sequence[Step], index: int) -> list[int]:
     """
     gone = [index]
     for later in range(index + 1, len(steps)):
-        if any(overlap(steps[later].edit.box, steps[i].edit.box) for i in gone):
+        if any(overlap(steps[later].box, steps[i].box) for i in gone):
             gone.append(later)
     return sorted(gone, reverse=True)
 

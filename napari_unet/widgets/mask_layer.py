@@ -205,8 +205,7 @@ class MaskLayer:
         """Hand an edit to the session, and remember how things were."""
         cut = edit.box.slices
         edit = replace(edit, time=time.time())
-        self.steps.append(Step(edit, changed, self.baseline[cut].copy(), self.picture.taught[cut].copy()))
-        self.steps = newest(self.steps)
+        self.steps = newest([*self.steps, Step.of(edit, changed, self.baseline, self.picture.taught)])
         self.baseline[cut][changed] = self.layer.data[cut][changed]
         self._next_id = max(self._next_id, int(edit.labels.max(initial=0)) + 1)
         self.session.add_edit(edit)
@@ -255,7 +254,7 @@ class MaskLayer:
     def _is_pair(self) -> bool:
         """Whether the last step only completes the one before: what was cleared is taught as nothing."""
         last = self.steps[-2:]
-        return len(last) == 2 and last[0].changes_labels and all(step.edit.tool == "nothing" for step in last)
+        return len(last) == 2 and last[0].changes_labels and all(step.tool == "nothing" for step in last)
 
     def number_at(self, point: Sequence[int]) -> int:
         """The label at a voxel; 0 outside the picture."""
@@ -296,7 +295,7 @@ class MaskLayer:
         """The newest step that is no longer as it was left, other than by strokes that are still to be settled."""
         for index in range(len(self.steps) - 1, -1, -1):
             step = self.steps[index]
-            if any(overlap(step.edit.box, box) for box in self.dirty):
+            if any(overlap(step.box, box) for box in self.dirty):
                 continue
             if step.is_disturbed(self.baseline, self.layer.data):
                 return index
@@ -307,12 +306,11 @@ class MaskLayer:
         places = []
         for i in taken_back_with(self.steps, index):
             step = self.steps.pop(i)
-            cut = step.edit.box.slices
-            self.baseline[cut][step.changed] = step.labels_before[step.changed]
-            self.session.withdraw(self.picture.key, step.edit.box, step.labels_before, step.taught_before)
-            self.taught.emit(step.edit.box)
+            taught = step.take_back(self.baseline)
+            self.session.withdraw(self.picture.key, step.box, self.baseline[step.box.slices].copy(), taught)
+            self.taught.emit(step.box)
             if step.changes_labels:
-                places.append(step.edit.box)
+                places.append(step.box)
         self._undone.extend(places)
         return places
 
