@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import overload
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_unet.core.corrections import HELD_OUT, TAUGHT, Correction, Edit
+from napari_unet.core.corrections import HELD_OUT, TAUGHT, Correction, Edit, Mask
 from napari_unet.core.geometry import Box
 from napari_unet.core.picture import Picture
 from napari_unet.core.prompts import Prompts
@@ -18,7 +18,12 @@ from napari_unet.core.sides import region_of, squares_of
 CONTEXT = 96
 """Pixels around a square that are learnt with it, so that no object is cut."""
 
-Place = tuple[str, tuple[int, ...], bool]
+SHARED = 4
+"""Side of the blocks of squares that share what is read of a picture: their surroundings overlap, a voxel lies in those
+of six. Blocks are no larger, for all of one is kept while any square of it stands as it was read."""
+
+Square = tuple[int, ...]
+Place = tuple[str, Square, bool]
 
 
 @dataclass(frozen=True)
@@ -92,13 +97,12 @@ class Pool(Sequence[Correction]):
             # zeros, not zeros_like: the system gives these memory only when they are written to
             shape = picture.source.shape
             said = self._said[picture.key] = _Said(np.zeros(shape, np.int32), np.zeros(shape, np.uint8))
-        squares: dict[tuple[int, ...], None] = {}
+        squares: dict[Square, None] = {}
         for edit in edits:
             said.note(edit)
             near = edit.box.grow((CONTEXT, CONTEXT)).clip(said.truth.shape)
             squares |= dict.fromkeys(squares_of(near))
-        for square in squares:
-            self._build(picture, square)
+        self._build(picture, squares)
 
     def read_back(self, picture: Picture, edits: Iterable[Edit]) -> None:
         """Begin a picture anew with all its edits."""
@@ -108,24 +112,33 @@ class Pool(Sequence[Correction]):
 
     def rebuild(self, pictures: Mapping[str, Picture]) -> None:
         """Build all corrections anew: pictures are read with other channels, or at another size."""
-        for key, square in dict.fromkeys(place[:2] for place in self._corrections):
-            if key in pictures:
-                self._build(pictures[key], square)
+        for key, picture in pictures.items():
+            self._build(picture, dict.fromkeys(square for of, square, _ in self._corrections if of == key))
 
     def forget(self) -> None:
         """Begin anew."""
         self._said.clear()
         self._corrections = {}
 
-    def _build(self, picture: Picture, square: tuple[int, ...]) -> None:
+    def _build(self, picture: Picture, squares: Collection[Square]) -> None:
+        """Build what squares teach, and what they hold out."""
+        said, blocks = self._said[picture.key], dict[Square, list[Square]]()
+        for square in squares:
+            if said.taught[region_of(square).clip(said.taught.shape).slices].any():
+                blocks.setdefault(_block_of(square), []).append(square)
+        surroundings = {block: _read(picture, said, inside) for block, inside in blocks.items()}
+        for square in squares:
+            self._build_one(picture, square, surroundings.get(_block_of(square)))
+
+    def _build_one(self, picture: Picture, square: Square, around: _Surroundings | None) -> None:
         """Build what one square teaches, and what it holds out."""
         said = self._said[picture.key]
         inner = said.taught[region_of(square).clip(said.taught.shape).slices]
         for side, held_out in ((TAUGHT, False), (HELD_OUT, True)):
             place = (picture.key, square, held_out)
             changed = dict(self._corrections)
-            if (inner == side).any():
-                changed[place] = _correction(picture, said, square, side)
+            if around is not None and (inner == side).any():
+                changed[place] = _correction(picture, said, square, side, around)
             else:
                 changed.pop(place, None)
             self._corrections = changed
@@ -165,18 +178,47 @@ class Lesson(Sequence[Correction]):
         return iter(self._now())
 
 
-def _correction(picture: Picture, said: _Said, square: tuple[int, ...], side: int) -> Correction:
+@dataclass(frozen=True)
+class _Surroundings:
+    """What is known of squares that lie near each other, and around them; it is never changed.
+
+    Attributes
+    ----------
+    box : Box
+    image : (C, *box)
+    labels : (*box) int32
+    trusted : dict of int to (*box) bool
+        By the side of the split.
+    """
+
+    box: Box
+    image: npt.NDArray[np.generic]
+    labels: npt.NDArray[np.int32]
+    trusted: dict[int, Mask]
+
+
+def _block_of(square: Square) -> Square:
+    """The block in which a square lies."""
+    return (*square[:-2], square[-2] // SHARED, square[-1] // SHARED)
+
+
+def _read(picture: Picture, said: _Said, squares: Sequence[Square]) -> _Surroundings:
+    """What is known now of squares of one plane, with their surroundings."""
+    box = Box.union(map(region_of, squares)).grow((CONTEXT, CONTEXT)).clip(said.truth.shape)
+    trusted = {side: said.taught[box.slices] == side for side in (TAUGHT, HELD_OUT)}
+    return _Surroundings(box, picture.reading.read(box), said.truth[box.slices].copy(), trusted)
+
+
+def _correction(picture: Picture, said: _Said, square: Square, side: int, around: _Surroundings) -> Correction:
     """A square with its surroundings, as far as it is on one side of the split."""
     inner = region_of(square).clip(said.truth.shape)
     region = inner.grow((CONTEXT, CONTEXT)).clip(said.truth.shape)
-    flat, own = region.shape[-2:], inner.within(region)
-    source = picture.reading
-    image = source.read(region)
+    flat, own, cut = region.shape[-2:], inner.within(region), region.within(around.box).slices
     return Correction(
-        image.reshape(len(image), *flat),
-        said.truth[region.slices].reshape(flat).copy(),
-        (said.taught[region.slices] == side).reshape(flat),
-        source.limits(),
+        around.image[:, *cut].reshape(-1, *flat),
+        around.labels[cut].reshape(flat),
+        around.trusted[side][cut].reshape(flat),
+        picture.reading.limits(),
         held_out=side == HELD_OUT,
         scale=picture.scale,
         channels_first=True,

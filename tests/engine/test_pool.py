@@ -12,6 +12,7 @@ from napari_unet.core.image import ImageSource
 from napari_unet.core.picture import Picture
 from napari_unet.core.prompts import Prompts
 from napari_unet.core.sides import SQUARE
+from napari_unet.engine import pool as pooling
 from napari_unet.engine.pool import CONTEXT, Pool
 from napari_unet.engine.sampling import split
 
@@ -55,6 +56,33 @@ def test_nothing_of_a_large_edit_is_left_out(picture):
     assert len(pool) == 16
     assert len(pool[2:5]) == 3
     assert sum(c.trusted.sum() for c in pool) >= np.prod(whole.shape)
+
+
+def test_squares_of_a_large_edit_share_what_surrounds_them(picture, monkeypatch):
+    """A voxel lies in those of six squares, and is kept once; what is learnt is what each would say alone."""
+    whole = Box.whole(picture.source.shape)
+    labels = np.random.default_rng(0).integers(0, 9, whole.shape, np.int32)
+    pools = []
+    for shared in (pooling.SHARED, 1):
+        monkeypatch.setattr(pooling, "SHARED", shared)
+        pools.append(Pool())
+        for held_out, part in ((False, slice(None, None, 2)), (True, slice(1, None, 2))):
+            trusted = np.zeros(whole.shape, bool)
+            trusted[part] = True
+            pools[-1].take(picture, [Edit("p", whole, labels, trusted, "region", held_out)])
+    for one, alone in zip(*pools, strict=True):
+        for name in ("image", "labels", "trusted"):
+            assert np.array_equal(getattr(one, name), getattr(alone, name))
+        assert (one.own, one.held_out) == (alone.own, alone.held_out)
+    assert _held(pools[0]) == labels.size * (3 * 4 + 4 + 2)  # three channels, labels, and where either side knows them
+    assert _held(pools[1]) > 3 * _held(pools[0])
+
+
+def _held(pool):
+    """Bytes of the arrays behind the corrections of a pool, each once."""
+    arrays = [getattr(c, name) for c in pool for name in ("image", "labels", "trusted")]
+    bases = [array if array.base is None else array.base for array in arrays]
+    return sum({id(base): base.nbytes for base in bases}.values())
 
 
 def test_held_out_voxels_are_in_no_correction_that_teaches(picture):
