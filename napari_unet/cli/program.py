@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from napari_unet.core.errors import LabelsError, ModelError, UNetLiveError
 from napari_unet.core.speeds import Speed
+from napari_unet.nets.packages import Stamp, stamp_of
 from napari_unet.store.pictures import find_pictures
 from napari_unet.store.speeds import read_speeds, write_speeds
 
@@ -112,13 +113,11 @@ def at_its_fastest(model: Model) -> list[Speed]:
 
 Way = tuple[str, str]
 """In which way a model predicts: what runs it, and its number type, as in `Speed`."""
-Stamp = tuple[tuple[str, int, int], ...]
-"""Names, times and sizes of files."""
 
 
 def loaded_model(name: str, device: str) -> Model:
     """A model, loaded once in a process, and again when its file is another one: a worker lives for many commands."""
-    return _loaded(name, device, _stamp(Path(name)))
+    return _loaded(name, device, stamp_of(Path(name)))
 
 
 @lru_cache(maxsize=1)
@@ -127,13 +126,6 @@ def _loaded(name: str, device: str, stamp: Stamp) -> Model:
     from napari_unet.nets.model import load_model
 
     return load_model(name, device=device)
-
-
-def _stamp(path: Path) -> Stamp:
-    """What tells a model's file, or those of its package, from another one of the same name."""
-    folder = path.parent if path.suffix == ".yaml" else path
-    files = sorted(folder.iterdir()) if folder.is_dir() else [path] if path.is_file() else []
-    return tuple((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files)
 
 
 def model_in_way(name: str, device: str, way: Way) -> Model:

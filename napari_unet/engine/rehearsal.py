@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from napari_unet.core.errors import ModelError
 from napari_unet.core.intensity import Limits
 from napari_unet.engine.sampling import resampled
 from napari_unet.nets.model import DEFAULT, Model, rehearsal_beside
+from napari_unet.nets.packages import Stamp, stamp_of
 
 SIDE = 256
 """Largest side of a picture, in pixels of the network."""
@@ -30,15 +31,20 @@ def rehearsal_of(model: Model) -> Sequence[Correction]:
     return read(path) if path is not None and path.is_file() and model.card.kind == "objects" else ()
 
 
-@cache
 def read(path: Path) -> tuple[Correction, ...]:
-    """The pictures of a file.
+    """The pictures of a file; read once, and again when the file is another one.
 
     Raises
     ------
     ModelError
         If it cannot be read.
     """
+    return _read(path, stamp_of(path))
+
+
+@lru_cache(maxsize=4)
+def _read(path: Path, stamp: Stamp) -> tuple[Correction, ...]:
+    """The pictures of a file of this stamp."""
     try:
         with np.load(path, allow_pickle=False) as file:
             count = sum(name.startswith("image") for name in file.files)

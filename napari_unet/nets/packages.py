@@ -14,12 +14,22 @@ OURS = "model.safetensors"
 DESCRIPTIONS = ("bioimageio.yaml", "rdf.yaml")
 STATE_DICTS = (".pth", ".pt", ".pytorch")
 
+Stamp = tuple[tuple[str, int, int], ...]
+"""Names, times and sizes of files."""
+
 
 def is_package(path: Path) -> bool:
     """Whether a path names a package."""
     if path.is_dir():
         return any((path / name).is_file() for name in DESCRIPTIONS)
     return path.is_file() and (path.suffix.lower() == ".zip" or path.name in DESCRIPTIONS)
+
+
+def stamp_of(path: Path) -> Stamp:
+    """What tells a file, or those of a package, from another one of the same name."""
+    folder = path.parent if path.suffix == ".yaml" else path
+    files = sorted(folder.iterdir()) if folder.is_dir() else [path] if path.is_file() else []
+    return tuple((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files)
 
 
 def weights_in(path: Path) -> Iterator[tuple[str, bytes]]:

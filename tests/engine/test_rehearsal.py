@@ -93,6 +93,17 @@ def test_of_a_large_kind_more_is_kept():
     assert chosen([], 3) == []
 
 
+def test_a_file_that_takes_the_place_of_another_is_read(correct, tmp_path):
+    """A model that is trained again has other pictures to rehearse, in a process that lives on, too."""
+    path = tmp_path / "r.npz"
+    for seed in (0, 1):
+        known = correct(seed)
+        write(path, [replace(known, image=known.image[None], channels_first=True)])
+        (found,) = read(path)
+        assert np.array_equal(found.labels, known.labels)
+        assert read(path)[0] is found
+
+
 def test_a_damaged_file_is_a_sentence(tmp_path):
     """No traceback, and what to do."""
     (tmp_path / "r.npz").write_bytes(b"PK nothing")
