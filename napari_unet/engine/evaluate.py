@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from napari_unet.core.corrections import Correction
+from napari_unet.core.geometry import Box
 from napari_unet.core.instances import InstanceSettings, build_objects
+from napari_unet.core.intensity import FloatArray
 from napari_unet.core.metrics import class_agreement, object_agreement
-from napari_unet.engine.network import run_network
+from napari_unet.core.tiles import cover
+from napari_unet.engine.network import Outputs, resize, run_network, scaled
 from napari_unet.engine.sampling import network_input
 from napari_unet.nets.model import Model
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+CORE = 512
+"""Longest side of what is scored of a large picture at once, in pixels of the network."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +78,7 @@ def score_on(model: Model, state: Mapping[str, Tensor], correction: Correction) 
     correction : Correction
     """
     x = network_input(correction, model.card.in_channels)
-    outputs = run_network(model, x, correction.scale, state=state).astype(np.float32)
+    outputs = _outputs_of(model, state, x, correction.scale).astype(np.float32)
     if model.card.kind == "classes":
         predicted = outputs.argmax(0).astype(np.int32)
         parts = class_agreement(predicted, correction.labels, correction.trusted)
@@ -78,3 +86,18 @@ def score_on(model: Model, state: Mapping[str, Tensor], correction: Correction) 
         predicted = build_objects(outputs[0], outputs[1], InstanceSettings(), correction.scale)
         parts = object_agreement(predicted, correction.labels, correction.trusted)
     return Score(parts, int((predicted > 0).sum()))
+
+
+def _outputs_of(model: Model, state: Mapping[str, Tensor], x: FloatArray, scale: float) -> Outputs:
+    """The network's outputs for a picture of any size, (K, *size): in tiles they are as in one piece, and take less."""
+    size, step = x.shape[1:], 2**model.net.depth
+    seen, halo = scaled(size, scale), math.ceil(model.net.reach / step) * step
+    if math.prod(seen) <= (CORE + 2 * halo) ** model.net.ndim:  # as much as a tile with its halo
+        return run_network(model, x, scale, state=state)
+    if scale != 1:
+        x = resize(torch.from_numpy(x)[None], seen)[0].numpy()
+    outputs = np.zeros((model.net.settings["out_channels"], *seen), np.float16)
+    for tile in cover(Box.whole(seen), core=CORE, halo=halo, mirror=0, step=step, ndim=model.net.ndim).tiles():
+        part = run_network(model, x[:, *tile.window.slices], state=state)
+        outputs[:, *tile.core.slices] = part[:, *tile.core.within(tile.window).slices]
+    return resize(torch.from_numpy(outputs).float()[None], size)[0].half().numpy() if scale != 1 else outputs

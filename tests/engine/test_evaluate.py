@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from napari_unet.core.corrections import Correction
+from napari_unet.engine import evaluate as scoring
 from napari_unet.engine.evaluate import Score, score_on
 
 LABELS = np.zeros((12, 20), int)
@@ -41,6 +42,25 @@ def test_a_trained_model_scores_more_than_a_blank_one(disc_model, make_model, co
         assert good.found > 0
         assert good.mean > score_on(disc_model, blank, case).mean + 0.2
     assert all(torch.equal(value, before[key]) for key, value in disc_model.net.state_dict().items())
+
+
+@pytest.mark.parametrize(("kind", "scale"), [("objects", 1.0), ("objects", 0.7), ("classes", 1.0)])
+def test_a_large_picture_is_scored_in_tiles(make_model, draw, monkeypatch, kind, scale):
+    """What the network sees at once is bounded, and the score is that of the picture in one piece."""
+    model = make_model(kind, norm="batch", seed=3)
+    image, labels = draw(1, (200, 150), 12)
+    case = Correction(image, np.minimum(labels, 1), np.ones(labels.shape, bool), scale=scale)
+    state, seen = model.net.state_dict(), []
+    whole = score_on(model, state, case)
+    model.net.register_forward_hook(lambda net, inputs, output: seen.append(inputs[0][0, 0].numel()))
+    monkeypatch.setattr(scoring, "CORE", 16)
+    tiled = score_on(model, state, case)
+    assert len(seen) > 1
+    assert max(seen) <= (16 + 2 * 24) ** 2 < labels.size * scale**2
+    assert tiled.found == pytest.approx(whole.found, rel=0.01)
+    assert whole.found
+    for number, scores in whole.parts.items():
+        assert tiled.parts[number] == pytest.approx(scores, abs=0.002)
 
 
 def test_the_scale_of_a_correction_counts(disc_model, correct):
