@@ -1,6 +1,7 @@
 """The commands that open napari: what they say where they cannot, and the tour's own decisions."""
 
 import json
+import signal
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -9,7 +10,7 @@ import napari
 import numpy as np
 import pytest
 
-from napari_unet import app
+from napari_unet import app, window
 from napari_unet.core.annotator import Fault
 from napari_unet.core.errors import UNetLiveError
 from napari_unet.widgets import tour
@@ -55,6 +56,36 @@ def test_the_installed_command_fails_without_a_traceback():
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env={})
     assert result.returncode == 2
     assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("loaded", ["napari_unet.window", "typer", "numpy", "skimage"])
+def test_ctrl_c_is_obeyed_while_the_command_is_loaded(loaded):
+    """Exit code 130 and one word, whatever is being imported: the command takes a second to load."""
+    code = f"""
+import signal, sys
+
+class Presses:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name == "{loaded}":
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, Presses)
+from napari_unet.app import main
+main()
+"""
+    result = subprocess.run([sys.executable, "-c", code, "info"], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "Stopped.\n")
+
+
+def test_ctrl_c_is_obeyed_between_loading_and_the_command(monkeypatch, capsys):
+    """The same end where nothing else takes care of it."""
+
+    def run(command):
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(window, "run", run)
+    assert run_app(monkeypatch, capsys) == (130, "", "Stopped.\n")
 
 
 def test_a_missing_picture_is_named(monkeypatch, capsys, tmp_path):
@@ -160,4 +191,4 @@ def test_failures_of_the_app_are_errors_for_users():
         patch.delenv("DISPLAY", raising=False)
         patch.delenv("WAYLAND_DISPLAY", raising=False)
         with pytest.raises(UNetLiveError):
-            app._need_display()
+            window._need_display()

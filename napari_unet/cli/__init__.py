@@ -1,6 +1,6 @@
 """The headless commands: predict, train, evaluate, simulate, export, info."""
 
 from napari_unet.cli import evaluate, export, info, predict, simulate, train
-from napari_unet.cli.program import STOPPED, app, run
+from napari_unet.cli.program import app, run
 
-__all__ = ["STOPPED", "app", "evaluate", "export", "info", "predict", "run", "simulate", "train"]
+__all__ = ["app", "evaluate", "export", "info", "predict", "run", "simulate", "train"]

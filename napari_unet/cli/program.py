@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from tqdm import tqdm
 
-from napari_unet.core.errors import LabelsError, ModelError, UNetLiveError
+from napari_unet.core.errors import STOPPED, LabelsError, ModelError, UNetLiveError
 from napari_unet.core.speeds import Speed
 from napari_unet.nets.packages import Stamp, stamp_of
 from napari_unet.store.pictures import find_pictures
@@ -20,8 +20,6 @@ from napari_unet.store.speeds import read_speeds, write_speeds
 
 if TYPE_CHECKING:
     from napari_unet.nets.model import Model
-
-STOPPED = 130  # exit code after Ctrl+C
 
 app = typer.Typer(
     help="U-Net Live: a U-Net that segments microscopy pictures and learns from corrected masks.",

@@ -13,6 +13,9 @@
 
 from __future__ import annotations
 
+STOPPED = 130
+"""Exit code after Ctrl+C, as shells have it."""
+
 
 class UNetLiveError(Exception):
     """Root of all errors that are meant to be read by a user."""

@@ -8,6 +8,7 @@ import pytest
 from napari_unet import cli
 from napari_unet.cli.program import loaded_model
 from napari_unet.core.card import ModelCard
+from napari_unet.core.errors import STOPPED
 from napari_unet.nets.model import Model
 from tests.cli.conftest import assert_refused
 
@@ -53,7 +54,7 @@ def test_a_failure_of_ours_is_one_sentence_too(capsys, error, code, sentence):
 def test_ctrl_c_says_so_and_no_more(capsys):
     """The exit code is the shell's own for it."""
     with pytest.raises(SystemExit) as end:
-        cli.run(lambda **_: cli.STOPPED)
+        cli.run(lambda **_: STOPPED)
     assert (end.value.code, capsys.readouterr().err) == (130, "Stopped.\n")
 
 
