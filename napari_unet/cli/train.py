@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import math
@@ -9,7 +10,7 @@ import shlex
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -27,11 +28,16 @@ from napari_unet.core.geometry import Box
 from napari_unet.core.sizes import median_diameter
 from napari_unet.store.pictures import read_labels, read_picture
 
+PLACES = ("images", "labels", "output", "base", "also")
+"""Options that say where something lies: a training goes on though it was moved, or is named by another path."""
 
-def _read_set(images: Path, labels: Path, ignore: int | None, leave_out: Sequence[str]) -> list[Correction]:
+Pairs = list[tuple[Path, Path]]
+
+
+def _read_set(pairs: Pairs, ignore: int | None) -> list[Correction]:
     """The labelled pictures of two folders."""
-    pairs = tqdm(pairs_of(images, labels, leave_out), desc="Reading", unit="picture", disable=None)
-    return [known for picture, truth in pairs for known in _read_pair(picture, truth, ignore)]
+    named = tqdm(pairs, desc="Reading", unit="picture", disable=None)
+    return [known for picture, truth in named for known in _read_pair(picture, truth, ignore)]
 
 
 def _read_pair(image: Path, labels: Path, ignore: int | None) -> list[Correction]:
@@ -76,11 +82,12 @@ def train(  # noqa: PLR0913 - each option of the command is one
     rehearsal: Annotated[int, typer.Option(help="Pictures to keep beside the model, for later learning.", min=0)] = 0,
     clicks: Annotated[int, typer.Option(help="Steps in which its click head learns after that.", min=0)] = 0,
 ) -> None:
-    """Train a model from folders of pictures and labels. Stopped, the same command goes on.
+    """Train a model from folders of pictures and labels. Stopped, the same command goes on, though folders were moved.
 
     On several devices: torchrun --nproc-per-node N --no-python unet-live train ...; each step then sees N times as many
     crops.
     """
+    options = dict(locals())
     from napari_unet.engine import fit as fitting  # torch: only when it is needed
     from napari_unet.engine import rehearsal as rehearsing
     from napari_unet.engine.ranks import joined_ranks
@@ -91,21 +98,24 @@ def train(  # noqa: PLR0913 - each option of the command is one
     if minutes is None and steps is None:
         minutes = 60.0
     folders = [(images, labels), *((folder / "images", folder / "labels") for folder in also or ())]
-    sets = [_read_set(*folder, ignore_label, leave_out or ()) for folder in folders]
+    pairs = [pairs_of(*folder, leave_out or ()) for folder in folders]
+    sets = [_read_set(known, ignore_label) for known in pairs]
     sets.append(fitting.made_pictures(synthetic, seed))
     corrections = [correction for known in sets for correction in known]
-    card = _card_of(output.stem, kind, base_channels, seed, corrections, is_new=not base)
+    summary = _summary_of(corrections, seed)
+    card = _card_of(output.stem, kind, base_channels, summary, corrections, is_new=not base)
     seconds = minutes * 60 if minutes is not None else None
     with joined_ranks(device) as (ranks, own_device):
         model, student = fitting.new_student(card, base, own_device, seed, crops=crops, ranks=ranks)
         if diameter is not None:
             model.card = replace(model.card, diameter=diameter)
         _check_classes(base, model.net.settings["out_channels"], card.architecture["out_channels"])
-        learnt = fitting.fit(model, student, fitting.balanced(sets), output, steps=steps, seconds=seconds)
+        of = _identity_of(summary, pairs, options, model.card.parent)
+        learnt = fitting.fit(model, student, fitting.balanced(sets), output, steps=steps, seconds=seconds, of=of)
         rows: list[Iterable[dict[str, Any]]] = [learnt]
         if clicks:
-            taken = fitting.balanced(sets[:-1])
-            rows.append(fitting.fit_clicks(model, taken, sets[-1], output, steps=clicks, seed=seed, ranks=ranks))
+            seen = fitting.half_made(fitting.balanced(sets[:-1]), sets[-1])
+            rows.append(fitting.fit_clicks(model, seen, output, steps=clicks, seed=seed, ranks=ranks, of=of))
         if not ranks.leads:
             deque(itertools.chain(*rows), maxlen=0)  # what it learns is in the weights of the leading process, too
             return
@@ -170,13 +180,26 @@ def _check_training(
         raise ModelError("A training of no length teaches nothing. Give --minutes or --steps above 0.")
 
 
+def _summary_of(corrections: list[Correction], seed: int) -> str:
+    """What a model learns from, in a line."""
+    objects = sum(len(np.unique(c.labels[c.labels > 0])) for c in corrections)
+    return f"{len(corrections)} pictures, {objects} objects, seed {seed}, torch {version('torch')}"
+
+
+def _identity_of(summary: str, pairs: Sequence[Pairs], options: Mapping[str, Any], parent: str | None) -> str:
+    """What tells a training from another one: names of files, settings and the model begun from, not the folders."""
+    names = [[(picture.name, truth.name) for picture, truth in known] for known in pairs]
+    settings = {name: value for name, value in options.items() if name not in PLACES}
+    told = json.dumps({"summary": summary, "names": names, "parent": parent, **settings}, sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()
+
+
 def _card_of(
-    name: str, kind: str, base_channels: int, seed: int, corrections: list[Correction], *, is_new: bool
+    name: str, kind: str, base_channels: int, summary: str, corrections: list[Correction], *, is_new: bool
 ) -> ModelCard:
     """The card of a model that learns from these pictures; one that goes on from another has the classes of that."""
     if kind == "classes" and is_new:
         _check_gaps(corrections)
-    objects = sum(len(np.unique(c.labels[c.labels > 0])) for c in corrections)
     outputs = max(2, *(int(c.labels.max(initial=0)) + 1 for c in corrections)) if kind == "classes" else 2
     command = shlex.join(["unet-live", *sys.argv[1:]])
     return ModelCard(
@@ -185,7 +208,7 @@ def _card_of(
         architecture={"in_channels": 3, "out_channels": outputs, "base_channels": base_channels},
         classes=("background", *(f"class {n}" for n in range(1, outputs))) if kind == "classes" and is_new else (),
         diameter=ModelCard.diameter if kind == "classes" else _usual_diameter(corrections),
-        trained_on=f"{len(corrections)} pictures, {objects} objects, seed {seed}, torch {version('torch')}: {command}",
+        trained_on=f"{summary}: {command}",
     )
 
 

@@ -119,6 +119,7 @@ def fit(
     *,
     steps: int | None = None,
     seconds: float | None = None,
+    of: str = "",
 ) -> Iterator[dict[str, Any]]:
     """Train and write `output`; rows of the log on the way. The checkpoint stays until `forget_checkpoint`.
 
@@ -135,14 +136,16 @@ def fit(
         The `.safetensors` file.
     steps, seconds : int, float
         The budget, one of them.
+    of : str
+        What tells this training from another one, whose checkpoint is refused; by default what the card says.
 
     Yields
     ------
     dict
         step, progress, loss.
     """
-    checkpoint = _checkpoint_of(output)
-    used = resume(student, checkpoint, model.card.trained_on)
+    checkpoint, of = _checkpoint_of(output), of or model.card.trained_on
+    used = resume(student, checkpoint, of)
     corrections = at_known_size(corrections, model.card)
     torch.backends.cudnn.benchmark = True  # crops are all of one size
     losses: list[float] = []
@@ -150,26 +153,31 @@ def fit(
         if math.isfinite(event.loss):
             losses.append(event.loss)
         if event.step % CHECKPOINT_EVERY == 0 and student.ranks.leads:
-            write_checkpoint(student, checkpoint, event.progress, model.card.trained_on)
+            write_checkpoint(student, checkpoint, event.progress, of)
         if event.step % ROW_EVERY == 0 and losses:
             yield {"step": event.step, "progress": round(event.progress, 4), "loss": _mean(losses)}
             losses.clear()
     model.replace_weights(rounded(student.average))
     if student.ranks.leads:
-        write_checkpoint(student, checkpoint, 1.0, model.card.trained_on)
+        write_checkpoint(student, checkpoint, 1.0, of)
         model.save(output)
     yield {"step": student.step, "progress": 1.0, "loss": _mean(losses)}
+
+
+def half_made(corrections: Sequence[Correction], made: Sequence[Correction]) -> list[Correction]:
+    """What a click head learns from: half of what it sees is made, so that it depends less on the kind of picture."""
+    return [*corrections, *[*made] * max(1, round(len(corrections) / max(1, len(made))))]
 
 
 def fit_clicks(
     model: Model,
     corrections: Sequence[Correction],
-    made: Sequence[Correction],
     output: Path,
     *,
     steps: int,
     seed: int,
     ranks: Ranks = ALONE,
+    of: str = "",
 ) -> Iterator[dict[str, Any]]:
     """Train the click head of a model and write `output`; the network stays as it is.
 
@@ -178,30 +186,30 @@ def fit_clicks(
     Parameters
     ----------
     model : Model
-    corrections, made : sequence of Correction
-        Whole labelled pictures, and pictures of our own making: half of what it sees is made, so that it depends less
-        on the kind of picture.
+    corrections : sequence of Correction
+        Whole labelled pictures.
     output : Path
         The `.safetensors` file.
     steps, seed : int
     ranks : Ranks
         The processes that train it together.
+    of : str
+        As for `fit`.
 
     Yields
     ------
     dict
         click_step, progress, loss.
     """
-    made = [*made] * max(1, round(len(corrections) / max(1, len(made))))
-    seen = at_known_size([*corrections, *made], model.card)
+    seen, of = at_known_size(corrections, model.card), of or model.card.trained_on
     student, losses, checkpoint = ClickStudent(model, seed, ranks=ranks), list[float](), _checkpoint_of(output, CLICKS)
-    resume(student, checkpoint, model.card.trained_on)
+    resume(student, checkpoint, of)
     for loss in train_clicks(student, seen, steps=steps):
         step = student.step
         if math.isfinite(loss):
             losses.append(loss)
         if step % CHECKPOINT_EVERY == 0 and ranks.leads:
-            write_checkpoint(student, checkpoint, step / steps, model.card.trained_on)
+            write_checkpoint(student, checkpoint, step / steps, of)
         if (step % ROW_EVERY == 0 or step == steps) and losses:
             yield {"click_step": step, "progress": round(step / steps, 4), "loss": _mean(losses)}
             losses.clear()

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from dataclasses import replace
+from pathlib import Path
 from unittest.mock import Mock
 
 import numpy as np
@@ -68,6 +70,60 @@ def test_a_training_is_through_when_its_rehearsal_is_written(unet_live, folders,
     assert train(unet_live, folders, output, "--rehearsal", "2")[0] == 0
     assert len(read_rehearsal(tmp_path / "m.rehearsal.npz")) == 2
     assert not (tmp_path / "m.checkpoint.safetensors").exists()
+
+
+def begun(folder, *options):
+    """The arguments of a training with a second set and a base model, all in one folder."""
+    places = ("--also", folder / "also", "--from", folder / "base.safetensors", "--rehearsal", "2")
+    return (folder / "images", folder / "labels"), folder / "m.safetensors", *places, *options
+
+
+@pytest.fixture
+def stopped(unet_live, folders, tmp_path, model, monkeypatch):
+    """The folder of such a training that was stopped: all is there but what it rehearses."""
+    for folder in folders:
+        shutil.copytree(folder, tmp_path / "also" / folder.name)
+    shutil.copy(model, tmp_path / "base.safetensors")
+    with monkeypatch.context() as patch:
+        patch.setattr(rehearsing, "write", Mock(side_effect=KeyboardInterrupt))
+        assert train(unet_live, *begun(tmp_path))[0] == 130
+    return tmp_path
+
+
+@pytest.mark.parametrize("is_moved", [False, True])
+def test_a_training_goes_on_from_another_folder(unet_live, stopped, monkeypatch, is_moved):
+    """The same pictures, named by other paths or moved with all else: nothing is learnt anew."""
+    if is_moved:
+        stopped = stopped.rename(stopped.with_name("moved"))
+    monkeypatch.chdir(stopped)
+    code, _, err = train(unet_live, *begun(stopped if is_moved else Path()))
+    assert code == 0, err
+    rows = [json.loads(line) for line in Path("m.log.jsonl").read_text().splitlines()]
+    assert [(row["step"], row["loss"] is None) for row in rows] == [(3, False), (3, True)]
+
+
+@pytest.mark.parametrize("what", ["setting", "name", "labels", "set", "model"])
+def test_a_training_of_something_else_does_not_go_on(unet_live, stopped, what):
+    """Another setting, other pictures or another model to begin from: one sentence, and the checkpoint stays."""
+    picture, truth = stopped / "images" / "a.tif", stopped / "labels" / "a.tif"
+    arguments = begun(stopped, *(("--crops", "3") if what == "setting" else ()))
+    if what == "name":
+        picture.rename(picture.with_name("c.tif"))
+        truth.rename(truth.with_name("c.tif"))
+    elif what == "labels":
+        tifffile.imwrite(truth, np.where(tifffile.imread(truth) == 1, 0, tifffile.imread(truth)))
+    elif what == "set":
+        (stopped / "also" / "images" / "a.tif").unlink()
+        (stopped / "also" / "labels" / "a.tif").unlink()
+    elif what == "model":
+        base = load_model(stopped / "base.safetensors", device="cpu")
+        base.card = replace(base.card, diameter=base.card.diameter + 1)
+        base.replace_weights({name: value * 2 for name, value in base.state().items()})
+        base.save(stopped / "base.safetensors")
+    code, _, err = train(unet_live, *arguments)
+    assert code == 2
+    assert err.splitlines()[-1].startswith("'m.checkpoint.safetensors' is a checkpoint of another training.")
+    assert (stopped / "m.checkpoint.safetensors").is_file()
 
 
 def test_train_takes_each_plane_of_a_stack(unet_live, folders, tmp_path):

@@ -21,6 +21,7 @@ from napari_unet.engine.fit import (
     fit,
     fit_clicks,
     forget_checkpoint,
+    half_made,
     made_pictures,
     new_student,
 )
@@ -89,7 +90,7 @@ def test_the_click_head_learns_last(student, correct, tmp_path, monkeypatch):
         yield from train_clicks(student, corrections, steps=steps)
 
     monkeypatch.setattr(engine, "train_clicks", learn)
-    rows = list(fit_clicks(model, corrections, [correct(9)], output, steps=2, seed=0))
+    rows = list(fit_clicks(model, half_made(corrections, [correct(9)]), output, steps=2, seed=0))
     assert [row["click_step"] for row in rows] == [1, 2]
     assert rows[-1]["progress"] == 1
     assert len(seen) == 8
@@ -109,7 +110,7 @@ def test_stopped_among_the_clicks_neither_part_begins_anew(student, correct, tmp
     def through(name, *, stops=False):
         model, learner = student()
         steps = [row["step"] for row in fit(model, learner, corrections, tmp_path / name, steps=3)]
-        job = fit_clicks(model, corrections, [correct(9)], tmp_path / name, steps=5, seed=0)
+        job = fit_clicks(model, half_made(corrections, [correct(9)]), tmp_path / name, steps=5, seed=0)
         return steps, [row["click_step"] for row in itertools.islice(job, 3 if stops else None)]
 
     assert through("whole.safetensors") == ([1, 2, 3, 3], [1, 2, 3, 4, 5])
