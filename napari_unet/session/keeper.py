@@ -24,7 +24,8 @@ from napari_unet.session.disk import Disk
 from napari_unet.session.ledger import Entry
 from napari_unet.session.state import Version
 from napari_unet.session.telling import tell
-from napari_unet.store.places import default_folder, is_project
+from napari_unet.store.lookup import project_of
+from napari_unet.store.places import default_folder
 from napari_unet.store.project import Project
 from napari_unet.store.records import PictureRecord, VersionRecord
 
@@ -102,10 +103,9 @@ class Keeper:
         """Number of things that are not on disk yet."""
         return len(self._drafts) + len(self._changes) + len(self._points) + len(self._masks)
 
-    def find(self, path: Path | None) -> Path | None:
-        """The project that was begun for a picture, if there is one."""
-        folder = default_folder(path)
-        return folder if path is not None and is_project(folder) else None
+    def find(self, picture: Picture) -> Path | None:
+        """The project that was begun for a picture, or that knows it, if there is one."""
+        return project_of(Path(picture.path), picture.key, picture.source.shape) if picture.path else None
 
     def open(self, folder: Path) -> bool:
         """Open the project in a folder, or begin one there; False if it is the one that is open.

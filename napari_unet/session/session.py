@@ -97,7 +97,7 @@ class Session:
         name : str
         source : ImageSource
         path : Path, optional
-            Its file: a project that was begun for it is opened again.
+            Its file: a project that was begun for it, or knows it, is opened again.
         """
         key = source.key()
         if key in self.pictures:
@@ -106,7 +106,7 @@ class Session:
         picture = Picture(key, name, source, truth, taught, path=str(path or ""))
         # what waits to be written begins a project of its own this moment
         is_free = self._keeper.project is None and not self._keeper.drafts()
-        if is_free and (folder := self._keeper.find(path)) is not None:
+        if is_free and (folder := self._keeper.find(picture)) is not None:
             self._open_folder(folder)
         self._teaching.restore(picture, self.state.kind)
         self._tell_problems()

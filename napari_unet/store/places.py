@@ -37,11 +37,16 @@ def default_folder(picture_path: Path | None) -> Path:
     picture = _outside_zarr(Path(os.path.abspath(picture_path)))
     name = picture.name.removesuffix(picture.suffix).removesuffix(".ome") or "untitled"
     beside = picture.parent / f"{name}{SUFFIX}"
-    if _can_write(beside if beside.is_dir() else picture.parent):
+    if can_write(beside if beside.is_dir() else picture.parent):
         return beside
     # pictures of one name lie in many folders: the folder's own name keeps them apart
     where = hashlib.sha256(str(picture.parent).encode("utf-8", "surrogatepass")).hexdigest()[:8]
     return _data_folder() / f"{name}-{where}{SUFFIX}"
+
+
+def where_projects_lie(picture_path: Path) -> tuple[Path, Path]:
+    """The folders in which the projects of a picture and of its neighbours may be: beside it, and the user's own."""
+    return _outside_zarr(Path(os.path.abspath(picture_path))).parent, _data_folder()
 
 
 def is_project(path: Path) -> bool:
@@ -84,19 +89,20 @@ def follow_hint(folder: Path, hint: str) -> Path | None:
     return Path(os.path.normpath(folder / hint))
 
 
-def _outside_zarr(picture: Path) -> Path:
-    """The outermost `.zarr` folder around a path, if there is one: a project has no place inside it."""
-    around = [parent for parent in (picture, *picture.parents) if parent.suffix == ".zarr"]
-    return around[-1] if around else picture
-
-
-def _can_write(folder: Path) -> bool:
+def can_write(folder: Path) -> bool:
+    """Whether files can be made in a folder."""
     # asking for the permission is not enough on network shares and on Windows; a nameless file tells
     try:
         with tempfile.TemporaryFile(dir=folder):
             return True
     except OSError:
         return False
+
+
+def _outside_zarr(picture: Path) -> Path:
+    """The outermost `.zarr` folder around a path, if there is one: a project has no place inside it."""
+    around = [parent for parent in (picture, *picture.parents) if parent.suffix == ".zarr"]
+    return around[-1] if around else picture
 
 
 def _data_folder() -> Path:

@@ -57,6 +57,22 @@ def test_tomorrow_everything_is_where_it_was(quick, make_session, paint, tmp_pat
     assert ear.of("failed") == []
 
 
+def test_tomorrow_begins_with_any_picture_of_the_project(quick, make_session, source, paint, tmp_path):
+    """Of two pictures corrected in one session, the second alone finds the project that began with the first."""
+    session, _ear, first = start(make_session, source, path=tmp_path / "a.tif")
+    session.learn(False)
+    other = ImageSource.of_array(discs(1)[0])
+    second = session.open_picture("b", other, path=tmp_path / "b.tif")
+    session.add_edit(paint(first, (60, 60)))
+    session.add_edit(paint(second, (90, 90)))
+    session.close(60)
+    again, _ear, reopened = start(make_session, other, path=tmp_path / "b.tif")
+    assert again.state.project == tmp_path / "a.unetproj"
+    assert again.state.corrections == 2
+    assert reopened.taught.any()
+    assert again._keeper.flush(60)
+
+
 def test_a_project_that_is_opened_while_the_first_model_arrives_stays_as_it_was(
     quick, make_session, source, paint, tmp_path, monkeypatch
 ):

@@ -30,7 +30,7 @@ def test_a_project_lies_beside_its_picture(tmp_path, picture, name):
 
 def test_pictures_in_folders_that_cannot_be_written_have_projects_at_home(tmp_path, monkeypatch):
     """Where nothing can be written, a picture has a folder at home, and its namesake has another."""
-    monkeypatch.setattr(places, "_can_write", lambda folder: False)
+    monkeypatch.setattr(places, "can_write", lambda folder: False)
     monkeypatch.setattr(places, "_data_folder", lambda: tmp_path / "data")
     first, second = (default_folder(tmp_path / folder / "cells.tif") for folder in ("a", "b"))
     assert first.parent == second.parent == tmp_path / "data"
