@@ -113,7 +113,8 @@ class Pool(Sequence[Correction]):
     def rebuild(self, pictures: Mapping[str, Picture]) -> None:
         """Build all corrections anew: pictures are read with other channels, or at another size."""
         for key, picture in pictures.items():
-            self._build(picture, dict.fromkeys(square for of, square, _ in self._corrections if of == key))
+            if key in self._said:  # else nothing was set in it yet
+                self._build(picture, dict.fromkeys(square for of, square, _ in self._corrections if of == key))
 
     def forget(self) -> None:
         """Begin anew."""

@@ -142,7 +142,7 @@ def test_other_channels_and_another_scale_build_all_anew(picture):
     pool = Pool()
     pool.take(picture, [spot(60, 60), spot(300, 300, held_out=True)])
     picture.channels, picture.scale = (2, 0), 0.5
-    pool.rebuild({"p": picture})
+    pool.rebuild({"p": picture, "nothing was set in it": replace(picture, key="nothing was set in it")})
     assert len(pool) == 2
     for correction in pool:
         assert len(correction.image) == 2
