@@ -32,7 +32,7 @@ from napari_unet.cli.program import (
 )
 from napari_unet.core.errors import ImageError, UNetLiveError
 from napari_unet.store.ome_zarr import is_zarr
-from napari_unet.store.pictures import find_pictures, read_labels, read_picture, write_labels
+from napari_unet.store.pictures import find_pictures, find_unread, read_labels, read_picture, write_labels
 
 
 @app.command()
@@ -55,16 +55,16 @@ def predict(  # noqa: PLR0913 - each option of the command is one
     if diameter is not None and not diameter > 0:
         raise ImageError(f"A diameter of {diameter:g} pixels is none. Give one above 0.")
     tasks = _tasks(inputs, output)
+    codes = _tell_unread(inputs)
     waiting = {path: target for path, target in tasks.items() if not target.exists() and not _as_zarr(target).exists()}
     if len(waiting) < len(tasks):
         typer.echo(f"{len(tasks) - len(waiting)} of {len(tasks)} pictures have masks in {output} already.", err=True)
     if not waiting:
-        return
+        raise typer.Exit(min(codes, default=0))
     make_folder(output)
     name = str(Path(model).absolute()) if Path(model).is_file() else model
     at_its_fastest(loaded_model(name, device))
     wish = _Wish(name, device, way_of(loaded_model(name, device)), chosen, diameter)
-    codes: list[int] = []
     with cluster(scheduler, workers) as pool, tqdm(total=len(waiting), unit="picture", disable=None) as bar:
         for number, (path, predicted) in enumerate(_predicted(waiting, wish, pool, bar), start=1):
             try:
@@ -135,12 +135,25 @@ def _tasks(inputs: list[Path], folder: Path) -> dict[Path, Path]:
     for path in find_pictures(inputs):
         name = f"{name_of(path)}.ome.zarr" if is_zarr(path) else f"{name_of(path)}.tif"
         tasks[path] = target = folder / name
-        if target.exists() and target.samefile(path):
+        if target.exists() and path.exists() and target.samefile(path):
             raise ImageError(f"The masks of '{path}' would take its place. Name another folder with -o.")
         other = sources.setdefault(target, path)
         if other != path:
             raise ImageError(f"'{other}' and '{path}' would have the same masks '{name}'. Rename one, or leave it out.")
     return tasks
+
+
+def _tell_unread(inputs: list[Path]) -> list[int]:
+    """Say of the files that were named and are none that is read why not; an exit code for each."""
+    codes = []
+    for path in find_unread(inputs):
+        try:
+            read_picture(path)
+        except UNetLiveError as error:
+            sentence, code = sentence_and_code(error)
+            typer.echo(sentence, err=True)
+            codes.append(code)
+    return codes
 
 
 def _channels(text: str) -> tuple[int, ...] | None:

@@ -26,7 +26,7 @@ from napari_unet.core.image import ImageSource
 from napari_unet.store.files import FileSystem
 from napari_unet.store.ome_zarr import axes_of, create_label_zarr, is_zarr, open_zarr
 
-__all__ = ["create_label_zarr", "find_pictures", "read_labels", "read_picture", "write_labels"]
+__all__ = ["create_label_zarr", "find_pictures", "find_unread", "read_labels", "read_picture", "write_labels"]
 
 TIFF_ENDINGS = (".tif", ".tiff")
 PICTURE_ENDINGS = (*TIFF_ENDINGS, ".png", ".jpg", ".jpeg")
@@ -47,8 +47,8 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())
 def find_pictures(paths: Iterable[Path]) -> list[Path]:
     """Collect the picture files among files and in folders.
 
-    A folder gives the pictures that lie directly in it; an OME-Zarr folder is one picture. Hidden files and files
-    with an ending that is not read are skipped.
+    A folder gives the pictures that lie directly in it; an OME-Zarr folder is one picture. Files with an ending that
+    is not read are skipped (`find_unread` tells those that were named), and hidden ones in folders.
 
     Returns
     -------
@@ -65,12 +65,18 @@ def find_pictures(paths: Iterable[Path]) -> list[Path]:
     for path in paths:
         if not path.exists():
             raise ImageError(f"There is no file or folder '{path}'; check its name.")
-        inside = [path] if is_zarr(path) or not path.is_dir() else path.iterdir()
+        # macOS puts ._a.tif beside a.tif
+        inside = [path] if _is_one(path) else [p for p in path.iterdir() if not p.name.startswith(".")]
         found.update(p for p in inside if _is_picture(p))
     if not found:
         names = ", ".join(f"'{path}'" for path in paths) or "what was named"
         raise ImageError(f"There is no picture in {names}; give {READABLE} files, or a folder of them.")
     return sorted(found)
+
+
+def find_unread(paths: Iterable[Path]) -> list[Path]:
+    """The files among some paths, not in folders, that `find_pictures` skips: none that is read."""
+    return sorted({path for path in map(Path, paths) if _is_one(path) and not _is_picture(path)})
 
 
 def read_picture(path: Path, *, channel_axis: int | None = None) -> ImageSource:
@@ -92,6 +98,8 @@ def read_picture(path: Path, *, channel_axis: int | None = None) -> ImageSource:
     with _naming(path):
         if is_zarr(path):
             return open_zarr(path, channel_axis=channel_axis)
+        if path.is_symlink() and not path.exists():
+            raise ImageError("it is a link to a file that is not there; mend the link, or delete it.")
         if not path.is_file():
             raise ImageError(f"there is no such file, or it is a folder without {READABLE}; check its name.")
         if path.suffix.lower() in TIFF_ENDINGS:
@@ -170,11 +178,15 @@ def write_labels(path: Path, labels: Labels, like: ImageSource | None = None) ->
 # --- what is a picture ---------------------------------------------------------------------------
 
 
+def _is_one(path: Path) -> bool:
+    """Whether a path is no folder of pictures."""
+    return is_zarr(path) or not path.is_dir()
+
+
 def _is_picture(path: Path) -> bool:
-    """Whether a file's ending, or a folder's content, is one that is read."""
-    if path.name.startswith("."):
-        return False  # macOS puts ._a.tif beside a.tif
-    return is_zarr(path) or (path.is_file() and path.suffix.lower() in PICTURE_ENDINGS)
+    """Whether a file's ending, or a folder's content, is one that is read; that a link leads nowhere is said then."""
+    is_file = path.is_file() or not path.exists()
+    return is_zarr(path) or (is_file and path.suffix.lower() in PICTURE_ENDINGS)
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """unet-live predict: what it writes, what it leaves alone, and the one sentence of every mistake."""
 
+import os
+
 import numpy as np
 import pytest
 import tifffile
@@ -60,6 +62,25 @@ def test_predict_goes_on_after_a_bad_picture(unet_live, model, folders, tmp_path
     (folders[0] / "a.tif").write_bytes(b"no picture")
     assert_refused(unet_live("predict", folders[0], "-o", tmp_path / "out", "--model", model), "a.tif")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["b.tif"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
+def test_predict_says_which_files_it_does_not_read(unet_live, model, folders, tmp_path):
+    """A file that was named is never left out without a word, also where the others have their masks already."""
+    (tmp_path / "inner.czi").write_bytes(b"")
+    (tmp_path / "a.txt").write_bytes(b"")  # of the name of a picture, and none
+    (folders[0] / "moved.tif").symlink_to(tmp_path / "gone.tif")
+    arguments = ("predict", folders[0], tmp_path / "inner.czi", tmp_path / "a.txt", "-o", tmp_path / "out")
+    code, _, err = unet_live(*arguments, "--model", model)
+    assert code == 2
+    assert "inner.czi': the ending '.czi' is not read" in err
+    assert "TIFF, PNG, JPEG or OME-Zarr" in err
+    assert "a.txt'" in err
+    assert "moved.tif': it is a link" in err
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.tif", "b.tif"]
+    (folders[0] / "moved.tif").unlink()
+    code, _, err = unet_live(*arguments, "--model", model)
+    assert (code, "inner.czi" in err) == (2, True)
 
 
 def test_predict_goes_on_whatever_a_picture_does(unet_live, model, folders, tmp_path, monkeypatch):

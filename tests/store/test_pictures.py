@@ -4,14 +4,13 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 import tifffile
-import zarr
 from PIL import Image
 
 from napari_unet.core.errors import ImageError, LabelsError, ProjectError
 from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
 from napari_unet.store import pictures
-from napari_unet.store.pictures import create_label_zarr, find_pictures, read_labels, read_picture, write_labels
+from napari_unet.store.pictures import read_labels, read_picture, write_labels
 
 SEED = 3
 ZYX = {"axes": "ZYX"}
@@ -249,44 +248,6 @@ def test_an_unusable_picture_is_refused_by_name(tmp_path):
     tifffile.imwrite(tmp_path / "fft.tif", np.zeros((8, 8), np.complex64))
     with pytest.raises(ImageError, match=r"fft\.tif': the picture holds complex numbers"):
         read_picture(tmp_path / "fft.tif")
-
-
-# --- finding -------------------------------------------------------------------------------------
-
-
-def test_pictures_are_found_in_folders(tmp_path):
-    """Folders give their pictures, sorted; OME-Zarr is one; hidden, deeper and other files are skipped."""
-    for name in ("b.tif", "a.PNG", "c.ome.tiff", "d.jpeg", "notes.txt", "._b.tif", ".DS_Store"):
-        (tmp_path / name).write_bytes(b"")
-    (tmp_path / "deeper").mkdir()
-    (tmp_path / "deeper" / "e.tif").write_bytes(b"")
-    (tmp_path / "folder.tif").mkdir()
-    create_label_zarr(tmp_path / "f.ome.zarr", (2, 2))
-    zarr.create_array(tmp_path / "unnamed", data=noise(2, 2))
-    names = [path.name for path in find_pictures([tmp_path])]
-    assert names == ["a.PNG", "b.tif", "c.ome.tiff", "d.jpeg", "f.ome.zarr", "unnamed"]
-
-
-def test_files_and_folders_may_be_mixed(tmp_path):
-    """A file that is named and lies in a named folder too comes once; text beside pictures does no harm."""
-    for name in ("a.tif", "b.tif", "c.txt"):
-        (tmp_path / name).write_bytes(b"")
-    found = find_pictures([tmp_path / "b.tif", str(tmp_path), tmp_path / "c.txt"])
-    assert found == [tmp_path / "a.tif", tmp_path / "b.tif"]
-
-
-def test_finding_nothing_is_an_error(tmp_path):
-    """A folder without pictures, an unknown file, a missing path and nothing at all are mistakes with a sentence."""
-    (tmp_path / "a.czi").write_bytes(b"")
-    for paths, words in (
-        ([tmp_path], "no picture in"),
-        ([tmp_path / "a.czi"], "a.czi"),
-        ([tmp_path / "missing"], "no file or folder"),
-        ([], "what was named"),
-    ):
-        with pytest.raises(ImageError, match=r"\.$") as error:
-            find_pictures(paths)
-        assert words in str(error.value)
 
 
 # --- labels --------------------------------------------------------------------------------------

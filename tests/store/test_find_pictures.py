@@ -1,0 +1,56 @@
+"""Which pictures there are among files and in folders."""
+
+import os
+
+import numpy as np
+import pytest
+import zarr
+
+from napari_unet.core.errors import ImageError
+from napari_unet.store.pictures import create_label_zarr, find_pictures, find_unread, read_picture
+
+
+def test_pictures_are_found_in_folders(tmp_path):
+    """Folders give their pictures, sorted; OME-Zarr is one; hidden, deeper and other files are skipped."""
+    for name in ("b.tif", "a.PNG", "c.ome.tiff", "d.jpeg", "notes.txt", "._b.tif", ".DS_Store"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "deeper").mkdir()
+    (tmp_path / "deeper" / "e.tif").write_bytes(b"")
+    (tmp_path / "folder.tif").mkdir()
+    create_label_zarr(tmp_path / "f.ome.zarr", (2, 2))
+    zarr.create_array(tmp_path / "unnamed", data=np.zeros((2, 2), np.uint8))
+    names = [path.name for path in find_pictures([tmp_path])]
+    assert names == ["a.PNG", "b.tif", "c.ome.tiff", "d.jpeg", "f.ome.zarr", "unnamed"]
+
+
+def test_files_and_folders_may_be_mixed(tmp_path):
+    """A file that is named and lies in a named folder too comes once; of others, those that were named are told."""
+    for name in ("a.tif", "b.tif", "c.txt", "d.txt", ".e.tif"):
+        (tmp_path / name).write_bytes(b"")
+    paths = [tmp_path / "b.tif", str(tmp_path), str(tmp_path / "c.txt"), tmp_path / ".e.tif"]
+    assert find_pictures(paths) == [tmp_path / ".e.tif", tmp_path / "a.tif", tmp_path / "b.tif"]
+    assert find_unread(paths) == [tmp_path / "c.txt"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
+def test_a_link_that_leads_nowhere_is_said(tmp_path):
+    """A picture that was moved away is missed, not left out."""
+    (tmp_path / "a.tif").symlink_to(tmp_path / "gone.tif")
+    (tmp_path / "notes.txt").symlink_to(tmp_path / "gone.txt")
+    assert find_pictures([tmp_path]) == [tmp_path / "a.tif"]
+    with pytest.raises(ImageError, match=r"a\.tif': it is a link to a file that is not there"):
+        read_picture(tmp_path / "a.tif")
+
+
+def test_finding_nothing_is_an_error(tmp_path):
+    """A folder without pictures, an unknown file, a missing path and nothing at all are mistakes with a sentence."""
+    (tmp_path / "a.czi").write_bytes(b"")
+    for paths, words in (
+        ([tmp_path], "no picture in"),
+        ([tmp_path / "a.czi"], "a.czi"),
+        ([tmp_path / "missing"], "no file or folder"),
+        ([], "what was named"),
+    ):
+        with pytest.raises(ImageError, match=r"\.$") as error:
+            find_pictures(paths)
+        assert words in str(error.value)
