@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from tqdm import tqdm
 
-from napari_unet.core.errors import STOPPED, LabelsError, ModelError, UNetLiveError
+from napari_unet.core.errors import STOPPED, LabelsError, UNetLiveError
 from napari_unet.core.speeds import Speed
 from napari_unet.nets.packages import Stamp, stamp_of
 from napari_unet.store.pictures import find_pictures
@@ -68,12 +68,6 @@ def _named(folder: Path) -> dict[str, Path]:
         if other != path:
             raise LabelsError(f"'{other}' and '{path}' have the same name, endings apart. Rename one, or move it away.")
     return known
-
-
-def check_name(output: Path) -> None:
-    """Refuse a model that would be no `.safetensors` file."""
-    if output.suffix.lower() != ".safetensors" or output.is_dir():
-        raise ModelError(f"A model is a .safetensors file, and '{output}' is none. Name one with -o.")
 
 
 def make_folder(folder: Path) -> None:

@@ -16,11 +16,11 @@ from napari_unet.cli.program import (
     JsonOption,
     ModelOption,
     app,
-    check_name,
     make_folder,
     name_of,
     pairs_of,
 )
+from napari_unet.core.card import check_name
 from napari_unet.core.curves import curves_svg
 from napari_unet.core.errors import LabelsError, ModelError
 from napari_unet.store.pictures import read_labels, read_picture

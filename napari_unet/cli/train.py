@@ -20,8 +20,8 @@ import numpy as np
 import typer
 from tqdm import tqdm
 
-from napari_unet.cli.program import DeviceOption, app, check_name, make_folder, pairs_of
-from napari_unet.core.card import KINDS, ModelCard
+from napari_unet.cli.program import DeviceOption, app, make_folder, pairs_of
+from napari_unet.core.card import KINDS, ModelCard, check_name
 from napari_unet.core.corrections import Correction, Mask
 from napari_unet.core.errors import LabelsError, ModelError
 from napari_unet.core.geometry import Box

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any, Self
 
 from napari_unet.core.errors import ModelError
@@ -102,3 +103,9 @@ class ModelCard:
             raise ModelError(f"The model's card says something impossible ({which}). Export the model again.")
         values["classes"] = tuple(str(c) for c in values.get("classes", ()))
         return cls(**{f.name: values[f.name] for f in fields(cls) if f.name in values})
+
+
+def check_name(path: Path) -> None:
+    """Refuse to write a model that would be no `.safetensors` file: nothing else would be read back."""
+    if path.suffix.lower() != ".safetensors" or path.is_dir():
+        raise ModelError(f"A model is a .safetensors file, and '{path}' is none. Name one, like mine.safetensors.")

@@ -21,7 +21,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from napari_unet.core.card import SHIPPED, ModelCard
+from napari_unet.core.card import SHIPPED, ModelCard, check_name
 from napari_unet.core.errors import DeviceError, ModelError
 from napari_unet.nets.packages import OURS, is_package, weights_in
 from napari_unet.nets.unet import UNet, settings_of
@@ -162,8 +162,9 @@ class Model:
     def save(self, path: str | Path) -> None:
         """Write one `.safetensors` file; a torn one never takes the place of a whole one."""
         path = Path(path)
-        if path.is_dir():
-            raise ModelError(f"'{path}' is a folder. Name a .safetensors file in it.")
+        check_name(path)
+        if not path.parent.is_dir():
+            raise ModelError(f"There is no folder '{path.parent}'. Make it, or save the model elsewhere.")
         part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         try:
             with part.open("wb") as file:

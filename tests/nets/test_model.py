@@ -98,8 +98,16 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
         make(seed=1).save(path)
     assert path.read_bytes() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["m.part", "m.safetensors"]
-    with pytest.raises(ModelError, match="is a folder"):
-        make().save(tmp_path)
+
+
+def test_a_model_is_saved_only_where_it_can_be_loaded_from(tmp_path):
+    """Another ending, a folder, and a file in a folder that is missing are refused, and nothing is written."""
+    for name in ("", "mine", "mine.pth"):
+        with pytest.raises(ModelError, match=r"A model is a \.safetensors file, and '.*' is none"):
+            make().save(tmp_path / name)
+    with pytest.raises(ModelError, match=r"There is no folder '.*new'"):
+        make().save(tmp_path / "new" / "mine.safetensors")
+    assert not list(tmp_path.iterdir())
 
 
 def with_header(header, body=b"") -> bytes:
