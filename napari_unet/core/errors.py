@@ -13,6 +13,8 @@
 
 from __future__ import annotations
 
+from types import UnionType
+
 STOPPED = 130
 """Exit code after Ctrl+C, as shells have it."""
 
@@ -43,3 +45,15 @@ class ProjectError(UNetLiveError):
 
 class ReadOnlyError(ProjectError):
     """The project is open in another window, so nothing can be written here."""
+
+
+def check_type(value: object, kind: type | UnionType, instead: str) -> None:
+    """Refuse an argument of a Python call that is something else, before anything is done with it.
+
+    Raises
+    ------
+    TypeError
+        What to give `instead`, and what was given.
+    """
+    if not isinstance(value, kind):
+        raise TypeError(f"{instead} This is of type {type(value).__name__}.")

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from napari_unet.core.arrays import few_channels_axis
 from napari_unet.core.click_mask import ClickMask, clicked, mask_in, seen_mask, tight
 from napari_unet.core.corrections import Mask
-from napari_unet.core.errors import ImageError, ModelError
+from napari_unet.core.errors import ImageError, ModelError, check_type
 from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
 from napari_unet.core.intensity import fit_channels, normalize
@@ -29,7 +29,7 @@ from napari_unet.engine.forward import forward_with_features
 from napari_unet.engine.measure import measured_by
 from napari_unet.engine.network import resize, scaled
 from napari_unet.nets.click import SIDE, shown
-from napari_unet.nets.model import Model
+from napari_unet.nets.model import A_MODEL, Model
 
 REGION, STEP = 320, 96
 """Side of a region that is read at once, and distance between the middles of two, in pixels of the network."""
@@ -137,6 +137,7 @@ class ClickSegmenter:
     """
 
     def __init__(self, model: Model) -> None:
+        check_type(model, Model, A_MODEL)
         if model.click is None:
             raise ModelError("This model was not trained for clicks. Choose the Generalist, or a model made of it.")
         self.model, self._click = model, model.click

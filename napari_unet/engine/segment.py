@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from napari_unet.core.arrays import few_channels_axis
-from napari_unet.core.errors import DeviceError
+from napari_unet.core.errors import DeviceError, check_type
 from napari_unet.core.events import Prediction, Progress
 from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
@@ -25,7 +25,7 @@ from napari_unet.engine.measure import measured_by
 from napari_unet.engine.network import Outputs
 from napari_unet.engine.pipeline import in_order
 from napari_unet.engine.predict import Plane, labels_of, mirrors_for, outputs_of, plane_of, read_tile
-from napari_unet.nets.model import Model
+from napari_unet.nets.model import A_MODEL, Model
 
 SMALLEST_CORE = 64
 NO_MEMORY = "Not enough memory on the device for this picture. Use --device cpu."
@@ -136,6 +136,7 @@ def segment(
     ImageError
         If the picture cannot be used as it is.
     """
+    check_type(model, Model, A_MODEL)
     source = ImageSource.of_array(image, channel_axis=few_channels_axis(getattr(image, "shape", ())))
     if channels is not None:
         source = source.select(channels)

@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
+from numbers import Integral, Real
 from typing import TYPE_CHECKING
 
 from napari_unet.core.corrections import Correction
-from napari_unet.core.errors import ModelError
+from napari_unet.core.errors import ModelError, check_type
 from napari_unet.core.events import TrainStep, WeightsChanged
 from napari_unet.engine.click_rounds import ClickRounds
 from napari_unet.engine.evaluate import Score, score_on
 from napari_unet.engine.rehearsal import rehearsal_of
 from napari_unet.engine.sampling import split
 from napari_unet.engine.student import FINE_TUNE, Recipe, Student
-from napari_unet.nets.model import Model, all_finite, rounded
+from napari_unet.nets.model import A_MODEL, Model, all_finite, rounded
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,6 +35,7 @@ JURY = 8
 held-out place without objects would welcome weights that find none anywhere."""
 
 
+SOME_CORRECTIONS = "Give corrections: [Correction(image, labels, trusted), ...]."
 NO_OBJECTS = "Only background was corrected so far; the old weights stay. Draw an object, or click one."
 
 
@@ -81,7 +83,7 @@ def _share(used: float, budget: float | None) -> float:
 
 def fine_tune(
     model: Model,
-    corrections: Sequence[Correction],
+    corrections: Iterable[Correction],
     *,
     steps: int | None = None,
     seconds: float | None = None,
@@ -95,8 +97,8 @@ def fine_tune(
     ----------
     model : Model
         Changed in place by `replace_weights` at the end of a round that is kept.
-    corrections : sequence of Correction
-        May grow while the training runs: new ones join at the next piece of work.
+    corrections : iterable of Correction
+        A sequence may grow while the training runs: new ones join at the next piece of work.
     steps, seconds : int, float, optional
         When to end; 0 of either: nothing is learnt. With neither, it ends after some rounds without anything new or
         better.
@@ -116,7 +118,17 @@ def fine_tune(
     ------
     ModelError
         If there is nothing to learn from, the model or a correction is 3-D, or the seed is none.
+    TypeError
+        If an argument is of another kind.
     """
+    check_type(model, Model, A_MODEL)
+    check_type(corrections, Iterable, SOME_CORRECTIONS)
+    corrections = corrections if isinstance(corrections, Sequence) else list(corrections)
+    for correction in corrections:
+        check_type(correction, Correction, SOME_CORRECTIONS)
+    for budget in (steps, seconds):
+        check_type(budget, Real | None, "Give steps and seconds as numbers, or leave them out.")
+    check_type(seed, Integral, f"Give a whole number from 0 to {SEEDS - 1} as the seed.")
     if model.net.ndim != 2:
         raise ModelError("Only 2-D models learn from corrections so far. Choose a 2-D model.")
     if any(correction.labels.ndim != 2 for correction in corrections):
@@ -130,6 +142,7 @@ def fine_tune(
     recipe = recipe or FINE_TUNE
     if model.device.type == "cuda":  # a step is no longer there than a piece of work is elsewhere
         recipe = replace(recipe, micro=recipe.micro * recipe.batch, batch=1)
+    seed = int(seed)  # torch takes none of numpy
     student = Student(model, recipe, seed, rehearsal_of(model))
     heads = ClickRounds(model, seed, student.rehearsal) if model.click is not None else None
     return _rounds(model, corrections, Budget(steps, seconds), student, control or Control(), heads)

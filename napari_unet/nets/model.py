@@ -36,6 +36,9 @@ LARGEST_HEADER = 16 << 20
 _CLASSES = re.compile(r"classes([3-9])?")
 
 
+A_MODEL = "Give a model: load_model('default')."
+
+
 def shipped_models() -> dict[str, Path]:
     """Names and files of the models that come with the package."""
     folder = Path(str(resources.files("napari_unet"))) / "weights"

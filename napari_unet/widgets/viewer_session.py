@@ -10,10 +10,12 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, distribution
 from typing import TYPE_CHECKING, Any
 
+from napari.components import ViewerModel
 from napari.utils.notifications import show_warning
 from qtpy.QtCore import QEvent, QObject, Qt, QTimer, Signal
 from qtpy.QtWidgets import QApplication, QMainWindow, QWidget
 
+from napari_unet.core.errors import check_type
 from napari_unet.widgets.preferences import preferences
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ def session_of(viewer: Any) -> Session:
     viewer : napari.Viewer or napari.components.ViewerModel
     """
     viewer = real(viewer)
+    check_type(viewer, ViewerModel, "Give a viewer of napari: napari.current_viewer().")
     session = _sessions.get(viewer)
     if session is None:
         # not at the top of the file: it loads torch, and napari reads our manifest at its start
