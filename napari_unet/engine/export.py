@@ -26,8 +26,19 @@ Writer = Callable[[Model, Path], None]
 
 
 def format_of(path: Path) -> str:
-    """The format that a file's ending stands for; a bioimage.io package if it stands for none."""
-    return ENDINGS.get(path.suffix.lower(), "bioimageio")
+    """The format that a file's ending stands for; a bioimage.io package for a name without one.
+
+    Raises
+    ------
+    ModelError
+        If the ending stands for none.
+    """
+    ending = path.suffix.lower()
+    if ending and ending not in ENDINGS:
+        raise ModelError(
+            f"The ending '{path.suffix}' stands for no format. Take one of {', '.join(ENDINGS)}, or give --format."
+        )
+    return ENDINGS.get(ending, "bioimageio")
 
 
 def export(model: Model, path: Path, writer: Writer) -> list[Path]:

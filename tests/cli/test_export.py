@@ -9,7 +9,7 @@ from tests.cli.conftest import assert_refused
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("net.pt", ()), ("net", ("--format", "torchscript")), ("new/net.pth", ("--format", "pytorch"))],
+    [("net.pt", ()), ("net.foo", ("--format", "torchscript")), ("new/net.pth", ("--format", "pytorch"))],
 )
 def test_export_writes_what_it_was_asked_for(unet_live, tmp_path, name, options):
     """The file bears the name that was given, whatever its ending."""
@@ -42,8 +42,10 @@ def test_a_start_is_exported(unet_live, tmp_path):
 
 
 def test_export_says_what_is_wrong(unet_live, tmp_path):
-    """An unknown format, model, or a folder as the file: one sentence."""
+    """An unknown format, ending, model, or a folder as the file: one sentence."""
     assert_refused(unet_live("export", "default", "-o", tmp_path / "a", "--format", "keras"), "keras")
+    assert_refused(unet_live("export", "default", "-o", tmp_path / "x.foo"), "The ending '.foo' stands for no format")
+    assert not list(tmp_path.iterdir())
     assert_refused(unet_live("export", "lost.safetensors", "-o", tmp_path / "a.pt"), "lost.safetensors")
     assert_refused(unet_live("export", "default", "-o", tmp_path), "folder")
     (tmp_path / "file").touch()

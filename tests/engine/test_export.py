@@ -99,7 +99,9 @@ def test_a_missing_package_is_named(model, tmp_path, monkeypatch, writer, packag
 
 
 def test_the_ending_tells_the_format(tmp_path):
-    """As other tools name their files; whatever else is a package."""
+    """As other tools name their files; a name without one is a package, and an ending of something else a mistake."""
     names = {"a.onnx": "onnx", "a.PT": "torchscript", "a.xml": "openvino", "a.pth": "pytorch", "a.zip": "bioimageio"}
     assert {name: format_of(tmp_path / name) for name in names} == names
     assert format_of(tmp_path / "a") == "bioimageio"
+    with pytest.raises(ModelError, match=r"The ending '\.foo' stands for no format\. Take one of \.zip, \.onnx"):
+        format_of(tmp_path / "a.foo")
