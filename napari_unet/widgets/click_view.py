@@ -11,7 +11,7 @@ from napari_unet.core.geometry import Box
 from napari_unet.widgets.layers import SHOWN, add_unlisted, click_layer, lay_plane, redraw
 
 if TYPE_CHECKING:
-    from napari.layers import Image, Labels
+    from napari.layers import Labels
 
     from napari_unet.core.prompts import Point, Prompts
     from napari_unet.widgets.mask_layer import MaskLayer
@@ -32,18 +32,18 @@ class ClickView:
     def __init__(self, viewer: Any) -> None:
         self._viewer = weakref.proxy(viewer)
         self.layer: Labels | None = None
-        self._image: Image | None = None
+        self._under: Labels | None = None
         self._drawn: list[Box] = []
 
     def lay(self, masks: MaskLayer) -> None:
-        """Lay the layer over a picture: before the first click, for adding a layer takes napari a while."""
+        """Lay the layer over a label layer: before the first click, for adding a layer takes napari a while."""
         layers = self._viewer.layers
         if self.layer is None or self.layer not in layers:
-            self.layer, self._image = click_layer(), None
+            self.layer, self._under = click_layer(), None
             add_unlisted(layers, self.layer)
-        if self._image is not masks.image:
-            lay_plane(self.layer, np.zeros(masks.layer.data.shape[-2:], np.uint8), masks.image)
-            self._image, self._drawn = masks.image, []
+        if self._under is not masks.layer:
+            lay_plane(self.layer, np.zeros(masks.layer.data.shape[-2:], np.uint8), masks.layer)
+            self._under, self._drawn = masks.layer, []
 
     def show(self, found: Found | None, prompts: Prompts, value: str) -> None:
         """Show a mask as a 'guess' or as the 'mask', and the clicks over it; what was shown before goes."""

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari.layers import Image, Labels, Layer
+from napari.layers import Image, Labels
 from napari.utils.notifications import show_error, show_warning
 from psygnal import Signal
 from qtpy.QtCore import QObject, QTimer
@@ -17,19 +17,10 @@ from qtpy.QtCore import QObject, QTimer
 from napari_unet.core.errors import UNetLiveError
 from napari_unet.core.events import Prediction
 from napari_unet.core.geometry import Box
-from napari_unet.widgets.layers import (
-    add_quietly,
-    box_in_view,
-    heat_layer,
-    is_ours,
-    label_layer,
-    path_of,
-    redraw,
-    rim_layer,
-    source_of,
-    warm_brush,
-)
+from napari_unet.widgets.album import Album
+from napari_unet.widgets.layers import add_quietly, box_in_view, is_ours, label_layer, raise_over, warm_brush
 from napari_unet.widgets.mask_layer import MaskLayer
+from napari_unet.widgets.overlays import Overlays
 from napari_unet.widgets.preferences import preferences
 from napari_unet.widgets.viewer_session import before_closing, follow, listen, real, session_of
 
@@ -100,15 +91,13 @@ class Desk(QObject):
         self.image: Image | None = None
         chosen = preferences()
         self.keep_fresh(chosen.fresh)
-        self.shows_taught = chosen.show_taught
-        self.shows_doubt = False
-        self._pictures: dict[Image, Picture] = {}
-        self._masks: dict[Image, MaskLayer] = {}
-        self._overlays: dict[tuple[Image, str], Layer] = {}
+        self._album = Album(self.session)
+        self._masks: dict[str, MaskLayer] = {}  # of each picture, however many image layers show it
+        self._overlays = Overlays(viewer, taught=chosen.show_taught)
         self._settle = once(self, chosen.pause, self.settle)
         self._draw = once(self, _DRAW_MS, self._draw_stale)
-        self._stale: set[Image] = set()
-        self._complete: set[Image] = set()
+        self._stale: set[str] = set()
+        self._complete: set[str] = set()
         self._pick = once(self, 0, self.take_newest)
         self._look = once(self, _LOOK_MS, self._look_at_view)
         self._keep = once(self, _KEEP_MS, self._keep_masks)
@@ -142,24 +131,26 @@ class Desk(QObject):
     @property
     def masks(self) -> MaskLayer | None:
         """The label layer of the picture in hand; None before it has one."""
-        return self._masks.get(self.image) if self.image is not None else None
+        picture = self.picture
+        return self._masks.get(picture.key) if picture is not None else None
 
     @property
     def all_masks(self) -> dict[Image, MaskLayer]:
-        """The label layers of all pictures that have one."""
-        return dict(self._masks)
+        """The label layers of all pictures that have one, each with the first image layer that shows it."""
+        shown = {key: self._album.images_of(key) for key in self._masks}
+        return {shown[key][0]: masks for key, masks in self._masks.items() if shown[key]}
 
     @property
     def picture(self) -> Picture | None:
         """The picture in hand, as the session knows it."""
-        return self._pictures.get(self.image) if self.image is not None else None
+        return self._album.of(self.image)
 
     def take(self, image: Image | None) -> bool:
         """Take a picture in hand; says why and returns False if it cannot be used."""
-        if image is not None and image not in self._pictures:
+        if image is not None and image not in self._album:
             self.settle()  # a picture may bring its project, and the label layers show what that knows
             try:
-                self._pictures[image] = self.session.open_picture(image.name, source_of(image), path=path_of(image))
+                self._album.take_in(image)
             except UNetLiveError as error:
                 show_error(str(error))
                 return False
@@ -168,13 +159,16 @@ class Desk(QObject):
             picture = self.picture
             if picture is not None and (picture.masks is not None or picture.taught.any()):
                 self.add_masks()
+            if image is not None and picture is not None and self.masks is not None:
+                # another layer with the same content may lie over them
+                raise_over(self.viewer.layers, image, [self.masks.layer, *self._overlays.of(picture.key)])
             self.picture_changed.emit()
         return True
 
     def add_masks(self) -> MaskLayer | None:
         """The label layer of the picture in hand, added to the viewer if it is not there yet."""
         image, picture = self.image, self.picture
-        if image is None or picture is None or image in self._masks:
+        if image is None or picture is None or picture.key in self._masks:
             return self.masks
         layers = self.viewer.layers
         try:
@@ -188,12 +182,12 @@ class Desk(QObject):
                 warm_brush(layer)
         else:
             add_quietly(layers, layer)
-        masks = MaskLayer(self.session, picture, image, layer)
-        self._masks[image] = masks
+        masks = MaskLayer(self.session, picture, layer)
+        self._masks[picture.key] = masks
         _of_layer[layer] = self
         masks.stroked.connect(self._on_stroke)
         masks.pasted.connect(self._on_pasted)
-        masks.taught.connect(partial(self._on_taught, image))
+        masks.taught.connect(partial(self._on_taught, masks))
         masks.acted.connect(self._tell)
         self._show_overlays()
         self.picture_changed.emit()
@@ -253,12 +247,11 @@ class Desk(QObject):
         if prediction.request < self._request:
             return  # asked for before the newest question: late
         self._request = prediction.request
-        for image, masks in self._masks.items():
-            if masks.picture.key == prediction.picture:
-                masks.paste(prediction)
-                self._stale.add(image)
-                if prediction.done >= prediction.total:
-                    self._complete.add(image)
+        if (masks := self._masks.get(prediction.picture)) is not None:
+            masks.paste(prediction)
+            self._stale.add(prediction.picture)
+            if prediction.done >= prediction.total:
+                self._complete.add(prediction.picture)
 
     def _on_pasted(self) -> None:
         if not self._draw.isActive():
@@ -269,10 +262,9 @@ class Desk(QObject):
     def _draw_stale(self) -> None:
         """Draw what was pasted; on large pictures less often, so that the window stays free."""
         started = time.perf_counter()
-        for image in self._stale & self._masks.keys():
-            self._masks[image].refresh(thumbnail=image in self._complete)
-            if (image, "doubt") in self._overlays:
-                redraw(self._overlays[image, "doubt"])
+        for key in self._stale & self._masks.keys():
+            self._masks[key].refresh(thumbnail=key in self._complete)
+            self._overlays.redraw(key, "doubt")
         self._stale.clear()
         self._complete.clear()
         spent = 1000 * (time.perf_counter() - started)
@@ -304,10 +296,9 @@ class Desk(QObject):
     def _tell(self, sentence: str) -> None:
         self.acted.emit(sentence)
 
-    def _on_taught(self, image: Image, box: Box) -> None:
+    def _on_taught(self, masks: MaskLayer, box: Box) -> None:
         """Draw the rim of what has been taught."""
-        if (image, "taught") in self._overlays:
-            redraw(self._overlays[image, "taught"], [box])
+        self._overlays.redraw(masks.picture.key, "taught", [box])
         if not self._keep.isActive():
             self._keep.start()
 
@@ -332,29 +323,25 @@ class Desk(QObject):
 
     # --- overlays ---
 
+    @property
+    def shows_taught(self) -> bool:
+        """Whether the rim of what was taught is on."""
+        return self._overlays.on["taught"]
+
+    @property
+    def shows_doubt(self) -> bool:
+        """Whether the heat of what is in doubt is on."""
+        return self._overlays.on["doubt"]
+
     def show(self, kind: str, on: bool) -> None:
         """Switch an overlay, 'taught' or 'doubt', on or off."""
-        if kind == "taught":
-            self.shows_taught = on
-        else:
-            self.shows_doubt = on
+        self._overlays.on[kind] = on
         self._show_overlays()
         self.overlays_changed.emit()
 
     def _show_overlays(self) -> None:
-        for image in self._masks:
-            self._show_overlay(image, "taught", self.shows_taught)
-            self._show_overlay(image, "doubt", self.shows_doubt)
-
-    def _show_overlay(self, image: Image, kind: str, on: bool) -> None:
-        """Make an overlay when it is wanted for the first time; later only show or hide it."""
-        masks, layer = self._masks[image], self._overlays.get((image, kind))
-        if layer is None and on:
-            layer = rim_layer(masks.picture, image) if kind == "taught" else heat_layer(masks.doubt, image)
-            self._overlays[image, kind] = layer
-            add_quietly(self.viewer.layers, layer)
-        elif layer is not None and layer.visible != on:
-            layer.visible = on
+        for image, masks in self.all_masks.items():
+            self._overlays.show(masks, image)
 
     # --- what napari tells ---
 
@@ -371,18 +358,20 @@ class Desk(QObject):
     def _on_removed(self, event: Any) -> None:
         """A layer is gone (all of them, when the window closes): keep what it holds, delete nothing."""
         layer = event.value
-        for image, masks in list(self._masks.items()):
-            if layer in (image, masks.layer):
+        picture = self._album.leave_out(layer)
+        is_left = picture is not None and not self._album.images_of(picture.key)
+        for key, masks in list(self._masks.items()):
+            if layer is masks.layer or (is_left and masks.picture is picture):
                 masks.settle()
                 masks.release()
-                self.session.keep_masks(masks.picture.key, masks.baseline)
-                del self._masks[image]
-        for place in [p for p, other in self._overlays.items() if layer in (p[0], other)]:
-            del self._overlays[place]
-            if place[0] in self._masks:  # taken away by hand: it is not to come back by itself
-                self.show(place[1], False)
-        if (picture := self._pictures.pop(layer, None)) is not None:
-            if picture.key not in {other.key for other in self._pictures.values()}:
+                self.session.keep_masks(key, masks.baseline)
+                del self._masks[key]
+        if self._overlays.take_off(layer):
+            self._show_overlays()
+            self.overlays_changed.emit()
+        if picture is not None:
+            if is_left:
+                self._overlays.forget(picture.key)
                 self.session.leave_picture(picture.key)
             if self.image is layer:
                 self.image = None
@@ -392,7 +381,10 @@ class Desk(QObject):
 
     def _on_active(self, event: Any) -> None:
         """The picture in hand follows the active layer."""
-        for image, masks in self._masks.items():
-            if event.value in (image, masks.layer) and image is not self.image:
+        picture = self._album.of(event.value)
+        if picture is not None and picture.key in self._masks:
+            self.take(event.value)
+            return
+        for image, masks in self.all_masks.items():
+            if masks.layer is event.value and masks is not self.masks:
                 self.take(image)
-                return

@@ -49,9 +49,9 @@ def is_ours(layer: Any) -> bool:
     return OURS in layer.metadata
 
 
-def channel_axis_of(image: Image) -> int | None:
+def channel_axis_of(image: Image | Labels) -> int | None:
     """Axis of the channels of a picture that is no colour picture, by the name of the axis; None if there is none."""
-    if image.rgb:
+    if isinstance(image, Labels) or image.rgb:
         return None
     names = [str(name).lower() for name in image.axis_labels]
     return next((axis for axis, name in enumerate(names) if name in {"c", "ch", "channel", "channels"}), None)
@@ -83,8 +83,8 @@ def path_of(image: Image) -> Path | None:
     return Path(path) if path else None
 
 
-def place_of(image: Image) -> dict[str, Any]:
-    """Where an image layer lies in the world, as arguments for a layer over it (without its channel axis)."""
+def place_of(image: Image | Labels) -> dict[str, Any]:
+    """Where a layer lies in the world, as arguments for a layer over it (without its channel axis)."""
     axis = channel_axis_of(image)
     names = [n for a, n in enumerate(image.axis_labels) if a != axis]
     units = [u for a, u in enumerate(image.units) if a != axis]
@@ -183,9 +183,9 @@ def click_layer() -> Labels:
     )
 
 
-def lay_plane(layer: Labels, plane: npt.NDArray[np.uint8], image: Image) -> None:
-    """Lay an array (Y, X) over the plane of a picture that is in view."""
-    place = place_of(image)
+def lay_plane(layer: Labels, plane: npt.NDArray[np.uint8], under: Labels) -> None:
+    """Lay an array (Y, X) over the plane of a label layer that is in view."""
+    place = place_of(under)
     layer.data = plane
     for name in ("scale", "translate", "units"):
         setattr(layer, name, place[name][-2:])
@@ -229,6 +229,13 @@ def add_quietly(layers: LayerList, layer: Layer) -> None:
     layers.append(layer)
     layers.selection = selected
     layers.selection.active = active
+
+
+def raise_over(layers: LayerList, image: Image, over: Sequence[Layer]) -> None:
+    """Bring the layers that belong over a picture, the lowest first, above it, where it hides them."""
+    for layer in reversed(over):
+        if layers.index(layer) < layers.index(image):
+            layers.move(layers.index(layer), layers.index(image) + 1)
 
 
 def add_unlisted(layers: LayerList, layer: Layer) -> None:

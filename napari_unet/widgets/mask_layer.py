@@ -23,7 +23,7 @@ from napari_unet.widgets.history import Step, merged, newest, overlap, taken_bac
 from napari_unet.widgets.layers import known_labels, redraw
 
 if TYPE_CHECKING:
-    from napari.layers import Image, Labels
+    from napari.layers import Labels
 
     from napari_unet.core.corrections import Edit, Mask
     from napari_unet.session.session import Picture, Session
@@ -41,7 +41,6 @@ class MaskLayer:
     Attributes
     ----------
     picture : Picture
-    image : Image
     layer : Labels
         Its data is never exchanged by us: a label layer that is removed and made anew while painting crashes napari.
     doubt : (*shape) uint8
@@ -66,10 +65,9 @@ class MaskLayer:
     taught = Signal(Box)
     acted = Signal(str)
 
-    def __init__(self, session: Session, picture: Picture, image: Image, layer: Labels) -> None:
+    def __init__(self, session: Session, picture: Picture, layer: Labels) -> None:
         self.session = session
         self.picture = picture
-        self.image = image
         self.layer = layer
         self.baseline: npt.NDArray[np.int32] = np.array(layer.data, dtype=np.int32)
         picture.masks = self.baseline  # so that a project lays what it knows over what is seen

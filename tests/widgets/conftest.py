@@ -45,6 +45,7 @@ class FakeSession:
     def __init__(self):
         self.state = SessionState(model="Generalist", device="CPU, 2 cores", can_click=True)
         self.pictures = {}
+        self.contents = {}
         self.history = []
         self.settings = InstanceSettings()
         self.calls = []
@@ -82,13 +83,16 @@ class FakeSession:
         return sum(edit.picture == key for edit in self.edits)
 
     def open_picture(self, name, source, *, path=None):
-        """Know the picture by its name."""
+        """Know the picture by its content; its key is its name, with a number if another one has that."""
         self.calls.append(("open_picture", name))
-        if name not in self.pictures:
-            truth = np.zeros(source.shape, np.int32)
-            taught = np.zeros(source.shape, np.uint8)
-            self.pictures[name] = Picture(name, name, source, truth, taught, self.saved_masks)
-        return self.pictures[name]
+        known = self.contents.get(source.key())
+        if known in self.pictures:
+            return self.pictures[known]
+        key = name if name not in self.pictures else f"{name} {len(self.pictures) + 1}"
+        self.contents[source.key()] = key
+        truth, taught = np.zeros(source.shape, np.int32), np.zeros(source.shape, np.uint8)
+        self.pictures[key] = Picture(key, name, source, truth, taught, self.saved_masks)
+        return self.pictures[key]
 
     def click(self, key, lead, prompts, previous=None, *, hover=False):
         """Find a disc of radius 6 around the middle of the clicks (or of the box), less where a click says no."""

@@ -21,8 +21,8 @@ def said(desk):
 def two(viewer, desk):
     """Two large pictures with predicted masks and no doubt anywhere; the first one is in hand."""
     viewer.layers.clear()
-    for name in ("first", "second"):
-        viewer.add_image(np.random.default_rng(0).random((400, 600), dtype=np.float32), name=name)
+    for seed, name in enumerate(("first", "second")):
+        viewer.add_image(np.random.default_rng(seed).random((400, 600), dtype=np.float32), name=name)
         desk.take(viewer.layers[name])
         desk.add_masks().paste(predicted(np.zeros((400, 600), np.int32), key=name))
         desk.masks.doubt[...] = 0

@@ -164,7 +164,7 @@ def test_the_channels_that_a_project_knows_are_shown(predict_panel, session, vie
 def test_a_picture_that_comes_back_shows_its_channels(predict_panel, viewer):
     """What the model reads is what the box says."""
     rgb = np.zeros((60, 80, 3), np.uint8)
-    first, second = (viewer.add_image(rgb, rgb=True, name=name) for name in ("first", "second"))
+    first, second = (viewer.add_image(rgb + i, rgb=True, name=name) for i, name in enumerate(("first", "second")))
     desk = predict_panel.desk
     desk.take(first)
     desk.picture.channels = (1,)
@@ -260,8 +260,8 @@ def test_the_doubt_layer_appears_only_when_asked_for(correct_panel, viewer):
 
 def test_a_picture_that_was_removed_is_predicted_no_more(correct_panel, viewer, desk, session):
     """Learning would go on to refresh it; but not before the last of its layers is gone."""
-    picture, again = desk.picture, viewer.add_image(desk.image.data, name="again")
-    desk._pictures[again] = picture  # as the same picture opened twice
+    picture = desk.picture
+    desk.take(viewer.add_image(desk.image.data, name="again"))
     viewer.layers.remove("picture")
     assert "leave_picture" not in session.names_called()
     viewer.layers.remove("again")

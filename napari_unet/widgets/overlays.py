@@ -1,0 +1,64 @@
+"""Overlays: the rim of what was taught and the heat of what is in doubt, over the pictures of one viewer."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from napari_unet.widgets.layers import add_quietly, heat_layer, redraw, rim_layer
+
+if TYPE_CHECKING:
+    from napari.layers import Image, Layer
+
+    from napari_unet.core.geometry import Box
+    from napari_unet.widgets.mask_layer import MaskLayer
+
+
+class Overlays:
+    """One layer for each picture and kind ('taught' or 'doubt'), made when it is wanted for the first time.
+
+    Attributes
+    ----------
+    on : dict of str to bool
+        Which kinds are shown.
+    """
+
+    def __init__(self, viewer: Any, *, taught: bool) -> None:
+        self._viewer = weakref.proxy(viewer)
+        self.on = {"taught": taught, "doubt": False}
+        self._layers: dict[tuple[str, str], Layer] = {}  # of a picture and a kind
+
+    def of(self, key: str) -> list[Layer]:
+        """The overlays of a picture."""
+        return [layer for place, layer in self._layers.items() if place[0] == key]
+
+    def show(self, masks: MaskLayer, image: Image) -> None:
+        """Show what is on over a picture, and hide what is off."""
+        for kind, on in self.on.items():
+            layer = self._layers.get((masks.picture.key, kind))
+            if layer is None and on:
+                layer = rim_layer(masks.picture, image) if kind == "taught" else heat_layer(masks.doubt, image)
+                self._layers[masks.picture.key, kind] = layer
+                add_quietly(self._viewer.layers, layer)
+            elif layer is not None and layer.visible != on:
+                layer.visible = on
+
+    def redraw(self, key: str, kind: str, boxes: Sequence[Box] = ()) -> None:
+        """Draw an overlay again, at `boxes` or as a whole, if there is one."""
+        if (key, kind) in self._layers:
+            redraw(self._layers[key, kind], boxes)
+
+    def forget(self, key: str) -> None:
+        """A picture is gone; its overlays are nobody's."""
+        for place in [place for place in self._layers if place[0] == key]:
+            del self._layers[place]
+
+    def take_off(self, layer: Layer) -> bool:
+        """A layer was removed; if it was an overlay it is not to come back by itself, and True is returned."""
+        place = next((place for place, other in self._layers.items() if other is layer), None)
+        if place is None:
+            return False
+        del self._layers[place]
+        self.on[place[1]] = False
+        return True
