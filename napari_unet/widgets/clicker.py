@@ -16,9 +16,9 @@ from napari_unet.core.prompts import Prompts, box_between, thinned
 from napari_unet.widgets import tools
 from napari_unet.widgets.click_view import ClickView
 from napari_unet.widgets.clicked import Kept, Late, Stage, flat, holds
-from napari_unet.widgets.desk import Desk, desk_of, once
+from napari_unet.widgets.desk import Desk, desk_of
 from napari_unet.widgets.tools import Found
-from napari_unet.widgets.viewer_session import before_closing, listen, real
+from napari_unet.widgets.viewer_session import before_closing, listen, once, real
 
 if TYPE_CHECKING:
     from napari.layers import Labels
@@ -315,7 +315,10 @@ class Clicker:
         """The mask of an object has come."""
         if self._late is not None and answer.request == self._late.request:
             late, self._late = self._late, None
-            self._on_late(late, flat(answer))
+            if late.masks.picture.key == answer.picture:
+                self._on_late(late, flat(answer))
+            else:
+                self._then = None  # the data of the picture was exchanged meanwhile
             return
         if self._masks is None or answer.picture != self._masks.picture.key:
             return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,27 +11,23 @@ from typing import TYPE_CHECKING, Any
 from napari.layers import Image, Labels
 from napari.utils.notifications import show_error, show_warning
 from psygnal import Signal
-from qtpy.QtCore import QObject, QTimer
+from qtpy.QtCore import QObject
 
 from napari_unet.core.errors import UNetLiveError
-from napari_unet.core.events import Prediction
 from napari_unet.core.geometry import Box
 from napari_unet.widgets.album import Album
+from napari_unet.widgets.label_layers import LabelLayers
 from napari_unet.widgets.layers import add_quietly, box_in_view, is_ours, label_layer, raise_over, warm_brush
 from napari_unet.widgets.mask_layer import MaskLayer
 from napari_unet.widgets.overlays import Overlays
 from napari_unet.widgets.preferences import preferences
-from napari_unet.widgets.viewer_session import before_closing, follow, listen, real, session_of
+from napari_unet.widgets.viewer_session import before_closing, follow, listen, once, real, session_of
 
 if TYPE_CHECKING:
     from napari_unet.session.session import Picture, Session
 
-_DRAW_MS = 200  # at most five refreshes a second
-_SHARE = 5  # ... and at most this share (1/5) of the time for drawing, on large pictures
 _LOOK_MS = 150
 _ACTIVE_MS = 500
-_KEEP_MS = 3000
-_COPIED = 2048 * 2048
 
 _desks: weakref.WeakKeyDictionary[Any, Desk] = weakref.WeakKeyDictionary()
 _of_layer: weakref.WeakKeyDictionary[Labels, Desk] = weakref.WeakKeyDictionary()
@@ -49,15 +44,6 @@ def desk_of(viewer: Any) -> Desk:
 def desk_of_layer(layer: Labels) -> Desk | None:
     """The desk that a label layer of ours lies on; None for anybody else's layer."""
     return _of_layer.get(layer)
-
-
-def once(owner: QObject, milliseconds: int, slot: Callable[[], object]) -> QTimer:
-    """A timer that fires once after it was started; starting it again begins anew."""
-    timer = QTimer(owner)
-    timer.setSingleShot(True)
-    timer.setInterval(milliseconds)
-    timer.timeout.connect(slot)
-    return timer
 
 
 class Desk(QObject):
@@ -92,27 +78,24 @@ class Desk(QObject):
         chosen = preferences()
         self.keep_fresh(chosen.fresh)
         self._album = Album(self.session)
-        self._masks: dict[str, MaskLayer] = {}  # of each picture, however many image layers show it
+        self._anew = once(self, _LOOK_MS, self._take_anew)
+        self._album.exchanged.connect(self._on_exchanged)
         self._overlays = Overlays(viewer, taught=chosen.show_taught)
-        self._settle = once(self, chosen.pause, self.settle)
-        self._draw = once(self, _DRAW_MS, self._draw_stale)
-        self._stale: set[str] = set()
-        self._complete: set[str] = set()
+        self._masks = LabelLayers(self.session, self._overlays, self, chosen.pause)
+        self._masks.acted.connect(self._tell)
         self._pick = once(self, 0, self.take_newest)
         self._look = once(self, _LOOK_MS, self._look_at_view)
-        self._keep = once(self, _KEEP_MS, self._keep_masks)
         self._active_until = 0.0
-        self._request = 0
-        listen(self.session.prediction_ready, self, self._paste)
+        listen(self.session.prediction_ready, self, self._masks.paste)
         listen(self.session.failed, self, show_warning)
-        follow(self.session.restored, self, self._reload)
+        follow(self.session.restored, self, self._masks.reload)
         viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.layers.events.removed.connect(self._on_removed)
         viewer.layers.selection.events.active.connect(self._on_active)
         viewer.scene.camera.events.center.connect(self._on_moved)
         viewer.scene.camera.events.zoom.connect(self._on_moved)
         viewer.dims.events.current_step.connect(self._on_moved)
-        before_closing(viewer, self._finish)
+        before_closing(viewer, self._masks.finish)
 
     # --- pictures ---
 
@@ -147,12 +130,10 @@ class Desk(QObject):
 
     def take(self, image: Image | None) -> bool:
         """Take a picture in hand; says why and returns False if it cannot be used."""
+        self._take_anew()
         if image is not None and image not in self._album:
             self.settle()  # a picture may bring its project, and the label layers show what that knows
-            try:
-                self._album.take_in(image)
-            except UNetLiveError as error:
-                show_error(str(error))
+            if not self._album.take_in(image):
                 return False
         if image is not self.image:
             self.image = image
@@ -164,6 +145,48 @@ class Desk(QObject):
                 raise_over(self.viewer.layers, image, [self.masks.layer, *self._overlays.of(picture.key)])
             self.picture_changed.emit()
         return True
+
+    def _on_exchanged(self) -> None:
+        if not self._anew.isActive():
+            self._anew.start()
+
+    def _take_anew(self) -> None:
+        """Look at pictures whose data was set: other content is another picture."""
+        if self._masks.is_pressed:
+            self._anew.start()
+            return
+        for image in self._album.newly_exchanged():
+            old, is_in_hand = self._album.of(image), image is self.image
+            self.settle()
+            is_usable = self._album.take_in(image)
+            if old is None or self._album.of(image) is old:
+                continue
+            if is_in_hand:
+                self.image = None
+                self.picture_changed.emit()  # tools are put away, and keep what they have in work
+            had_masks = old.key in self._masks
+            if not self._album.images_of(old.key):
+                self._turn(old, self._album.of(image))
+            if is_in_hand and is_usable and self.take(image) and had_masks:
+                self.add_masks()
+
+    def _turn(self, old: Picture, new: Picture | None) -> None:
+        """No image layer shows the `old` picture any more: its label layer, if it has one, is for the `new` one."""
+        masks = self._masks.get(old.key)
+        self._overlays.take_down(old.key)
+        self.session.leave_picture(old.key)
+        if masks is not None and new is not None and new.key not in self._masks:
+            if masks.fits and masks.baseline.shape == new.truth.shape:
+                self.session.keep_masks(old.key, masks.baseline)
+                masks.turn_to(new)
+                self._masks[new.key] = self._masks.pop(old.key)
+                self._show_overlays()
+            else:
+                if self.viewer.layers.selection.active is masks.layer:
+                    self.viewer.layers.selection.active = self._album.images_of(new.key)[0]
+                self.viewer.layers.remove(masks.layer)
+        if not old.taught.any() and (masks is None or masks.picture is new):
+            self.session.close_picture(old.key)  # a camera shows many, of which nothing is to be kept
 
     def add_masks(self) -> MaskLayer | None:
         """The label layer of the picture in hand, added to the viewer if it is not there yet."""
@@ -186,7 +209,7 @@ class Desk(QObject):
         self._masks[picture.key] = masks
         _of_layer[layer] = self
         masks.stroked.connect(self._on_stroke)
-        masks.pasted.connect(self._on_pasted)
+        masks.pasted.connect(self._masks.draw_soon)
         masks.taught.connect(partial(self._on_taught, masks))
         masks.acted.connect(self._tell)
         self._show_overlays()
@@ -196,7 +219,7 @@ class Desk(QObject):
     def open_project(self, path: Path) -> bool:
         """Open a project folder, or begin one there; says why and returns False if that fails."""
         self.settle()
-        self._keep_masks()
+        self._masks.keep()
         try:
             self.session.open_project(path)
         except UNetLiveError as error:
@@ -205,18 +228,11 @@ class Desk(QObject):
         self.picture_changed.emit()
         return True
 
-    def _reload(self) -> None:
-        """Another project was opened: show what it knows of the pictures."""
-        for masks in self._masks.values():
-            try:
-                masks.reload()
-            except UNetLiveError as error:
-                show_error(str(error))
-
     # --- predicting ---
 
     def predict(self) -> None:
         """Predict the picture in hand, what is in view first."""
+        self._take_anew()
         masks = self.add_masks()
         if masks is not None:
             self.settle()
@@ -243,55 +259,15 @@ class Desk(QObject):
         if not self._look.isActive():
             self._look.start()
 
-    def _paste(self, prediction: Prediction) -> None:
-        if prediction.request < self._request:
-            return  # asked for before the newest question: late
-        self._request = prediction.request
-        if (masks := self._masks.get(prediction.picture)) is not None:
-            masks.paste(prediction)
-            self._stale.add(prediction.picture)
-            if prediction.done >= prediction.total:
-                self._complete.add(prediction.picture)
-
-    def _on_pasted(self) -> None:
-        if not self._draw.isActive():
-            self._draw.start()
-        if not self._keep.isActive():
-            self._keep.start()
-
-    def _draw_stale(self) -> None:
-        """Draw what was pasted; on large pictures less often, so that the window stays free."""
-        started = time.perf_counter()
-        for key in self._stale & self._masks.keys():
-            self._masks[key].refresh(thumbnail=key in self._complete)
-            self._overlays.redraw(key, "doubt")
-        self._stale.clear()
-        self._complete.clear()
-        spent = 1000 * (time.perf_counter() - started)
-        self._draw.setInterval(max(_DRAW_MS, int(_SHARE * spent)))
-
     # --- correcting ---
 
     def settle(self) -> None:
         """Make edits of what was painted (called by itself after the last stroke)."""
-        if any(masks.is_pressed for masks in self._masks.values()):
-            self._settle.start()
-            return
-        self._settle.stop()
-        for masks in self._masks.values():
-            if made := masks.settle():
-                self.acted.emit("Correction taken" if made == 1 else f"{made} corrections taken")
-
-    def _finish(self) -> None:
-        """The window closes: keep what was painted, also if a button seems to be down, and the newest masks."""
-        for masks in self._masks.values():
-            masks.is_pressed = False
-        self.settle()
-        self._keep_masks()
+        self._masks.settle()
 
     def _on_stroke(self) -> None:
         self.be_active()
-        self._settle.start()
+        self._masks.settle_soon()
 
     def _tell(self, sentence: str) -> None:
         self.acted.emit(sentence)
@@ -299,8 +275,7 @@ class Desk(QObject):
     def _on_taught(self, masks: MaskLayer, box: Box) -> None:
         """Draw the rim of what has been taught."""
         self._overlays.redraw(masks.picture.key, "taught", [box])
-        if not self._keep.isActive():
-            self._keep.start()
+        self._masks.keep_soon()
 
     def be_active(self) -> None:
         """Tell the session, twice a second at most, that the user is at work."""
@@ -308,18 +283,6 @@ class Desk(QObject):
         if now >= self._active_until:
             self._active_until = now + _ACTIVE_MS
             self.session.user_is_active()
-
-    def _keep_masks(self) -> None:
-        """Save the label layers, a while after they changed."""
-        if any(masks.is_pressed for masks in self._masks.values()):
-            self._keep.start()
-            return
-        for masks in self._masks.values():
-            labels = masks.baseline
-            # copying a large picture would hold the window up; a tile that is pasted while it is written is no
-            # harm, for what the user set is kept elsewhere, and masks are kept again after each change
-            kept = labels.copy() if labels.size <= _COPIED else labels
-            self.session.keep_masks(masks.picture.key, kept)
 
     # --- overlays ---
 

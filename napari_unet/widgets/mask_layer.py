@@ -93,10 +93,26 @@ class MaskLayer:
 
     def reload(self) -> None:
         """Show what the session knows now (another project was opened); steps before cannot be undone any more."""
+        self._show_known(known_labels(self.picture))
+
+    def turn_to(self, picture: Picture) -> None:
+        """Serve another picture of the same size from now on; the one before keeps its labels.
+
+        Raises
+        ------
+        ImageError
+            If what is known of it cannot be shown; then nothing changes.
+        """
+        known = known_labels(picture)
+        self.picture, self.baseline = picture, self.baseline.copy()
+        self.doubt[...] = 0
+        self._show_known(known)
+        self._suggest()
+
+    def _show_known(self, known: npt.NDArray[np.int32]) -> None:
         self.dirty.clear()
         self.steps.clear()
         self._undone.clear()
-        known = known_labels(self.picture)
         self.doubt[known != self.baseline] = 0
         self.layer.data[...] = self.baseline[...] = known
         self.picture.masks = self.baseline

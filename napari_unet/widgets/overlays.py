@@ -49,6 +49,13 @@ class Overlays:
         if (key, kind) in self._layers:
             redraw(self._layers[key, kind], boxes)
 
+    def take_down(self, key: str) -> None:
+        """Remove the overlays of a picture."""
+        layers = self.of(key)
+        self.forget(key)
+        for layer in layers:
+            self._viewer.layers.remove(layer)
+
     def forget(self, key: str) -> None:
         """A picture is gone; its overlays are nobody's."""
         for place in [place for place in self._layers if place[0] == key]:

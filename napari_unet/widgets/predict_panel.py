@@ -21,10 +21,10 @@ from superqt import QLabeledDoubleSlider
 
 from napari_unet.core.events import Progress
 from napari_unet.core.sizes import median_diameter
-from napari_unet.widgets.desk import desk_of, once
+from napari_unet.widgets.desk import desk_of
 from napari_unet.widgets.forms import accent_bar, button, column, duration, line, named, primary, row, small_button
 from napari_unet.widgets.icons import give_icon
-from napari_unet.widgets.viewer_session import close_with_window, follow, listen
+from napari_unet.widgets.viewer_session import close_with_window, follow, listen, once
 
 if TYPE_CHECKING:
     import napari

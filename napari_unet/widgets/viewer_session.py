@@ -223,6 +223,15 @@ def follow(signal: SignalInstance, owner: QObject, slot: Callable[..., object]) 
     owner.destroyed.connect(_Leaving(signal, slot))
 
 
+def once(owner: QObject, milliseconds: int, slot: Callable[[], object]) -> QTimer:
+    """A timer that fires once after it was started; starting it again begins anew."""
+    timer = QTimer(owner)
+    timer.setSingleShot(True)
+    timer.setInterval(milliseconds)
+    timer.timeout.connect(slot)
+    return timer
+
+
 def _warn_of_namesake() -> None:
     """Say once that another plugin of nearly our name is installed beside ours."""
     if _OTHER in _told:

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from napari_unet.core.geometry import Box
+from napari_unet.widgets.gestures import gestures_of
 from tests.widgets.conftest import cells
 
 
@@ -29,3 +31,93 @@ def test_a_duplicated_picture_has_the_same_masks(viewer, desk, masks, session):
     assert masks.layer.data[5, 70] == 7
     assert np.array_equal(masks.layer.data[20:50], cells()[20:50])
     assert [edit.picture for edit in session.edits] == ["picture"]
+
+
+def other(shape=(60, 80)):
+    """A picture that is not the one of the viewer."""
+    return np.random.default_rng(1).random(shape, dtype=np.float32)
+
+
+def test_other_data_is_another_picture(viewer, desk, masks, session):
+    """What was painted is settled for the picture before; unconfirmed masks go, and predictions are of the new one."""
+    layer = masks.layer
+    layer.paint((5, 70), 7)
+    viewer.layers["picture"].data = other()
+    desk.predict()
+    assert [edit.picture for edit in session.edits] == ["picture"]
+    assert session.pictures["picture"].masks[5, 70] == 7
+    assert desk.picture.key == "picture 2"
+    assert desk.picture.source.read(Box((0, 0), (60, 80)))[0, 0, 0] == other()[0, 0]
+    assert session.calls[-1][:2] == ("predict", "picture 2")
+    assert names(viewer) == ["picture", "picture masks", "picture taught"]
+    assert viewer.layers["picture masks"] is layer
+    assert not layer.data.any()
+    assert not viewer.layers["picture taught"].data.any()
+    layer.undo()
+    assert not layer.data.any()
+    layer.paint((5, 70), 7)
+    desk.settle()
+    assert [edit.picture for edit in session.edits] == ["picture", "picture 2"]
+
+
+def test_the_data_before_brings_back_what_was_confirmed(viewer, desk, masks, qtbot):
+    """Without another press of a button."""
+    image, before = viewer.layers["picture"], viewer.layers["picture"].data
+    masks.layer.paint((5, 70), 7)
+    image.data = other()
+    qtbot.waitUntil(lambda: desk.picture.key == "picture 2")
+    image.data = before
+    qtbot.waitUntil(lambda: desk.picture.key == "picture")
+    assert masks.layer.data[5, 70] == 7
+
+
+def test_data_of_another_size_gets_a_label_layer_of_that_size(viewer, desk, masks, qtbot):
+    """The brush stays at hand."""
+    viewer.layers.selection.active = masks.layer
+    viewer.layers["picture"].data = other((30, 40))
+    qtbot.waitUntil(lambda: viewer.layers["picture masks"].data.shape == (30, 40))
+    assert viewer.layers.selection.active is viewer.layers["picture masks"]
+    assert names(viewer) == ["picture", "picture masks", "picture taught"]
+
+
+def test_data_is_looked_at_once_however_often_it_is_set(viewer, desk, session, qtbot):
+    """A camera sets it many times a second; pictures of which nothing was said are forgotten."""
+    for seed in range(5):
+        viewer.layers["picture"].data = np.random.default_rng(seed).random((60, 80))
+    viewer.layers["picture"].data = other()
+    qtbot.waitUntil(lambda: desk.picture.key == "picture 2")
+    assert session.names_called().count("open_picture") == 2
+    assert ("close_picture", "picture") in session.calls
+
+
+def test_the_same_data_changes_nothing(viewer, desk, masks, qtbot):
+    """It is the same picture, with the masks that it has."""
+    viewer.layers["picture"].data = viewer.layers["picture"].data.copy()
+    desk.predict()
+    assert desk.masks is masks
+    assert np.array_equal(masks.layer.data, cells())
+
+
+def test_data_that_cannot_be_used_is_refused_and_the_masks_stay(viewer, desk, masks, monkeypatch):
+    """One sentence, and no picture is in hand."""
+    told = []
+    monkeypatch.setattr("napari_unet.widgets.album.show_error", told.append)
+    viewer.layers["picture"].data = np.zeros((1, 1, 1, 1, 60, 80))
+    desk.predict()
+    assert len(told) == 1
+    assert desk.image is None
+    assert np.array_equal(masks.layer.data, cells())
+
+
+def test_an_object_asked_for_in_the_data_before_is_not_written_into_the_new_masks(viewer, desk, session, qtbot):
+    """Its answer comes late."""
+    gestures = gestures_of(viewer)
+    gestures.start("click")
+    session.answers = False
+    gestures.clicker.take("on", [[20.0, 20.0]], (0, 1))
+    viewer.layers["picture"].data = other()
+    qtbot.waitUntil(lambda: desk.picture.key == "picture 2")
+    session.answer(1)
+    qtbot.waitUntil(lambda: not gestures.clicker.is_waiting)
+    assert not desk.masks.layer.data.any()
+    assert session.edits == []

@@ -361,12 +361,12 @@ def test_drawing_only_what_changed_gives_the_same_picture(viewer, desk):
 
 def test_late_answers_to_an_older_question_are_dropped(desk):
     """After new thresholds, tiles of the request before are not pasted over the fresh ones."""
-    desk._paste(predicted(cells(), request=2))
-    desk._paste(predicted(np.zeros((60, 80), int), request=1))
+    desk._masks.paste(predicted(cells(), request=2))
+    desk._masks.paste(predicted(np.zeros((60, 80), int), request=1))
     assert np.array_equal(desk.masks.layer.data, cells())
 
 
 def test_a_prediction_of_another_picture_goes_nowhere(desk):
     """Only the picture it was made of gets it."""
-    desk._paste(predicted(cells(), key="another"))
+    desk._masks.paste(predicted(cells(), key="another"))
     assert not desk.masks.layer.data.any()
