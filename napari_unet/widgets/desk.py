@@ -84,6 +84,7 @@ class Desk(QObject):
         self._masks = LabelLayers(self.session, self._overlays, self, chosen.pause)
         self._masks.acted.connect(self._tell)
         self._pick = once(self, 0, self.take_newest)
+        self._tidy = once(self, 0, self._tidy_up)
         self._look = once(self, _LOOK_MS, self._look_at_view)
         self._active_until = 0.0
         listen(self.session.prediction_ready, self, self._masks.paste)
@@ -141,7 +142,8 @@ class Desk(QObject):
             if picture is not None and (picture.masks is not None or picture.taught.any()):
                 self.add_masks()
             if image is not None and picture is not None and self.masks is not None:
-                # another layer with the same content may lie over them
+                self._show_overlays()
+                # the picture may have come back, or be another layer with the same content, and lie over them
                 raise_over(self.viewer.layers, image, [self.masks.layer, *self._overlays.of(picture.key)])
             self.picture_changed.emit()
         return True
@@ -173,7 +175,8 @@ class Desk(QObject):
     def _turn(self, old: Picture, new: Picture | None) -> None:
         """No image layer shows the `old` picture any more: its label layer, if it has one, is for the `new` one."""
         masks = self._masks.get(old.key)
-        self._overlays.take_down(old.key)
+        self._overlays.let_go(old.key)
+        self._overlays.sweep()
         self.session.leave_picture(old.key)
         if masks is not None and new is not None and new.key not in self._masks:
             if masks.fits and masks.baseline.shape == new.truth.shape:
@@ -322,25 +325,31 @@ class Desk(QObject):
         """A layer is gone (all of them, when the window closes): keep what it holds, delete nothing."""
         layer = event.value
         picture = self._album.leave_out(layer)
-        is_left = picture is not None and not self._album.images_of(picture.key)
         for key, masks in list(self._masks.items()):
-            if layer is masks.layer or (is_left and masks.picture is picture):
+            if layer is masks.layer:
                 masks.settle()
                 masks.release()
                 self.session.keep_masks(key, masks.baseline)
                 del self._masks[key]
+                self._overlays.let_go(key)
         if self._overlays.take_off(layer):
             self._show_overlays()
             self.overlays_changed.emit()
         if picture is not None:
-            if is_left:
-                self._overlays.forget(picture.key)
+            if not self._album.images_of(picture.key):  # its label layer stays: it is what the user wanted
+                self._overlays.let_go(picture.key)
                 self.session.leave_picture(picture.key)
             if self.image is layer:
                 self.image = None
                 self._pick.start()
             self.pictures_changed.emit()
+        self._tidy.start()
         self.picture_changed.emit()
+
+    def _tidy_up(self) -> None:
+        """Once napari is through with what it removes."""
+        if self._viewer() is not None:
+            self._overlays.sweep()
 
     def _on_active(self, event: Any) -> None:
         """The picture in hand follows the active layer."""

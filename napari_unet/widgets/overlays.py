@@ -28,6 +28,7 @@ class Overlays:
         self._viewer = weakref.proxy(viewer)
         self.on = {"taught": taught, "doubt": False}
         self._layers: dict[tuple[str, str], Layer] = {}  # of a picture and a kind
+        self._loose: list[Layer] = []
 
     def of(self, key: str) -> list[Layer]:
         """The overlays of a picture."""
@@ -35,6 +36,7 @@ class Overlays:
 
     def show(self, masks: MaskLayer, image: Image) -> None:
         """Show what is on over a picture, and hide what is off."""
+        self.sweep()
         for kind, on in self.on.items():
             layer = self._layers.get((masks.picture.key, kind))
             if layer is None and on:
@@ -49,17 +51,17 @@ class Overlays:
         if (key, kind) in self._layers:
             redraw(self._layers[key, kind], boxes)
 
-    def take_down(self, key: str) -> None:
-        """Remove the overlays of a picture."""
-        layers = self.of(key)
-        self.forget(key)
-        for layer in layers:
-            self._viewer.layers.remove(layer)
+    def let_go(self, key: str) -> None:
+        """A picture is gone, or its masks: its overlays go with it, but not while napari removes layers (`sweep`)."""
+        self._loose += self.of(key)
+        self._layers = {place: layer for place, layer in self._layers.items() if place[0] != key}
 
-    def forget(self, key: str) -> None:
-        """A picture is gone; its overlays are nobody's."""
-        for place in [place for place in self._layers if place[0] == key]:
-            del self._layers[place]
+    def sweep(self) -> None:
+        """Remove what was let go."""
+        loose, self._loose = self._loose, []
+        for layer in loose:
+            if layer in self._viewer.layers:
+                self._viewer.layers.remove(layer)
 
     def take_off(self, layer: Layer) -> bool:
         """A layer was removed; if it was an overlay it is not to come back by itself, and True is returned."""

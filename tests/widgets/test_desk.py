@@ -121,3 +121,30 @@ def test_an_object_asked_for_in_the_data_before_is_not_written_into_the_new_mask
     qtbot.waitUntil(lambda: not gestures.clicker.is_waiting)
     assert not desk.masks.layer.data.any()
     assert session.edits == []
+
+
+def test_masks_stay_without_their_picture_and_are_its_masks_when_it_comes_back(viewer, desk, masks, session, qtbot):
+    """The rim goes with the picture; nothing is there twice, and what was painted meanwhile is taught."""
+    data = viewer.layers["picture"].data
+    viewer.layers.remove("picture")
+    qtbot.waitUntil(lambda: names(viewer) == ["picture masks"])
+    assert desk.masks is None
+    masks.layer.paint((5, 70), 7)
+    desk.settle()
+    again = viewer.add_image(data.copy(), name="picture")
+    qtbot.waitUntil(lambda: desk.image is again)
+    desk.predict()
+    assert desk.masks is masks
+    assert names(viewer) == ["picture", "picture masks", "picture taught"]
+    assert masks.layer.data[5, 70] == 7
+    assert [edit.picture for edit in session.edits] == ["picture"]
+
+
+def test_masks_that_are_removed_take_what_lies_over_them_along(viewer, desk, masks, qtbot):
+    """Both come back with the next prediction, and the heat is that of the new masks."""
+    desk.show("doubt", True)
+    viewer.layers.remove("picture masks")
+    qtbot.waitUntil(lambda: names(viewer) == ["picture"])
+    desk.predict()
+    assert names(viewer) == ["picture", "picture masks", "picture taught", "picture doubt"]
+    assert viewer.layers["picture doubt"].data is desk.masks.doubt

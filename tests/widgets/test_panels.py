@@ -196,7 +196,7 @@ def test_a_picture_that_cannot_be_used_is_one_sentence(predict_panel, viewer, se
         raise ImageError("The picture has no pixels.")
 
     session.open_picture = refuse
-    monkeypatch.setattr("napari_unet.widgets.desk.show_error", told.append)
+    monkeypatch.setattr("napari_unet.widgets.album.show_error", told.append)
     odd = viewer.add_image(np.zeros((20, 30)), name="odd")
     assert not predict_panel.desk.take(odd)
     assert told == ["The picture has no pixels."]
