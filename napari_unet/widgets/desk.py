@@ -332,9 +332,6 @@ class Desk(QObject):
                 self.session.keep_masks(key, masks.baseline)
                 del self._masks[key]
                 self._overlays.let_go(key)
-        if self._overlays.take_off(layer):
-            self._show_overlays()
-            self.overlays_changed.emit()
         if picture is not None:
             if not self._album.images_of(picture.key):  # its label layer stays: it is what the user wanted
                 self._overlays.let_go(picture.key)
@@ -350,6 +347,9 @@ class Desk(QObject):
         """Once napari is through with what it removes."""
         if self._viewer() is not None:
             self._overlays.sweep()
+            if self._overlays.take_note():
+                self._show_overlays()
+                self.overlays_changed.emit()
 
     def _on_active(self, event: Any) -> None:
         """The picture in hand follows the active layer."""

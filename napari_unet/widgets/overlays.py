@@ -63,11 +63,10 @@ class Overlays:
             if layer in self._viewer.layers:
                 self._viewer.layers.remove(layer)
 
-    def take_off(self, layer: Layer) -> bool:
-        """A layer was removed; if it was an overlay it is not to come back by itself, and True is returned."""
-        place = next((place for place, other in self._layers.items() if other is layer), None)
-        if place is None:
-            return False
-        del self._layers[place]
-        self.on[place[1]] = False
-        return True
+    def take_note(self) -> bool:
+        """Whether the user took an overlay away by hand: its kind is not to come back by itself, and is off."""
+        gone = [place for place, layer in self._layers.items() if layer not in self._viewer.layers]
+        for place in gone:
+            del self._layers[place]
+            self.on[place[1]] = False
+        return bool(gone)

@@ -1,6 +1,8 @@
 """What happens to masks and overlays when pictures are duplicated, exchanged, removed and renamed."""
 
 import numpy as np
+import pytest
+from qtpy.QtTest import QTest
 
 from napari_unet.core.geometry import Box
 from napari_unet.widgets.gestures import gestures_of
@@ -148,3 +150,26 @@ def test_masks_that_are_removed_take_what_lies_over_them_along(viewer, desk, mas
     desk.predict()
     assert names(viewer) == ["picture", "picture masks", "picture taught", "picture doubt"]
     assert viewer.layers["picture doubt"].data is desk.masks.doubt
+
+
+def test_an_overlay_taken_away_by_hand_is_off(viewer, desk, masks, qtbot):
+    """It does not come back by itself, over no picture."""
+    viewer.layers.remove("picture taught")
+    qtbot.waitUntil(lambda: not desk.shows_taught)
+    viewer.add_image(other(), name="second")
+    desk.take(viewer.layers["second"])
+    desk.add_masks()
+    assert "second taught" not in viewer.layers
+
+
+@pytest.mark.parametrize("is_at_once", [True, False])
+def test_an_overlay_that_goes_with_its_picture_is_not_off(viewer, desk, masks, qtbot, is_at_once):
+    """After all layers were removed the next picture has its rim, whether it comes at once or later."""
+    viewer.layers.clear()
+    if not is_at_once:
+        QTest.qWait(10)
+    desk.take(viewer.add_image(other(), name="again"))
+    desk.predict()
+    QTest.qWait(10)
+    assert names(viewer) == ["again", "again masks", "again taught"]
+    assert desk.shows_taught
