@@ -17,7 +17,15 @@ from napari_unet.core.errors import UNetLiveError
 from napari_unet.core.geometry import Box
 from napari_unet.widgets.album import Album
 from napari_unet.widgets.label_layers import LabelLayers
-from napari_unet.widgets.layers import add_quietly, box_in_view, is_ours, label_layer, raise_over, warm_brush
+from napari_unet.widgets.layers import (
+    add_quietly,
+    box_in_view,
+    is_ours,
+    label_layer,
+    raise_over,
+    rename_after,
+    warm_brush,
+)
 from napari_unet.widgets.mask_layer import MaskLayer
 from napari_unet.widgets.overlays import Overlays
 from napari_unet.widgets.preferences import preferences
@@ -90,6 +98,9 @@ class Desk(QObject):
         listen(self.session.prediction_ready, self, self._masks.paste)
         listen(self.session.failed, self, show_warning)
         follow(self.session.restored, self, self._masks.reload)
+        self._names: weakref.WeakKeyDictionary[Image, str] = weakref.WeakKeyDictionary()
+        for image in self.images():
+            self._watch_name(image)
         viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.layers.events.removed.connect(self._on_removed)
         viewer.layers.selection.events.active.connect(self._on_active)
@@ -313,8 +324,22 @@ class Desk(QObject):
 
     def _on_inserted(self, event: Any) -> None:
         if isinstance(event.value, Image) and not is_ours(event.value):
+            self._watch_name(event.value)
             self.pictures_changed.emit()
             self._pick.start()  # once napari has the layer in place
+
+    def _watch_name(self, image: Image) -> None:
+        self._names[image] = image.name
+        image.events.name.connect(self._on_renamed)
+
+    def _on_renamed(self, event: Any) -> None:
+        """A picture has another name: it is listed under it, and its layers follow."""
+        image = event.source
+        before, self._names[image] = self._names[image], image.name
+        picture = self._album.of(image)
+        if picture is not None and picture.key in self._masks:
+            rename_after([self._masks[picture.key].layer, *self._overlays.of(picture.key)], before, image.name)
+        self.pictures_changed.emit()
 
     def take_newest(self) -> None:
         """With no picture in hand, the newest one is."""
@@ -324,6 +349,8 @@ class Desk(QObject):
     def _on_removed(self, event: Any) -> None:
         """A layer is gone (all of them, when the window closes): keep what it holds, delete nothing."""
         layer = event.value
+        if self._names.pop(layer, None) is not None:
+            layer.events.name.disconnect(self._on_renamed)
         picture = self._album.leave_out(layer)
         for key, masks in list(self._masks.items()):
             if layer is masks.layer:

@@ -5,7 +5,7 @@ With `mask_layer.py` the only file that reads and writes napari layers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -229,6 +229,13 @@ def add_quietly(layers: LayerList, layer: Layer) -> None:
     layers.append(layer)
     layers.selection = selected
     layers.selection.active = active
+
+
+def rename_after(layers: Iterable[Layer], before: str, now: str) -> None:
+    """Have layers of ours follow the name of their picture, where they still have the one that we gave them."""
+    for layer in layers:
+        if layer.name == f"{before} {layer.metadata[OURS]}":
+            layer.name = f"{now} {layer.metadata[OURS]}"
 
 
 def raise_over(layers: LayerList, image: Image, over: Sequence[Layer]) -> None:

@@ -6,6 +6,7 @@ from qtpy.QtTest import QTest
 
 from napari_unet.core.geometry import Box
 from napari_unet.widgets.gestures import gestures_of
+from napari_unet.widgets.predict_panel import PredictPanel
 from tests.widgets.conftest import cells
 
 
@@ -173,3 +174,27 @@ def test_an_overlay_that_goes_with_its_picture_is_not_off(viewer, desk, masks, q
     QTest.qWait(10)
     assert names(viewer) == ["again", "again masks", "again taught"]
     assert desk.shows_taught
+
+
+def test_layers_follow_the_name_of_their_picture(viewer, desk, masks, qtbot):
+    """The list under Picture, the masks and the rim; not a layer that has a name of the user's own."""
+    panel = PredictPanel(viewer)
+    qtbot.addWidget(panel)
+    viewer.add_image(other(), name="second")
+    viewer.layers["picture"].name = "cells"
+    viewer.layers["second"].name = "third"
+    assert names(viewer) == ["cells", "cells masks", "cells taught", "third"]
+    assert [panel.image.itemText(i) for i in range(2)] == ["cells", "third"]
+    assert panel.image.currentText() == "cells"
+    masks.layer.name = "mine"
+    viewer.layers["cells"].name = "third"
+    assert names(viewer) == ["third [1]", "mine", "third [1] taught", "third"]
+    assert panel.image.currentText() == "third [1]"
+
+
+def test_a_picture_that_is_no_longer_in_the_viewer_is_not_followed(viewer, desk, masks):
+    """Its masks keep their name."""
+    image = viewer.layers["picture"]
+    viewer.layers.remove(image)
+    image.name = "elsewhere"
+    assert masks.layer.name == "picture masks"
