@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,21 +13,22 @@ from napari.utils.notifications import show_error
 from psygnal import Signal
 
 from napari_unet.core import diff
+from napari_unet.core.corrections import Edit
 from napari_unet.core.events import Prediction
 from napari_unet.core.geometry import Box
 from napari_unet.core.instances import lay_over
-from napari_unet.core.prompts import Prompts
-from napari_unet.widgets.history import Step, merged, newest, overlap, taken_back_with
+from napari_unet.widgets.history import merged
 from napari_unet.widgets.layers import known_labels, redraw
+from napari_unet.widgets.trail import Trail
 
 if TYPE_CHECKING:
     from napari.layers import Labels
 
-    from napari_unet.core.corrections import Edit, Mask
     from napari_unet.session.session import Picture, Session
 
 
 _UNDO = KeyMod.CtrlCmd | KeyCode.KeyZ
+_REDO = KeyMod.CtrlCmd | KeyMod.Shift | KeyCode.KeyZ
 
 
 class MaskLayer:
@@ -45,8 +44,8 @@ class MaskLayer:
         Its data is never exchanged by us: a label layer that is removed and made anew while painting crashes napari.
     doubt : (*shape) uint8
         0 where the network is sure, 255 where it might be either.
-    steps : list of Step
-        What was taught here since the layer was opened, oldest first.
+    trail : Trail
+        What was taught here since the layer was opened, step by step.
     stale : list of Box
         Where the layer is to be drawn again.
     is_pressed : bool
@@ -74,10 +73,9 @@ class MaskLayer:
         self.doubt = np.zeros(layer.data.shape, np.uint8)
         self.dirty: list[Box] = []
         self.stale: list[Box] = []
-        self.steps: list[Step] = []
         self.is_pressed = False
         self.is_numbering = True
-        self._undone: list[Box] = []
+        self.trail = Trail(self)
         self._is_quiet = False
         self._next_id = diff.free_id(self.baseline)
         layer.selected_label = self._suggested = self._next_id
@@ -89,7 +87,9 @@ class MaskLayer:
         for emitter, slot in self._events:
             emitter.connect(slot)
         layer.mouse_drag_callbacks.append(self._watch_button)
-        layer.bind_key(_UNDO, lambda _: self.undo(), overwrite=True)  # napari's own knows no "yes, right"
+        # napari's own know no "yes, right", nor which way a change went
+        layer.bind_key(_UNDO, lambda _: self.undo(), overwrite=True)
+        layer.bind_key(_REDO, lambda _: self.redo(), overwrite=True)
 
     def reload(self) -> None:
         """Show what the session knows now (another project was opened); steps before cannot be undone any more."""
@@ -111,8 +111,7 @@ class MaskLayer:
 
     def _show_known(self, known: npt.NDArray[np.int32]) -> None:
         self.dirty.clear()
-        self.steps.clear()
-        self._undone.clear()
+        self.trail.forget()
         self.doubt[known != self.baseline] = 0
         self.layer.data[...] = self.baseline[...] = known
         self.picture.masks = self.baseline
@@ -133,6 +132,7 @@ class MaskLayer:
             emitter.disconnect(slot)
         self.layer.mouse_drag_callbacks.remove(self._watch_button)
         self.layer.bind_key(_UNDO, None)
+        self.layer.bind_key(_REDO, None)
 
     # --- predictions ---
 
@@ -163,13 +163,13 @@ class MaskLayer:
     def _suggest(self) -> None:
         """A first brush stroke draws a new object, not more of number 1; a number that the user picked stays."""
         is_ours = self.layer.selected_label == self._suggested
-        if is_ours and not self.steps and not self.dirty and not self.is_pressed:
+        if is_ours and not self.trail.steps and not self.dirty and not self.is_pressed:
             with self._quietly():
                 self.layer.selected_label = self._suggested = self._next_id
 
-    def _reserve(self) -> None:
-        """What the user paints with belongs to no object that is predicted before the stroke is settled."""
-        self._next_id = max(self._next_id, int(self.layer.selected_label) + 1)
+    def reserve(self, number: int) -> None:
+        """A number that is in use, or what the user paints with: no object that is predicted from now on gets it."""
+        self._next_id = max(self._next_id, number + 1)
 
     def _rename(self, old: int, kept: int, around: Box) -> None:
         """Give an object of an earlier tile the number of the one it turned out to be a part of."""
@@ -201,32 +201,11 @@ class MaskLayer:
     def settle(self, tool: str = "paint") -> int:
         """Make edits of the strokes since the last time; returns how many. A stroke that was undone gives none."""
         boxes, self.dirty = merged(self.dirty), []
-        return sum(self._keep_diff(box, tool) for box in boxes)
-
-    def _keep_diff(self, box: Box, tool: str, prompts: Prompts | None = None) -> bool:
-        edit = diff.diff(
-            self.baseline, self.layer.data, box, picture=self.picture.key, tool=tool, whole_objects=self._has_objects
-        )
-        if edit is None:
-            return False
-        changed = np.zeros(edit.box.shape, bool)
-        part = box.intersect(edit.box)
-        changed[part.within(edit.box).slices] = self.layer.data[part.slices] != self.baseline[part.slices]
-        self._keep(replace(edit, prompts=prompts), changed)
-        return True
-
-    def _keep(self, edit: Edit, changed: Mask) -> None:
-        """Hand an edit to the session, and remember how things were."""
-        cut = edit.box.slices
-        edit = replace(edit, time=time.time())
-        self.steps = newest([*self.steps, Step.of(edit, changed, self.baseline, self.picture.taught)])
-        self.baseline[cut][changed] = self.layer.data[cut][changed]
-        self._next_id = max(self._next_id, int(edit.labels.max(initial=0)) + 1)
-        self.session.add_edit(edit)
-        self.taught.emit(edit.box)
+        return sum(self.trail.keep_diff(box, tool) is not None for box in boxes)
 
     @property
-    def _has_objects(self) -> bool:
+    def has_objects(self) -> bool:
+        """Whether each object has a number of its own; else a label is a class."""
         return self.session.state.kind == "objects"
 
     # --- what our tools do ---
@@ -242,8 +221,8 @@ class MaskLayer:
         indices = tuple(i + start for i, start in zip(differs, change.box.start, strict=True))
         with self._quietly(), self.layer.block_history():
             self.layer.data_setitem(indices, change.labels[differs])
-        self._undone.clear()
-        self._keep_diff(change.box, tool, change.prompts)
+        self.trail.go_on([change.box])
+        self.trail.keep_diff(change.box, tool, change.prompts)
         if sentence:
             self.acted.emit(sentence)
         return True
@@ -252,23 +231,28 @@ class MaskLayer:
         """Teach labels that are right as they are; False if there is nothing to teach."""
         if edit is None:
             return False
-        self._keep(edit, np.zeros(edit.box.shape, bool))
+        self.trail.keep_right(edit)
         if sentence:
             self.acted.emit(sentence)
         return True
 
     def undo(self) -> None:
         """Take back the last step, whether it changed labels or only said that they are right."""
-        if self.steps and not self.dirty and not self.steps[-1].changes_labels and not self._is_pair():
-            self._take_back(len(self.steps) - 1)
-            self.acted.emit("Undone")
-        else:
-            self.layer.undo()
+        if not self.is_pressed and self.fits:
+            self.settle()
+            if not self.trail.take_back_right():
+                with self._quietly():
+                    self.layer.undo()
+                self._compare(is_redo=False)
 
-    def _is_pair(self) -> bool:
-        """Whether the last step only completes the one before: what was cleared is taught as nothing."""
-        last = self.steps[-2:]
-        return len(last) == 2 and last[0].changes_labels and all(step.tool == "nothing" for step in last)
+    def redo(self) -> None:
+        """Do again what was undone last."""
+        if not self.is_pressed and self.fits:
+            self.settle()
+            if not self.trail.do_right_again():
+                with self._quietly():
+                    self.layer.redo()
+                self._compare(is_redo=True)
 
     def number_at(self, point: Sequence[int]) -> int:
         """The label at a voxel; 0 outside the picture."""
@@ -284,49 +268,19 @@ class MaskLayer:
         """A stroke, a fill, an erased or polygon-filled area ended: remember where."""
         if self._is_quiet:
             return
-        self._reserve()
-        self._undone.clear()  # napari forgets what could be redone, too
-        self.dirty.extend(_box_of_atom(atom) for atom in event.value)
-        self.stroked.emit()
+        self.reserve(int(self.layer.selected_label))
+        self._take_in_hand([_box_of_atom(atom) for atom in event.value])
 
     def _on_set_data(self) -> None:
-        """Undo and redo tell nothing else: compare the places known with what they should be."""
-        if self._is_quiet or self.is_pressed:
-            return
-        data = self.layer.data
-        self.dirty = [b for b in self.dirty if np.any(data[b.slices] != self.baseline[b.slices])]
-        while (index := self._disturbed()) is not None:
-            gone = self._take_back(index)
-            for box in merged(gone):
-                self._keep_diff(box, "paint")  # what is left of strokes that were kept together
-            self.acted.emit("Undone")
-        for box in [b for b in self._undone if not any(overlap(b, d) for d in self.dirty)]:
-            if self._keep_diff(box, "paint"):
-                self._undone.remove(box)
-                self.acted.emit("Done again")
+        """Somebody called napari's undo or redo, which tell nothing else; or only another plane is shown."""
+        if not self._is_quiet and not self.is_pressed:
+            self._compare()
 
-    def _disturbed(self) -> int | None:
-        """The newest step that is no longer as it was left, other than by strokes that are still to be settled."""
-        for index in range(len(self.steps) - 1, -1, -1):
-            step = self.steps[index]
-            if any(overlap(step.box, box) for box in self.dirty):
-                continue
-            if step.is_disturbed(self.baseline, self.layer.data):
-                return index
-        return None
-
-    def _take_back(self, index: int) -> list[Box]:
-        """Withdraw a step and those that rest on it; returns where labels had been changed by them."""
-        places = []
-        for i in taken_back_with(self.steps, index):
-            step = self.steps.pop(i)
-            taught = step.take_back(self.baseline)
-            self.session.withdraw(self.picture.key, step.box, self.baseline[step.box.slices].copy(), taught)
-            self.taught.emit(step.box)
-            if step.changes_labels:
-                places.append(step.box)
-        self._undone.extend(places)
-        return places
+    def _compare(self, *, is_redo: bool | None = None) -> None:
+        """Book what napari's undo or redo did."""
+        if self.fits and (lost := self.trail.compare(is_redo=is_redo)):
+            self.dirty.extend(lost)
+            self.stroked.emit()
 
     def _on_data(self) -> None:
         """Somebody set `layer.data`: what differs is taken as painted."""
@@ -338,16 +292,22 @@ class MaskLayer:
                 "Remove the layer and press Predict for a new one."
             )
             return
-        self.dirty.append(Box.whole(self.baseline.shape))
+        differs = Box.of_mask(self.layer.data != self.baseline)
+        self._take_in_hand([differs] if differs is not None else [])
+
+    def _take_in_hand(self, boxes: list[Box]) -> None:
+        """Labels were painted there: they are settled in a while."""
+        self.trail.go_on(boxes)
+        self.dirty.extend(boxes)
         self.stroked.emit()
 
     def _watch_button(self, layer: Labels, event: Any) -> Iterator[None]:
         """Know whether the button is down: a stroke is not settled while it is being drawn."""
         self.is_pressed = True
-        if self.is_numbering and self._has_objects and str(layer.mode) == "paint":
+        if self.is_numbering and self.has_objects and str(layer.mode) == "paint":
             self._number_stroke([round(float(c)) for c in layer.world_to_data(event.position)])
         if str(layer.mode) in ("paint", "fill", "polygon"):
-            self._reserve()
+            self.reserve(int(self.layer.selected_label))
         yield
         while event.type == "mouse_move":
             yield

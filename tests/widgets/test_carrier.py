@@ -46,7 +46,7 @@ def test_it_goes_to_the_last_slice_with_the_same_number(qtbot, carrier, masks, v
     number = masks.layer.data[1, 30, 40]
     assert number > 0
     assert masks.layer.data[:, 30, 40].tolist() == [0, number, number, number, number]
-    assert len(masks.steps) == 4
+    assert len(masks.trail.steps) == 4
     assert viewer.dims.current_step[0] == 4
     assert told[-1] == "The last slice is done, after 3 slices"
     masks.undo()

@@ -68,9 +68,9 @@ def test_the_first_click_on_another_object_keeps_the_one_in_work(qtbot, clicker,
     show(qtbot, clicker, "on", (10, 60))
     show(qtbot, clicker, "on", (40, 50))
     assert masks.layer.data[10, 60] == 3
-    assert len(masks.steps) == 1
+    assert len(masks.trail.steps) == 1
     clicker.keep()
-    assert len(masks.steps) == 2
+    assert len(masks.trail.steps) == 2
 
 
 def test_what_an_object_replaces_gives_it_its_number(qtbot, clicker, masks):

@@ -23,7 +23,7 @@ def step_in(picture, box, changed):
     """The step of an edit that changes some voxels of a box."""
     labels = np.where(changed, 99, picture.labels[box.slices]).astype(np.int32)
     edit = Edit("p", box, labels, np.ones(box.shape, bool), "region")
-    return edit, Step.of(edit, changed, picture.labels, picture.taught)
+    return edit, Step.of(edit, changed, box, picture.labels, picture.taught)
 
 
 @pytest.mark.parametrize("much", [0.0, 0.02, 1.0])
@@ -35,19 +35,21 @@ def test_a_step_brings_back_exactly_what_was(picture, much):
     baseline, taught = picture.labels.copy(), picture.taught.copy()
     baseline[box.slices][changed] = edit.labels[changed]
     edit.apply(picture.labels.copy(), taught)
-    assert not step.is_disturbed(baseline, baseline)
-    assert step.is_disturbed(baseline, picture.labels) == step.changes_labels == changed.any()
+    assert step.changes_labels == changed.any()
+    assert step.is_reverted(picture.labels)
+    assert step.is_reverted(baseline) != changed.any()
+    assert np.array_equal(step.edit("p", edit.labels).trusted, edit.trusted)
     before = step.take_back(baseline)
     assert np.array_equal(baseline, picture.labels)
     assert np.array_equal(before, picture.taught[box.slices])
     assert before.dtype == np.uint8
 
 
-def test_what_is_only_right_takes_a_fourth_of_a_byte_a_voxel(picture):
-    """'View is right' at 2048 x 2048 is 1 MB, not 46."""
+def test_what_is_only_right_takes_three_bits_a_voxel(picture):
+    """'View is right' at 2048 x 2048 is 1.5 MB, not 46."""
     whole = Box.whole(picture.labels.shape)
     step = step_in(picture, whole, np.zeros(whole.shape, bool))[1]
-    assert step.nbytes == picture.labels.size // 4
+    assert step.nbytes == picture.labels.size * 3 // 8
 
 
 def test_a_stroke_keeps_what_it_changed_alone(picture):
@@ -57,7 +59,7 @@ def test_a_stroke_keeps_what_it_changed_alone(picture):
     changed[200:220, 300:330] = True
     step = step_in(picture, whole, changed)[1]
     assert step.place == Box((200, 300), (220, 330))
-    assert step.nbytes == picture.labels.size // 4 + 600 * 5
+    assert step.nbytes == picture.labels.size * 3 // 8 + 600 * 5
 
 
 def test_the_oldest_steps_go_where_memory_is_full(picture, monkeypatch):
