@@ -42,7 +42,7 @@ class ClickView:
             self.layer, self._under = click_layer(), None
             add_unlisted(layers, self.layer)
         if self._under is not masks.layer:
-            lay_plane(self.layer, np.zeros(masks.layer.data.shape[-2:], np.uint8), masks.layer)
+            lay_plane(self.layer, np.zeros(masks.baseline.shape[-2:], np.uint8), masks.layer)
             self._under, self._drawn = masks.layer, []
 
     def show(self, found: Found | None, prompts: Prompts, value: str) -> None:

@@ -150,7 +150,7 @@ class Clicker:
             Those on the screen.
         """
         masks = self._masks
-        if masks is None:
+        if masks is None or not masks.fits:
             return
         if axes != (masks.layer.ndim - 2, masks.layer.ndim - 1):
             self.desk.acted.emit(_TURNED)

@@ -113,7 +113,9 @@ class MaskLayer:
         self.dirty.clear()
         self.trail.forget()
         self.doubt[known != self.baseline] = 0
-        self.layer.data[...] = self.baseline[...] = known
+        self.baseline[...] = known
+        if self.fits:
+            self.layer.data[...] = known
         self.picture.masks = self.baseline
         self._next_id = diff.free_id(self.baseline)
         mode = self.layer.mode
@@ -182,7 +184,7 @@ class MaskLayer:
 
     def refresh(self, *, thumbnail: bool = False) -> None:
         """Draw what was pasted since the last time."""
-        boxes, self.stale = self.stale, []
+        boxes, self.stale = self.stale if self.fits else [], []
         with self._quietly():
             redraw(self.layer, boxes, thumbnail=thumbnail)
 
@@ -200,7 +202,7 @@ class MaskLayer:
 
     def settle(self, tool: str = "paint") -> int:
         """Make edits of the strokes since the last time; returns how many. A stroke that was undone gives none."""
-        boxes, self.dirty = merged(self.dirty), []
+        boxes, self.dirty = merged(self.dirty) if self.fits else [], []
         return sum(self.trail.keep_diff(box, tool) is not None for box in boxes)
 
     @property
@@ -212,7 +214,7 @@ class MaskLayer:
 
     def apply(self, change: diff.Change | None, tool: str, sentence: str = "") -> bool:
         """Write a change as one undo step of napari and teach it at once; False if it changes nothing."""
-        if change is None:
+        if change is None or not self.fits:
             return False
         self.settle()
         differs = np.nonzero(change.labels != self.layer.data[change.box.slices])
@@ -229,7 +231,7 @@ class MaskLayer:
 
     def accept(self, edit: Edit | None, sentence: str = "") -> bool:
         """Teach labels that are right as they are; False if there is nothing to teach."""
-        if edit is None:
+        if edit is None or not self.fits:
             return False
         self.trail.keep_right(edit)
         if sentence:
@@ -260,13 +262,13 @@ class MaskLayer:
 
     def holds(self, point: Sequence[int]) -> bool:
         """Whether a voxel lies in the picture."""
-        return all(0 <= c < n for c, n in zip(point, self.layer.data.shape, strict=True))
+        return self.fits and all(0 <= c < n for c, n in zip(point, self.baseline.shape, strict=True))
 
     # --- what napari tells ---
 
     def _on_paint(self, event: Any) -> None:
         """A stroke, a fill, an erased or polygon-filled area ended: remember where."""
-        if self._is_quiet:
+        if self._is_quiet or not self.fits:
             return
         self.reserve(int(self.layer.selected_label))
         self._take_in_hand([_box_of_atom(atom) for atom in event.value])

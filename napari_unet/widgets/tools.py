@@ -39,6 +39,8 @@ def cut(mask: MaskLayer, path: Sequence[Sequence[float]], axes: Sequence[int]) -
     at = [round(float(c)) for c in path[0]]
     if any(not 0 <= c < n for a, (c, n) in enumerate(zip(at, mask.layer.data.shape, strict=True)) if a not in axes):
         return False
+    if not mask.fits:
+        return False
     mask.settle()  # the new half needs a number that no stroke has
     plane = mask.layer.data[tuple(slice(None) if a in axes else c for a, c in enumerate(at))]
     change = diff.cut_object(plane, [tuple(float(p[a]) for a in sorted(axes)) for p in path], mask.next_id)
@@ -102,6 +104,8 @@ def place(
     number : int
         The number it gets; 0: that of what it replaces, or a new one.
     """
+    if not mask.fits:
+        return 0
     mask.settle()
     box, inside = found
     taught = None if may_replace else mask.picture.taught[lead]

@@ -305,6 +305,38 @@ def test_other_data_of_another_size_is_refused_in_a_sentence(masks, monkeypatch)
     assert "Remove the layer" in told[0]
 
 
+def test_other_data_of_another_size_stops_nothing_once_something_was_corrected(masks, session, viewer, monkeypatch):
+    """No step, stroke, tool or undo looks for its place in it; with the right size all goes on."""
+    told = []
+    monkeypatch.setattr("napari_unet.widgets.mask_layer.show_error", told.append)
+    dab(masks, (20, 20), number=7)
+    masks.settle()
+    dab(masks, (50, 70), number=8)  # not settled yet
+    known = masks.baseline.copy()
+    before = masks.layer.data
+    masks.layer.data = np.zeros((10, 10), np.int32)
+    assert len(told) == 1
+    masks.settle()
+    masks.undo()
+    masks.redo()
+    dab(masks, (5, 5))
+    gestures = gestures_of(viewer)
+    assert not tools.delete(masks, (5, 5))
+    assert not tools.clear_region(masks, Box((0, 0), (9, 9)))
+    assert not tools.accept_object(masks, (5, 5))
+    assert not tools.accept_region(masks, Box((0, 0), (9, 9)))
+    assert not tools.cut(masks, [(1, 5), (9, 5)], (0, 1))
+    assert not tools.join(masks, [(5, 5), (20, 20)])
+    assert not tools.place(masks, (), (Box((20, 20), (22, 22)), np.ones((2, 2), bool)))
+    gestures.accept_view()
+    masks.reload()
+    assert masks.baseline[20, 20] == 7
+    masks.layer.data = before
+    masks.settle()
+    assert masks.layer.data[50, 70] == masks.baseline[50, 70] == 8
+    assert (known != masks.baseline).any()
+
+
 def test_in_a_stack_the_view_is_one_plane_in_voxels(viewer, desk):
     """With scale and shift, the view is the plane that the slider stands on, at the right place."""
     stack = viewer.add_image(np.zeros((5, 60, 80)), scale=(2, 0.5, 0.5), translate=(10, 3, 4), name="stack")
