@@ -12,11 +12,13 @@ from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QApplication
 
 from napari_unet.core import diff
+from napari_unet.core.geometry import Box
 from napari_unet.core.prompts import Prompts, box_between, thinned
 from napari_unet.widgets import tools
 from napari_unet.widgets.click_view import ClickView
 from napari_unet.widgets.clicked import Kept, Late, Stage, flat, holds
 from napari_unet.widgets.desk import Desk, desk_of
+from napari_unet.widgets.history import overlap
 from napari_unet.widgets.tools import Found
 from napari_unet.widgets.viewer_session import before_closing, listen, once, real
 
@@ -37,6 +39,8 @@ _NO_HEAD = "This model was not trained for clicks. Choose the Generalist, or a m
 _TURNED = "Clicks need the picture's own y and x axes on the screen. Roll the dimensions back."
 _NOTHING = "Click an object first; then right-click what is not part of it."
 _CONFIRMED = "All of this is yours already. Tick 'May replace' to change it."
+_BESIDE = "This lies beside the picture. Draw it anew."
+_EMPTY = "Nothing was found that way. Click or draw again."
 _AGAIN = "Left: more of it. Right: not this. Enter keeps, Backspace takes back, Esc drops."
 
 _clickers: weakref.WeakKeyDictionary[Any, Clicker] = weakref.WeakKeyDictionary()
@@ -155,13 +159,14 @@ class Clicker:
         if axes != (masks.layer.ndim - 2, masks.layer.ndim - 1):
             self.desk.acted.emit(_TURNED)
             return
-        points = [(float(p[-2]), float(p[-1])) for p in path]
         lead = tuple(round(c) for c in path[-1][:-2])
-        voxel = (*lead, *(round(c) for c in points[-1]))
-        if gesture in ("on", "accept") and not masks.holds(voxel):
+        points = _within(masks, gesture, [(float(p[-2]), float(p[-1])) for p in path], lead)
+        if not points:
+            if gesture in ("box", "scribble"):
+                self.desk.acted.emit(_BESIDE)
             return
         if gesture == "accept":
-            if not tools.accept_object(masks, voxel):
+            if not tools.accept_object(masks, (*lead, *(round(c) for c in points[-1]))):
                 self.desk.acted.emit("There is no object here.")
             return
         if lead != self._lead:
@@ -214,8 +219,6 @@ class Clicker:
             return bool(self._stages)
         box, mask = found
         inside = np.argwhere(mask) + box.start
-        if not len(inside):
-            return True
         distance = float(np.hypot(*(inside - np.array(point)).T).min())
         if distance < 1:
             return True
@@ -327,9 +330,12 @@ class Clicker:
             self._hover = found
             self._draw(guess=found)
         elif answer.request == self._asked and self.is_waiting:
-            self._stages[-1].found = found
+            if found[1].any():
+                self._stages[-1].found = found
+            else:
+                self._stages.pop()  # else it would go along with all that is shown next
             self._draw()
-            self.desk.acted.emit(_AGAIN if found[1].any() else "Nothing was found here. Click again, or Esc drops it.")
+            self.desk.acted.emit(_AGAIN if found[1].any() else _EMPTY)
             then, self._then = self._then, None
             if then is not None:
                 then()
@@ -337,7 +343,7 @@ class Clicker:
     def _on_late(self, late: Late, found: Found) -> None:
         """Its mask has come: keep it; or take it in hand once more, where something was shown after it."""
         then, self._then = self._then, None
-        if then is None or self._masks not in (None, late.masks):
+        if then is None or self._masks not in (None, late.masks) or not found[1].any():
             self._place(late.masks, late.lead, found, late.prompts)
             if then is not None:
                 then()
@@ -377,3 +383,12 @@ class Clicker:
         elif self._hover is None or voxel[:-2] != self._lead or not holds(self._hover, voxel[-2:]):
             self._lead = voxel[:-2]
             self._hover_asked = self.desk.session.click(masks.picture.key, self._lead, Prompts((point,)), hover=True)
+
+
+def _within(masks: MaskLayer, gesture: str, points: list[Point], lead: tuple[int, ...]) -> list[Point]:
+    """What of a gesture lies in the picture: of a box all or nothing, of a click where it ended."""
+    if gesture == "box":
+        is_seen = overlap(box_between(points), Box.whole(masks.baseline.shape[-2:])) and masks.holds((*lead, 0, 0))
+        return points if is_seen else []
+    shown = points if gesture == "scribble" else points[-1:]
+    return [p for p in shown if masks.holds((*lead, *(round(c) for c in p)))]

@@ -104,13 +104,18 @@ class FakeSession:
 
     def answer(self, number):
         """Give the answer to a click."""
-        key, lead, prompts, _ = self.clicks[number - 1]
+        key, _, prompts, _ = self.clicks[number - 1]
         middle = np.mean(prompts.positive, axis=0) if prompts.positive else np.array(prompts.box.center)
         y, x = np.ogrid[: self.pictures[key].truth.shape[-2], : self.pictures[key].truth.shape[-1]]
         plane = (y - middle[0]) ** 2 + (x - middle[1]) ** 2 < 36
         for point in prompts.negative:
             plane &= (y - point[0]) ** 2 + (x - point[1]) ** 2 >= 9
-        box = Box.of_mask(plane)
+        self.tell_mask(number, plane)
+
+    def tell_mask(self, number, plane):
+        """Say what the object of a click is; no voxel, as when the click failed."""
+        key, lead, *_ = self.clicks[number - 1]
+        box = Box.of_mask(plane) or Box((0, 0), (1, 1))
         whole = Box((*lead, *box.start), (*(i + 1 for i in lead), *box.stop))
         mask = plane[box.slices].reshape(whole.shape)
         self.object_found.emit(ObjectMask(key, whole, mask, 0.9, request=number, seconds=0.01))

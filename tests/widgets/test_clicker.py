@@ -238,6 +238,49 @@ def test_an_object_that_was_right_teaches_though_nothing_changes(masks):
     assert np.array_equal(masks.picture.taught != 0, cells() == 2)
 
 
+@pytest.mark.parametrize(
+    ("gesture", "path"), [("box", [(-60, -60), (-20, -20)]), ("scribble", [(-50, -40), (-50, 60)])]
+)
+def test_what_is_drawn_beside_the_picture_is_dropped(qtbot, clicker, masks, desk, session, gesture, path):
+    """One sentence, no question; the next click begins an object, with its own prompts alone."""
+    said = []
+    desk.acted.connect(said.append)
+    clicker.take(gesture, path, PLANE)
+    assert [sentence for sentence in said if "beside the picture" in sentence] == said
+    assert len(said) == 1
+    assert not session.clicks
+    assert not clicker.is_at_work
+    show(qtbot, clicker, "on", (10, 60))
+    assert session.clicks[-1][2] == Prompts(((10.0, 60.0),))
+
+
+def test_of_a_scribble_over_the_edge_counts_what_is_inside(qtbot, clicker, session):
+    """The points beside the picture are no clicks."""
+    show(qtbot, clicker, "scribble", *[(30, x) for x in range(-20, 20)])
+    assert all(x >= 0 for _, x in session.clicks[-1][2].positive)
+
+
+def test_where_nothing_was_found_the_next_click_begins_an_object(qtbot, clicker, masks, desk, session):
+    """An answer that failed takes its prompt with it: a first one all, a later one leaves the mask before it."""
+    said, nothing = [], np.zeros((60, 80), bool)
+    desk.acted.connect(said.append)
+    session.answers = False
+    clicker.take("box", [[5.0, 5.0], [15.0, 15.0]], PLANE)
+    session.tell_mask(1, nothing)
+    qtbot.waitUntil(lambda: not clicker.is_waiting)
+    assert not clicker.is_at_work
+    assert "Nothing was found" in said[-1]
+    clicker.take("on", [[10.0, 60.0]], PLANE)
+    assert session.clicks[-1][2] == Prompts(((10.0, 60.0),))
+    session.answer(2)
+    qtbot.waitUntil(lambda: not clicker.is_waiting)
+    clicker.take("on", [[10.0, 68.0]], PLANE)
+    session.tell_mask(3, nothing)
+    qtbot.waitUntil(lambda: not clicker.is_waiting)
+    clicker.take("on", [[10.0, 64.0]], PLANE)
+    assert session.clicks[-1][2].positive == ((10.0, 60.0), (10.0, 64.0))
+
+
 def test_turned_axes_are_refused(clicker, desk, session):
     """Clicks are on the picture's own plane."""
     said = []

@@ -124,21 +124,6 @@ def test_undoing_one_of_two_strokes_kept_together_leaves_the_other(masks, sessio
     assert not session.pictures["picture"].taught.any()
 
 
-def test_undoing_three_steps_and_redoing_them_ends_where_it_began(masks, session):
-    """Strokes over each other, all undone, teach nothing; all redone, they teach the same."""
-    for number, point in ((7, (5, 70)), (8, (6, 71)), (9, (20, 20))):
-        dab(masks, point, number)
-        masks.settle()
-    taught, labels = session.pictures["picture"].taught.copy(), masks.layer.data.copy()
-    for _ in range(3):
-        masks.layer.undo()
-    assert not session.pictures["picture"].taught.any()
-    for _ in range(3):
-        masks.layer.redo()
-    assert np.array_equal(session.pictures["picture"].taught, taught)
-    assert np.array_equal(masks.layer.data, labels)
-
-
 def test_far_strokes_are_two_corrections(masks, session):
     """Two objects painted in one go far apart are kept as two edits."""
     dab(masks, (5, 70), 7)

@@ -92,6 +92,21 @@ def test_two_strokes_over_each_other_are_done_again_one_by_one(masks, session):
     assert counts == [1, 0, 1, 2]
 
 
+def test_undoing_three_steps_and_redoing_them_ends_where_it_began(masks, session):
+    """Strokes over each other, all undone, teach nothing; all redone, they teach the same."""
+    for number, point in ((7, (5, 70)), (8, (6, 71)), (9, (20, 20))):
+        stroke(masks, [point], number)
+        masks.settle()
+    taught, labels = session.pictures["picture"].taught.copy(), masks.layer.data.copy()
+    for _ in range(3):
+        masks.layer.undo()
+    assert not session.pictures["picture"].taught.any()
+    for _ in range(3):
+        masks.layer.redo()
+    assert np.array_equal(session.pictures["picture"].taught, taught)
+    assert np.array_equal(masks.layer.data, labels)
+
+
 def test_an_object_that_was_made_and_deleted_is_undone_in_two_steps(masks, session):
     """Both undo steps and their redos show the same labels: which way it went tells them apart."""
     click_kept(masks, (10, 60))
