@@ -281,7 +281,7 @@ class Clicker:
 
     def _place(self, masks: MaskLayer, lead: tuple[int, ...], found: Found, prompts: Prompts) -> bool:
         """Write an object into a label layer; False if there is nothing of it."""
-        if not found[1].any():
+        if not found[1].any() or masks.picture.key not in self.desk.session.pictures:  # its layer was removed
             return False
         number = tools.place(masks, lead, found, prompts=prompts, may_replace=self.may_replace)
         if number:

@@ -5,6 +5,7 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
+from napari_unet.core.events import ObjectMask
 from napari_unet.core.geometry import Box
 from napari_unet.core.prompts import Prompts
 from napari_unet.session.session import SessionState
@@ -279,6 +280,23 @@ def test_where_nothing_was_found_the_next_click_begins_an_object(qtbot, clicker,
     qtbot.waitUntil(lambda: not clicker.is_waiting)
     clicker.take("on", [[10.0, 64.0]], PLANE)
     assert session.clicks[-1][2].positive == ((10.0, 60.0), (10.0, 64.0))
+
+
+@pytest.mark.parametrize("is_found", [True, False])
+def test_a_picture_that_is_removed_takes_the_object_in_work_with_it(qtbot, clicker, viewer, session, is_found):
+    """Found already or still awaited: the session knows the picture no more, so nothing is taught in it."""
+    session.leave_picture = session.pictures.pop
+    session.answers = False
+    clicker.take("on", [[10.0, 60.0]], PLANE)
+    answer = ObjectMask("picture", Box((5, 55), (15, 65)), np.ones((10, 10), bool), 0.9, request=1)
+    if is_found:
+        session.object_found.emit(answer)
+        qtbot.waitUntil(lambda: not clicker.is_waiting)
+    viewer.layers.remove(viewer.layers["picture"])
+    session.object_found.emit(answer)
+    qtbot.waitUntil(lambda: not clicker.is_waiting)
+    assert not clicker.is_at_work
+    assert not session.edits
 
 
 def test_turned_axes_are_refused(clicker, desk, session):
