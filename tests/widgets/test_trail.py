@@ -188,3 +188,23 @@ def test_an_undo_of_another_plane_is_noticed(viewer, desk, session):
     assert standing(masks, session)[2] == 0
     masks.redo()
     assert same(standing(masks, session), before)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_predictions_between_undo_and_redo_leave_nothing_behind(masks, session, seed):
+    """Whatever was predicted in between, layer and baseline are the same, and all undone nothing is taught."""
+    random = np.random.default_rng(seed)
+    does = {
+        "act": lambda: act(random, masks),
+        "undo": masks.undo,
+        "redo": masks.redo,
+        "predict": lambda: masks.paste(predicted(np.roll(cells(), random.integers(-9, 9, 2), (0, 1)))),
+    }
+    for name in random.choice(list(does), 25, p=[0.3, 0.3, 0.25, 0.15]):
+        does[str(name)]()
+        masks.settle()
+        standing(masks, session)
+    for _ in range(40):
+        masks.undo()
+    assert standing(masks, session)[2] == 0
+    assert not masks.picture.taught.any()
