@@ -11,7 +11,9 @@ from napari_unet.core.errors import STOPPED
 
 def main() -> None:
     """Run the command line. Ctrl+C ends it with exit code 130 and without a traceback, also while it is loaded."""
-    usual = signal.signal(signal.SIGINT, _stop)
+    usual = signal.getsignal(signal.SIGINT)
+    if usual is signal.default_int_handler:  # else it is ignored, as in the background of a script
+        signal.signal(signal.SIGINT, _stop)
     from napari_unet.window import app, run
 
     try:

@@ -58,11 +58,11 @@ def test_the_installed_command_fails_without_a_traceback():
     assert result.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("loaded", ["napari_unet.window", "typer", "numpy", "skimage"])
-def test_ctrl_c_is_obeyed_while_the_command_is_loaded(loaded):
-    """Exit code 130 and one word, whatever is being imported: the command takes a second to load."""
+def pressed_while_loading(loaded, handler):
+    """What `unet-live info` does if Ctrl+C comes while a module is loaded, and was handled so before."""
     code = f"""
 import signal, sys
+signal.signal(signal.SIGINT, signal.{handler})
 
 class Presses:
     @staticmethod
@@ -74,8 +74,21 @@ sys.meta_path.insert(0, Presses)
 from napari_unet.app import main
 main()
 """
-    result = subprocess.run([sys.executable, "-c", code, "info"], capture_output=True, text=True, check=False)
+    return subprocess.run([sys.executable, "-c", code, "info"], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("loaded", ["napari_unet.window", "typer", "numpy", "skimage"])
+def test_ctrl_c_is_obeyed_while_the_command_is_loaded(loaded):
+    """Exit code 130 and one word, whatever is being imported: the command takes a second to load."""
+    result = pressed_while_loading(loaded, "default_int_handler")
     assert (result.returncode, result.stdout, result.stderr) == (130, "", "Stopped.\n")
+
+
+@pytest.mark.parametrize("loaded", ["typer", "skimage"])
+def test_ctrl_c_stays_ignored_in_the_background(loaded):
+    """What a script runs in the background is not for the keyboard, loaded or not."""
+    result = pressed_while_loading(loaded, "SIG_IGN")
+    assert (result.returncode, result.stderr) == (0, "")
 
 
 def test_ctrl_c_is_obeyed_between_loading_and_the_command(monkeypatch, capsys):
@@ -85,7 +98,11 @@ def test_ctrl_c_is_obeyed_between_loading_and_the_command(monkeypatch, capsys):
         signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(window, "run", run)
-    assert run_app(monkeypatch, capsys) == (130, "", "Stopped.\n")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert run_app(monkeypatch, capsys) == (130, "", "Stopped.\n")
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_missing_picture_is_named(monkeypatch, capsys, tmp_path):
