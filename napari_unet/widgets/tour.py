@@ -23,6 +23,7 @@ from napari_unet.core.corrections import Labels, Mask
 from napari_unet.core.errors import UNetLiveError
 from napari_unet.core.metrics import evaluate, overlap
 from napari_unet.core.prompt_maps import next_click
+from napari_unet.widgets.canvas import canvas_of
 from napari_unet.widgets.desk import Desk, desk_of
 from napari_unet.widgets.gestures import gestures_of
 from napari_unet.widgets.hand import Hand, wait
@@ -344,12 +345,11 @@ def _button(workspace: Workspace, name: str) -> QPushButton:
 
 
 def _canvas_of(workspace: QWidget) -> QWidget:
-    """The widget that napari draws on: the one of the window that vispy owns."""
-    window = workspace.window() or workspace
-    for widget in window.findChildren(QWidget):
-        if type(widget).__name__ == "CanvasBackendDesktop":
-            return widget
-    raise UNetLiveError("napari's canvas was not found in the window. Update napari-unet-live.")
+    """The widget that napari draws on."""
+    canvas = canvas_of(workspace.window() or workspace)
+    if canvas is None:
+        raise UNetLiveError("napari's canvas was not found in the window. Update napari-unet-live.")
+    return canvas
 
 
 def _free_folder(folder: Path) -> Path:

@@ -16,6 +16,7 @@ from qtpy.QtCore import QEvent, QObject, Qt, QTimer, Signal
 from qtpy.QtWidgets import QApplication, QMainWindow, QWidget
 
 from napari_unet.core.errors import check_type
+from napari_unet.widgets.canvas import OwnContext
 from napari_unet.widgets.preferences import preferences
 
 if TYPE_CHECKING:
@@ -154,6 +155,7 @@ class _WindowWatch(QObject):
             viewer = self._viewer()
             if viewer is not None and parent.findChild(_Closing) is None:
                 _Closing(parent, viewer)
+                OwnContext(parent, viewer)
 
 
 class _Door(QObject):

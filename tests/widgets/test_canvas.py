@@ -1,14 +1,35 @@
-"""The user's hand: real mouse and key events on napari's canvas."""
+"""The canvas of a real window: its OpenGL context, and the user's hand on it by mouse and key events."""
 
 import numpy as np
+import pytest
 from qtpy.QtCore import Qt
+from qtpy.QtGui import QOpenGLContext
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
+from vispy.gloo import gl
 
 from napari_unet.widgets import tools
 from napari_unet.widgets.desk import desk_of
 from napari_unet.widgets.gestures import gestures_of
+from napari_unet.widgets.workspace import Workspace
 from tests.widgets.conftest import cells
+
+
+@pytest.mark.parametrize("how", ["one", "selected", "all"])
+def test_what_layers_held_on_the_graphics_card_is_freed_in_the_context_that_drew_them(hand, monkeypatch, how):
+    """From whatever context they are removed: a software renderer crashes at one of the next drawings otherwise."""
+    viewer, contexts = hand.viewer, []
+    viewer.window.add_dock_widget(Workspace(viewer), name="U-Net Live")
+    layers = viewer.layers
+    layers.selection = {layers["picture"], layers["picture masks"]}
+    QApplication.processEvents()
+    viewer.screenshot(flash=False)  # all of them are drawn
+    delete = gl.glDeleteProgram
+    monkeypatch.setattr(gl, "glDeleteProgram", lambda _: contexts.append(QOpenGLContext.currentContext()) or delete(_))
+    hand.canvas.doneCurrent()  # as after Qt has put the window together
+    {"one": lambda: layers.remove("picture"), "selected": layers.remove_selected, "all": layers.clear}[how]()
+    assert contexts
+    assert set(contexts) == {hand.canvas.context()}
 
 
 def test_key_n_flies_to_the_next_place(hand):
