@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +31,9 @@ AS_GOOD = 1.1
 """How much more the network may contradict itself from afar for a size seen there to be believed. Found on every eighth
 of the nuclei, and the phase contrast and bacteria, among the training pictures (docs/models.md). The same for a size
 that is expected (docs/experiments.md)."""
+HARDLY = 1.5
+"""The same for a size that is expected where what else shows is far from it: a network that does not know a kind yet
+contradicts itself as much from anywhere, one that does two to three times as much where it sees pieces."""
 ALIKE = 1.15
 """How much larger one size may be than another that says the same."""
 LOOKS, LOOKS_EXPECTED = 2, 3
@@ -52,8 +55,9 @@ def measure(
     size found are as large as those the model was trained on. Objects that are larger than those are measured from
     afar, unless the network contradicts itself more there. Where another size is expected, or the two looks disagree,
     it is looked at as the expected one asks for, too: a model that has just learnt a kind of object knows it at that
-    scale. What shows there alone is believed if it is of about that size, unless the network contradicts itself more:
-    whoever corrects the largest objects first has not said that all are as large, here or in other pictures.
+    scale. What shows there is believed if it is of about that size and nothing else is, unless the network contradicts
+    itself much more. If what else shows is of about that size, too, it must show there alone, and the network may
+    hardly contradict itself more: whoever corrects the largest objects first has not said that all are as large.
 
     Parameters
     ----------
@@ -88,10 +92,9 @@ def measure(
     own = yield from looks.closely(usual_scale(expected, model.card.diameter), LOOKS_EXPECTED)
     if own is None or not _alike(own.diameter, expected, BELIEVED):
         return free.diameter if free else expected
-    if free is None:
+    if free is None or _preferred(own, free, expected, (near, far)):
         return own.diameter
-    is_news = not any(look and _alike(own.diameter, look.diameter) for look in (near, far))
-    return own.diameter if is_news and own.strife <= AS_GOOD * free.strife else free.diameter
+    return free.diameter
 
 
 def measured_by(model: Model, source: ImageSource, *, expected: float | None = None) -> float | None:
@@ -121,6 +124,14 @@ class _Look:
 
     diameter: float
     strife: float
+
+
+def _preferred(own: _Look, free: _Look, expected: float, others: Sequence[_Look | None]) -> bool:
+    """Whether what shows at the scale of the expected size, and is about of it, is believed and not what else shows."""
+    if not _alike(free.diameter, expected, BELIEVED):
+        return own.strife <= HARDLY * free.strife
+    is_news = not any(look and _alike(own.diameter, look.diameter) for look in others)
+    return is_news and own.strife <= AS_GOOD * free.strife
 
 
 class _Looks:

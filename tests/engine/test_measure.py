@@ -46,21 +46,35 @@ def test_a_size_that_is_expected_is_looked_for_too(disc_model, draw):
     assert measured(disc_model, np.full((64, 64), 100, np.float32), expected=30.0)[0] == 30
 
 
-@pytest.mark.parametrize(("strife", "size"), [(0.1, 40), (0.105, 40), (0.2, 20)])
-def test_an_expected_size_is_believed_unless_the_network_contradicts_itself(disc_model, monkeypatch, strife, size):
-    """The user's first objects may be the largest ones: what shows at their scale must hang together as well."""
-    near, far, own = engine._Look(20.0, 0.1), engine._Look(14.0, 0.3), engine._Look(40.0, strife)
-    assert _found(disc_model, monkeypatch, near, far, own) == size
+@pytest.mark.parametrize(
+    ("near", "strife", "size"), [(25, 0.1, 40), (25, 0.105, 40), (25, 0.14, 25), (20, 0.14, 40), (20, 0.2, 20)]
+)
+def test_an_expected_size_is_believed_unless_the_network_contradicts_itself(
+    disc_model, monkeypatch, near, strife, size
+):
+    """The user's first objects may be the largest ones: what shows at their scale must hang together as well.
+
+    Where nothing else is of about that size, it may hang together less.
+    """
+    looks = engine._Look(near, 0.1), engine._Look(14.0, 0.3), engine._Look(40.0, strife)
+    assert _found(disc_model, monkeypatch, *looks) == size
 
 
 def test_an_expected_size_decides_nothing_where_the_looks_say_another_one(disc_model, monkeypatch):
     """Two looks that agree are believed; and what one of them said has been weighed already."""
-    near, far = engine._Look(30.0, 0.12), engine._Look(20.0, 0.1)
+    near, far = engine._Look(30.0, 0.12), engine._Look(23.0, 0.1)
     own = engine._Look(31.0, 0.08)
     disc_model.card = replace(disc_model.card, diameter=10.0)
     assert _found(disc_model, monkeypatch, near, replace(far, diameter=33.0), replace(own, diameter=40.0)) == 33
-    assert _found(disc_model, monkeypatch, near, far, own) == 20
+    assert _found(disc_model, monkeypatch, near, far, own) == 23
     assert _found(disc_model, monkeypatch, near, far, replace(own, diameter=40.0)) == 40
+
+
+def test_a_look_of_the_expected_size_is_believed_against_one_that_is_far_from_it(disc_model, monkeypatch):
+    """Cells in a dense colony: from afar the colony shows, as well or better, and the user has drawn cells."""
+    near, far = engine._Look(30.0, 0.16), engine._Look(120.0, 0.15)
+    assert _found(disc_model, monkeypatch, near, far, replace(near, strife=0.18)) == 30
+    assert _found(disc_model, monkeypatch, near, far, replace(near, strife=0.3)) == 120
 
 
 def _found(model, monkeypatch, near, far, own):
