@@ -306,12 +306,11 @@ class ClickSegmenter:
         place = tuple(round(m / step) for m in middle)
         level = round(math.log2(self._scale / window.scale))
         key = (self.model.version, level, *place)
-        region = self._regions.get(key)
+        region = self._regions.pop(key, None)
         if region is None:
             side = round(REGION / window.scale)
             region = self._encode(Box.around([p * step for p in place], (side, side)).clip(self.shape), window.scale)
-            self._regions[key] = region
-        self._regions.move_to_end(key)
+        self._regions[key] = region  # the one used last stands last
         while len(self._regions) > KEPT:
             self._regions.popitem(last=False)
         return region

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from threading import Lock
 from weakref import WeakKeyDictionary
 
 import torch
@@ -81,6 +82,8 @@ class _Form:
         What OpenVINO made of it: for each number of threads something else.
     on_cuda : CudaRun or None
         What runs it on a CUDA device, once it has.
+    lock : Lock
+        Held while it runs: what OpenVINO and CUDA made of it keep what they are given and give, for one run at a time.
     """
 
     stamp: int
@@ -88,9 +91,15 @@ class _Form:
     net: UNet
     runs: dict[tuple[int, bool], Run] = field(default_factory=dict)
     on_cuda: CudaRun | None = None
+    lock: Lock = field(default_factory=Lock)
 
     def run(self, x: Tensor, *, features: bool) -> list[Tensor]:
-        """Logits, and the features if they are asked for."""
+        """Logits, and the features if they are asked for; of several threads one after the other."""
+        with self.lock:
+            return self._run(x, features=features)
+
+    def _run(self, x: Tensor, *, features: bool) -> list[Tensor]:
+        """The same, in one thread at a time."""
         if self.backend.form == "openvino" and can_compile(self.net):
             threads = torch.get_num_threads()  # as many as the window leaves
             key = (threads, features)

@@ -1,5 +1,6 @@
 """The network in its fastest form."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.util import find_spec
 
@@ -95,6 +96,17 @@ def test_a_form_is_made_once(model, form, monkeypatch):
     for _ in range(3):
         forward(model, torch.zeros(1, 2, 8, 8), backend=exact(form))
     assert len(made) == 1
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_several_threads_may_use_one_model(model, form):
+    """Each gets what it asked for, as if it were alone."""
+    backend, sizes = exact(form), [(64, 64), (128, 64), (64, 128), (128, 128)]
+    pictures = [torch.randn(1, 2, *size, generator=torch.Generator().manual_seed(0)) for size in sizes]
+    alone = [forward(model, x, backend=backend) for x in pictures]
+    with ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(lambda x: [forward(model, x, backend=backend) for _ in range(8)], pictures))
+    assert all(torch.equal(wanted, one) for wanted, found in zip(alone, together, strict=True) for one in found)
 
 
 def test_what_cannot_be_compiled_runs_in_torch():
