@@ -69,6 +69,11 @@ class Budget:
         """Whether there is none."""
         return self.steps is None and self.seconds is None
 
+    @property
+    def is_of_steps(self) -> bool:
+        """Whether no clock ends it."""
+        return self.steps is not None and self.seconds is None
+
     def used(self, step: int) -> float:
         """Share of the budget that is used up; 0 for ever if there is none."""
         return max(_share(step, self.steps), _share(time.monotonic() - self.start, self.seconds))
@@ -101,7 +106,8 @@ def fine_tune(
         A sequence may grow while the training runs: new ones join at the next piece of work.
     steps, seconds : int, float, optional
         When to end; 0 of either: nothing is learnt. With neither, it ends after some rounds without anything new or
-        better.
+        better. With `steps` alone, rounds end by them too, so that a seed gives the same weights however busy the
+        computer is.
     seed : int
     recipe : Recipe, optional
         By default `FINE_TUNE`.
@@ -267,7 +273,8 @@ def _one_round(
     """The steps of one round, one piece of work at a time."""
     recipe = student.recipe
     student.skipped, loss = 0, math.nan
-    end = time.monotonic() + recipe.round_seconds
+    # who counts steps gets the same rounds on any machine, however busy
+    end = math.inf if budget.is_of_steps else time.monotonic() + recipe.round_seconds
     for index in range(recipe.round_steps * recipe.batch):
         now = list(corrections)
         taught, _ = split(now)

@@ -286,6 +286,13 @@ def test_a_budget_of_seconds_is_kept(disc_model, taught, quick):
 
 
 @pytest.mark.usefixtures("clock")
+def test_a_budget_of_steps_has_no_clock(disc_model, taught, quick):
+    """On a slow computer the same rounds are made, so that a seed gives the same weights there."""
+    events = list(fine_tune(disc_model, taught, steps=50, recipe=replace(quick, round_seconds=10.0)))
+    assert [end.step for end in ends(events)] == [25, 50]
+
+
+@pytest.mark.usefixtures("clock")
 def test_a_round_ends_when_its_time_is_up(disc_model, taught, quick):
     """However slow the computer, a round takes over after its seconds."""
     recipe = replace(quick, round_seconds=10.0, round_steps=1000)
