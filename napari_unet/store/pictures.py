@@ -206,13 +206,14 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 def _read_tiff(path: Path, channel_axis: int | None) -> ImageSource:
-    """Open the first series of a TIFF."""
-    with tifffile.TiffFile(path) as tif:
+    """Open the first series of a TIFF; pages that were written one by one, and are alike, are one stack."""
+    options = _options_for(path)
+    with tifffile.TiffFile(path, **options) as tif:
         if not tif.series:
             raise ImageError("the TIFF has no picture in it; save it again.")
         series = tif.series[0]
         axes, shape, scale = series.axes, series.shape, _tiff_voxel_size(tif)
-        levels = _lazy_levels(path, series) or [_unpacked(path, series)]
+        levels = _lazy_levels(path, series, options) or [_unpacked(path, series)]
     if channel_axis is not None:
         sizes = [scale.get(letter, 1.0) for a, letter in enumerate(axes) if a != channel_axis % len(axes)]
         return ImageSource.of_array(levels, channel_axis=channel_axis, voxel_size=sizes, name=path.name)
@@ -222,16 +223,23 @@ def _read_tiff(path: Path, channel_axis: int | None) -> ImageSource:
     return ImageSource.of_named_axes(levels, axes, voxel_size=scale, name=path.name)
 
 
-def _lazy_levels(path: Path, series: tifffile.TiffPageSeries) -> list[Any]:
+def _options_for(path: Path) -> dict[str, bool]:
+    """How tifffile is to read a TIFF: each page that it wrote by itself is a series to it, and the others were lost."""
+    with tifffile.TiffFile(path) as tif:
+        each = {(series.axes, series.shape, series.dtype) for series in tif.series}
+        return {"is_shaped": False} if tif.is_shaped and len(tif.series) > 1 and len(each) == 1 else {}
+
+
+def _lazy_levels(path: Path, series: tifffile.TiffPageSeries, options: dict[str, bool]) -> list[Any]:
     """The levels of a large TIFF as arrays that read what is asked for; none if it is better read at once."""
     if series.nbytes < LARGE:
         return []
-    if series.dataoffset is not None:
+    if series.dataoffset is not None and not options:
         return [tifffile.memmap(path, series=0, mode="r")]
     part = math.prod(series.keyframe.chunks) * series.dtype.itemsize
     if part > LARGEST_PART:
         return []  # one tile or strip holds it all, and would be unpacked again for each box
-    store = tifffile.imread(path, series=0, aszarr=True)
+    store = tifffile.imread(path, series=0, aszarr=True, **options)
     opened = zarr.open(store, mode="r")
     levels = [opened] if isinstance(opened, zarr.Array) else [opened[str(n)] for n in range(len(series.levels))]
     weakref.finalize(levels[0], store.close)  # the file stays open for as long as the picture can be read

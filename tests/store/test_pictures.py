@@ -62,6 +62,22 @@ def test_tiffs_of_all_kinds_are_read(tmp_path, raw, options, shape, channels, is
     assert np.sort(whole(source), axis=None).tolist() == np.sort(expected, axis=None).tolist()
 
 
+@pytest.mark.parametrize("large", [2**28, 1000], ids=["at once", "box by box"])
+@pytest.mark.parametrize("options", [{}, {"metadata": None}, {"tile": (16, 16), "compression": "zlib"}])
+def test_pages_that_were_written_one_by_one_are_a_stack(tmp_path, monkeypatch, options, large):
+    """None is lost: they are a stack to other programs, too. Pages of other sizes are no part of it."""
+    monkeypatch.setattr(pictures, "LARGE", large)
+    pages = noise(3, 40, 50)
+    with tifffile.TiffWriter(tmp_path / "a.tif") as alike, tifffile.TiffWriter(tmp_path / "b.tif") as others:
+        for page in pages:
+            alike.write(page, **options)
+        others.write(pages[0], **options)
+        others.write(pages[1, :20], **options)
+    assert (whole(read_picture(tmp_path / "a.tif"))[0] == pages).all()
+    assert (whole(read_picture(tmp_path / "b.tif"))[0] == pages[0]).all()
+    assert (read_labels(tmp_path / "a.tif") == pages).all()
+
+
 @pytest.mark.parametrize("raw", [noise(20, 30), noise(20, 30, dtype=np.uint16), noise(20, 30, 3), noise(4, 20, 30)])
 def test_lzw_needs_no_other_package(tmp_path, raw):
     """LZW, which many microscopes write, is read with what every installation has."""
