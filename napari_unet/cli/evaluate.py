@@ -24,8 +24,8 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Score labels against the truth: ap50, ap75, map, dice, iou, f1, pq; per picture and in the mean."""
-    is_folder = predicted.is_dir() and not is_zarr(predicted)
-    pairs = pairs_of(predicted, truth) if is_folder else [(predicted, truth)]
+    has_folder = any(path.is_dir() and not is_zarr(path) for path in (predicted, truth))
+    pairs = pairs_of(predicted, truth) if has_folder else [(predicted, truth)]
     rows = {name_of(a): _scores(a, b) for a, b in tqdm(pairs, disable=None)}
     mean = mean_scores(list(rows.values()))
     if as_json:
@@ -40,7 +40,8 @@ def evaluate(
 
 def _scores(predicted: Path, truth: Path) -> dict[str, float]:
     """The scores of one picture."""
+    found, right = read_labels(predicted), read_labels(truth)
     try:
-        return evaluate_labels(read_labels(predicted), read_labels(truth))
+        return evaluate_labels(found, right)
     except LabelsError as error:
         raise LabelsError(f"'{predicted}': {error}") from error

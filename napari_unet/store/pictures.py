@@ -223,14 +223,14 @@ def _read_tiff(path: Path, channel_axis: int | None) -> ImageSource:
     return ImageSource.of_named_axes(levels, axes, voxel_size=scale, name=path.name)
 
 
-def _options_for(path: Path) -> dict[str, bool]:
+def _options_for(path: Path) -> dict[str, Any]:
     """How tifffile is to read a TIFF: each page that it wrote by itself is a series to it, and the others were lost."""
     with tifffile.TiffFile(path) as tif:
         each = {(series.axes, series.shape, series.dtype) for series in tif.series}
         return {"is_shaped": False} if tif.is_shaped and len(tif.series) > 1 and len(each) == 1 else {}
 
 
-def _lazy_levels(path: Path, series: tifffile.TiffPageSeries, options: dict[str, bool]) -> list[Any]:
+def _lazy_levels(path: Path, series: tifffile.TiffPageSeries, options: dict[str, Any]) -> list[Any]:
     """The levels of a large TIFF as arrays that read what is asked for; none if it is better read at once."""
     if series.nbytes < LARGE:
         return []

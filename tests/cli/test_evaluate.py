@@ -49,3 +49,18 @@ def test_evaluate_says_what_is_left_out(unet_live, folders, tmp_path):
     assert_refused(unet_live("evaluate", few, folders[1]), "a.tif", "(5, 5)")
     shutil.copy(folders[1] / "a.tif", few / "a.tiff")
     assert_refused(unet_live("evaluate", few, folders[1]), "a.tif", "a.tiff", "same name")
+
+
+def test_one_file_is_found_in_a_folder_of_truth(unet_live, folders):
+    """The truth of a picture may be a folder, in which it has the same name."""
+    code, out, _ = unet_live("evaluate", folders[1] / "b.tif", folders[1], "--json")
+    assert code == 0
+    assert set(json.loads(out)["pictures"]) == {"b"}
+
+
+def test_a_file_that_is_no_labels_is_named_once(unet_live, folders, tmp_path):
+    """The sentence names the file that is wrong, and no other."""
+    tifffile.imwrite(tmp_path / "half.tif", np.full((64, 64), 0.5, np.float32))
+    _, _, err = refused = unet_live("evaluate", folders[1] / "a.tif", tmp_path / "half.tif")
+    assert_refused(refused, "half.tif")
+    assert err.count(".tif") == 1
