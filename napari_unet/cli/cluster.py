@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -47,7 +48,8 @@ def cluster(scheduler: str, workers: int) -> Iterator[Any]:
         with client:
             yield client
         return
-    own = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
+    # what fails is told by the command, in a sentence; dask would add its own lines, and tracebacks
+    own = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL)
     with own, Client(own) as client:
         yield client
 
