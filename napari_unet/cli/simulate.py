@@ -22,7 +22,7 @@ from napari_unet.cli.program import (
 )
 from napari_unet.core.card import check_name
 from napari_unet.core.curves import curves_svg
-from napari_unet.core.errors import LabelsError, ModelError
+from napari_unet.core.errors import LabelsError, ModelError, UNetLiveError
 from napari_unet.store.pictures import read_labels, read_picture
 
 if TYPE_CHECKING:
@@ -100,6 +100,8 @@ def _check_files(model: Path | None, plot: Path | None) -> None:
     """Refuse files that could not be written at the end."""
     if model is not None:
         check_name(model)
+    if plot is not None and plot.is_dir():
+        raise UNetLiveError(f"'{plot}' is a folder. Name the file to draw with --plot.")
     for file in (model, plot):
         if file is not None:
             make_folder(file.parent)
