@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 OVERLAP = 0.3  # of an object with itself in the next slice, at least (intersection over union)
 FOREGROUND = 0.25  # how sure the network must be at least that there still is something
+_FLAT = "Switch to the 2-D view to carry an object on."
 _NO_STACK = "This picture has no slices or frames to carry an object on to."
 _NOTHING = "Keep an object first; then it is carried on from slice to slice."
 
@@ -70,6 +71,8 @@ class Carrier:
         kept = self.clicker.last
         if masks.layer.ndim < 3:
             self.desk.acted.emit(_NO_STACK)
+        elif self.desk.viewer.dims.ndisplay != 2:
+            self.desk.acted.emit(_FLAT)
         elif kept is None or not _is_there(masks, kept):
             self.desk.acted.emit(_NOTHING)
         else:

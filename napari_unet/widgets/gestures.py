@@ -75,6 +75,7 @@ class Gestures:
         self._pen: Shapes | None = None
         self.clicker = clicker_of(desk.viewer)
         desk.picture_changed.connect(self._on_picture)
+        desk.viewer.dims.events.ndisplay.connect(self._on_ndisplay)
 
     def start(self, tool: str, first: Sequence[int] | None = None) -> None:
         """Take a tool in hand, or put it away if it is there already. `first`: the first object of a join."""
@@ -134,6 +135,9 @@ class Gestures:
         """What a key does: delete or accept the object under the cursor (else the selected one), or start a join."""
         masks = self.desk.masks
         if masks is None or masks.layer is not layer:
+            return
+        if self.desk.viewer.dims.ndisplay != 2:
+            self.said.emit(_FLAT)
             return
         point = self._voxel(masks, layer.world_to_data(self.desk.viewer.cursor.position))
         if tool == "join":
@@ -236,6 +240,12 @@ class Gestures:
         """The user took a tool of napari instead."""
         if self._masks is not None and str(self._masks.layer.mode) != "pan_zoom":
             self.stop()
+
+    def _on_ndisplay(self) -> None:
+        """In 3-D nothing can be pointed at: a tool is put away, and the object in work is kept."""
+        if self.tool and self.desk.viewer.dims.ndisplay != 2:
+            self.stop()
+            self.said.emit(_FLAT)
 
     @staticmethod
     def _voxel(masks: MaskLayer, point: Sequence[float]) -> tuple[int, ...]:

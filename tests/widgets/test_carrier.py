@@ -54,6 +54,16 @@ def test_it_goes_to_the_last_slice_with_the_same_number(qtbot, carrier, masks, v
     assert masks.layer.data[3, 30, 40] == number
 
 
+@pytest.mark.filterwarnings("ignore:Contours are not displayed")
+def test_in_3d_it_does_not_set_off(carrier, viewer, session):
+    """Slices cannot be followed there."""
+    told = said(carrier.desk)
+    viewer.dims.ndisplay = 3
+    carrier.go()
+    assert not carrier.is_on
+    assert told[-1] == "Switch to the 2-D view to carry an object on."
+
+
 def test_it_shows_the_next_slice_clicks_and_a_box_of_the_object(carrier, session):
     """The prompts are the mask shrunk to clicks, and a box around it."""
     session.answers = False
