@@ -99,7 +99,7 @@ def example_of(correction: Correction, card: ModelCard, border_weight: float = 0
         if strange.size:
             raise ModelError(
                 f"The labels name class {strange[0]}; this model knows the classes 0 to {last}. "
-                "Add the class to the model, or relabel."
+                "Paint it over with one of these, or choose a model of more classes."
             )
         targets = class_targets(np.where(trusted, labels, 0), trusted)
     return as_example(image, targets)

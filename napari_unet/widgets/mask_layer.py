@@ -163,11 +163,17 @@ class MaskLayer:
         self.pasted.emit()
 
     def _suggest(self) -> None:
-        """A first brush stroke draws a new object, not more of number 1; a number that the user picked stays."""
+        """A first brush stroke draws a new object, not more of number 1; a number that the user picked stays.
+
+        Where labels are classes, the number of an object is none of them: the brush gets the first one.
+        """
         is_ours = self.layer.selected_label == self._suggested
-        if is_ours and not self.trail.steps and not self.dirty and not self.is_pressed:
+        number = self._next_id if is_ours and not self.trail.steps and not self.dirty else None
+        if not self.has_objects:
+            number = 1 if self.layer.selected_label >= len(self.session.state.classes) else None
+        if number is not None and not self.is_pressed:
             with self._quietly():
-                self.layer.selected_label = self._suggested = self._next_id
+                self.layer.selected_label = self._suggested = number
 
     def reserve(self, number: int) -> None:
         """A number that is in use, or what the user paints with: no object that is predicted from now on gets it."""
