@@ -14,10 +14,10 @@ FORMAT = 1
 KINDS = ("objects", "classes")
 SHIPPED = {
     "default": "Generalist (shipped)",
-    "classes": "Two classes, to begin with",
-    "classes3": "Three classes, to begin with",
-    "classes4": "Four classes, to begin with",
-    "scratch": "From scratch (knows nothing)",
+    "classes": "2 classes, to begin with",
+    "classes3": "3 classes, to begin with",
+    "classes4": "4 classes, to begin with",
+    "scratch": "From scratch (untaught)",
 }
 """Models that come with the package, and what the user reads."""
 _TYPES: dict[str, type | tuple[type, ...]] = {
