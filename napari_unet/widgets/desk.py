@@ -20,6 +20,7 @@ from napari_unet.widgets.label_layers import LabelLayers
 from napari_unet.widgets.layers import (
     add_quietly,
     box_in_view,
+    covers,
     is_ours,
     label_layer,
     raise_over,
@@ -91,7 +92,7 @@ class Desk(QObject):
         self._overlays = Overlays(viewer, taught=chosen.show_taught)
         self._masks = LabelLayers(self.session, self._overlays, self, chosen.pause)
         self._masks.acted.connect(self._tell)
-        self._pick = once(self, 0, self.take_newest)
+        self._pick = once(self, 0, self._take_inserted)
         self._tidy = once(self, 0, self._tidy_up)
         self._look = once(self, _LOOK_MS, self._look_at_view)
         self._active_until = 0.0
@@ -153,7 +154,7 @@ class Desk(QObject):
             if picture is not None and (picture.masks is not None or picture.taught.any()):
                 self.add_masks()
             if image is not None and picture is not None and self.masks is not None:
-                self._show_overlays()
+                self.show_overlays()
                 # the picture may have come back, or be another layer with the same content, and lie over them
                 raise_over(self.viewer.layers, image, [self.masks.layer, *self._overlays.of(picture.key)])
             self.picture_changed.emit()
@@ -194,7 +195,7 @@ class Desk(QObject):
                 self.session.keep_masks(old.key, masks.baseline)
                 masks.turn_to(new)
                 self._masks[new.key] = self._masks.pop(old.key)
-                self._show_overlays()
+                self.show_overlays()
             else:
                 if self.viewer.layers.selection.active is masks.layer:
                     self.viewer.layers.selection.active = self._album.images_of(new.key)[0]
@@ -226,7 +227,7 @@ class Desk(QObject):
         masks.pasted.connect(self._masks.draw_soon)
         masks.taught.connect(partial(self._on_taught, masks))
         masks.acted.connect(self._tell)
-        self._show_overlays()
+        self.show_overlays()
         self.picture_changed.emit()
         return masks
 
@@ -313,12 +314,14 @@ class Desk(QObject):
     def show(self, kind: str, on: bool) -> None:
         """Switch an overlay, 'taught' or 'doubt', on or off."""
         self._overlays.on[kind] = on
-        self._show_overlays()
+        self.show_overlays()
         self.overlays_changed.emit()
 
-    def _show_overlays(self) -> None:
+    def show_overlays(self) -> None:
+        """Show those that are on, over the pictures that are seen."""
         for image, masks in self.all_masks.items():
-            self._overlays.show(masks, image)
+            is_behind = masks is not self.masks and not masks.layer.visible
+            self._overlays.show(masks, image, is_behind=is_behind)
 
     # --- what napari tells ---
 
@@ -326,7 +329,7 @@ class Desk(QObject):
         if isinstance(event.value, Image) and not is_ours(event.value):
             self._watch_name(event.value)
             self.pictures_changed.emit()
-            self._pick.start()  # once napari has the layer in place
+            self._pick.start(0 if self.image is None else _LOOK_MS)  # once napari has the layer, or several, in place
 
     def _watch_name(self, image: Image) -> None:
         self._names[image] = image.name
@@ -345,6 +348,12 @@ class Desk(QObject):
         """With no picture in hand, the newest one is."""
         if self.image is None and self._viewer() is not None and (images := self.images()):
             self.take(images[-1])
+
+    def _take_inserted(self) -> None:
+        """A picture that was opened and hides the one in hand is in hand, if nothing was begun on that."""
+        self.take_newest()
+        if self.image is not None and self.masks is None and covers(newest := self.images()[-1], self.image):
+            self.take(newest)
 
     def _on_removed(self, event: Any) -> None:
         """A layer is gone (all of them, when the window closes): keep what it holds, delete nothing."""
@@ -365,7 +374,7 @@ class Desk(QObject):
                 self.session.leave_picture(picture.key)
             if self.image is layer:
                 self.image = None
-                self._pick.start()
+                self._pick.start(0)
             self.pictures_changed.emit()
         self._tidy.start()
         self.picture_changed.emit()
@@ -375,7 +384,7 @@ class Desk(QObject):
         if self._viewer() is not None:
             self._overlays.sweep()
             if self._overlays.take_note():
-                self._show_overlays()
+                self.show_overlays()
                 self.overlays_changed.emit()
 
     def _on_active(self, event: Any) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from napari_unet.core.geometry import Box
 from napari_unet.core.suggest import side_of_place, suggest
 from napari_unet.widgets.desk import Desk, desk_of
+from napari_unet.widgets.layers import covers, share_place
 from napari_unet.widgets.viewer_session import real
 
 if TYPE_CHECKING:
@@ -28,6 +29,25 @@ def guide_of(viewer: Any) -> Guide:
     if viewer not in _guides:
         _guides[viewer] = Guide(desk_of(viewer))
     return _guides[viewer]
+
+
+def bring_forward(desk: Desk, image: Image) -> bool:
+    """Take a picture in hand and show it, with its masks; what lies over it is hidden. False if it cannot be used."""
+    if not desk.take(image):
+        return False
+    masks, all_masks = desk.masks, desk.all_masks
+    for other in desk.images():
+        over = all_masks.get(other)
+        if over is not None and over is not masks and share_place(other, image):
+            over.layer.visible = False
+        if other is not image and covers(other, image):
+            other.visible = False
+    image.visible = True
+    if masks is not None:
+        masks.layer.visible = True
+    desk.viewer.layers.selection.active = image if masks is None else masks.layer
+    desk.show_overlays()
+    return True
 
 
 class Guide:
@@ -56,7 +76,7 @@ class Guide:
             return False
         image, box = found
         self._seen.setdefault(image, []).append(box)
-        self._show(image, known[image])
+        bring_forward(self.desk, image)
         self._fly(known[image], box)
         self.desk.acted.emit("In doubt here. Mend it, then press View is right: that teaches, too.")
         return True
@@ -72,14 +92,6 @@ class Guide:
                 best, gain = (image, offer.box), offer.gain
         return best
 
-    def _show(self, image: Image, masks: MaskLayer) -> None:
-        """Bring a picture to the front: others that are open may lie over it."""
-        if image is not self.desk.image:
-            for other, layer in self.desk.all_masks.items():
-                other.visible = layer.layer.visible = other is image
-            self.desk.take(image)
-        self.desk.viewer.layers.selection.active = masks.layer
-
     def _fly(self, masks: MaskLayer, box: Box) -> None:
         """Put a place into the middle of the view."""
         viewer, layer = self.desk.viewer, masks.layer
@@ -89,8 +101,9 @@ class Guide:
         for axis, value in enumerate(middle, start=missing):
             if axis not in shown:
                 viewer.dims.set_point(axis, value)
-        view = self.desk.view()
-        room = [view.shape[axis - missing] / box.shape[axis - missing] for axis in shown[-2:]]
-        viewer.scene.camera.zoom *= _FILLS * min(room)
+        # not by what is in view: a picture that was hidden until now has not been drawn yet
+        room = viewer.canvas.viewbox_size(viewer.layers)
+        sides = [box.shape[axis - missing] * abs(layer.scale[axis - missing]) for axis in shown[-2:]]
+        viewer.scene.camera.zoom = _FILLS * min(pixels / side for pixels, side in zip(room, sides, strict=True))
         center = [middle[axis - missing] if axis >= missing else 0.0 for axis in shown]
         viewer.scene.camera.center = (0.0, *center)[-3:]

@@ -41,6 +41,7 @@ _SHOWN_AS = {
     "off": (1.0, 0.3, 0.25, 1.0),
 }
 _WITH_THUMBNAIL = 1024 * 1024  # pixels of a plane, up to which its thumbnail is made anew, too
+_SEE_THROUGH = ("additive", "minimum", "multiplicative")
 _LARGE = 512 * 512  # pixels of a plane, from which on only what changed is drawn
 
 
@@ -243,6 +244,17 @@ def raise_over(layers: LayerList, image: Image, over: Sequence[Layer]) -> None:
     for layer in reversed(over):
         if layers.index(layer) < layers.index(image):
             layers.move(layers.index(layer), layers.index(image) + 1)
+
+
+def share_place(a: Layer, b: Layer) -> bool:
+    """Whether two layers lie on the same place of the world, as far as their last two axes go."""
+    ends, others = a.extent.world[:, -2:], b.extent.world[:, -2:]
+    return bool((ends[0] < others[1]).all() and (others[0] < ends[1]).all())
+
+
+def covers(other: Image, image: Image) -> bool:
+    """Whether a layer that lies higher would hide this one: channels that are added up hide nothing."""
+    return other.blending not in _SEE_THROUGH and share_place(other, image)
 
 
 def add_unlisted(layers: LayerList, layer: Layer) -> None:

@@ -34,10 +34,11 @@ class Overlays:
         """The overlays of a picture."""
         return [layer for place, layer in self._layers.items() if place[0] == key]
 
-    def show(self, masks: MaskLayer, image: Image) -> None:
-        """Show what is on over a picture, and hide what is off."""
+    def show(self, masks: MaskLayer, image: Image, *, is_behind: bool) -> None:
+        """Show what is on over a picture, and hide what is off; all of it where the picture is behind another one."""
         self.sweep()
-        for kind, on in self.on.items():
+        for kind, is_on in self.on.items():
+            on = is_on and not is_behind
             layer = self._layers.get((masks.picture.key, kind))
             if layer is None and on:
                 layer = rim_layer(masks.picture, image) if kind == "taught" else heat_layer(masks.doubt, image)

@@ -23,6 +23,7 @@ from napari_unet.core.events import Progress
 from napari_unet.core.sizes import median_diameter
 from napari_unet.widgets.desk import desk_of
 from napari_unet.widgets.forms import accent_bar, button, column, duration, line, named, primary, row, small_button
+from napari_unet.widgets.guide import bring_forward
 from napari_unet.widgets.icons import give_icon
 from napari_unet.widgets.viewer_session import close_with_window, follow, listen, once
 
@@ -207,7 +208,7 @@ class PredictPanel(QWidget):
 
     def _take_picture(self) -> None:
         image = self.image.currentData()
-        if isinstance(image, Image) and not self.desk.take(image):
+        if isinstance(image, Image) and not bring_forward(self.desk, image):
             self._fill_pictures()
 
     def _take_channels(self) -> None:

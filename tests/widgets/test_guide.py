@@ -75,6 +75,29 @@ def test_it_goes_on_in_another_picture(viewer, two):
     assert viewer.layers["first masks"].visible
 
 
+def test_a_picture_that_was_hidden_is_shown_as_near(viewer, two):
+    """It was not drawn yet, so nothing is known of its view; the place is as large on the screen as any other."""
+    second = viewer.layers["second"]
+    zooms = []
+    for image, masks in two.all_masks.items():
+        masks.doubt[100:150, 100:150] = 255 if image is second else 250
+    two.all_masks[second].layer.corner_pixels = np.zeros((2, 2), int)
+    for _ in range(2):
+        guide_of(viewer).go()
+        zooms.append(viewer.scene.camera.zoom)
+    assert two.image is viewer.layers["first"]
+    assert np.isclose(*zooms)
+
+
+def test_a_picture_without_masks_does_not_hide_the_place(viewer, two):
+    """Also where the place is in the picture in hand."""
+    viewer.add_image(np.ones((400, 600)), name="over")
+    two.masks.doubt[300:310, 500:510] = 255
+    guide_of(viewer).go()
+    assert two.image is viewer.layers["first"]
+    assert not viewer.layers["over"].visible
+
+
 def test_what_the_user_set_is_in_doubt_no_more(viewer, two, said):
     """A place that is taught is left out; when nothing else is in doubt, that is said."""
     two.masks.doubt[300:330, 500:530] = 255

@@ -32,17 +32,51 @@ def test_the_open_picture_is_taken_at_once(predict_panel, session):
 
 
 def test_a_picture_that_comes_after_the_dock_is_taken(viewer, session, qtbot):
-    """So is another one when the picture in hand is removed."""
+    """So is one that hides it, while it has no masks, and another one when the picture in hand is removed."""
     viewer.layers.clear()
     panel = PredictPanel(viewer)
     qtbot.addWidget(panel)
     assert not panel.predict.isEnabled()
-    for name in ("first", "second"):
-        viewer.add_image(np.zeros((60, 80)), name=name)
-        qtbot.waitUntil(panel.predict.isEnabled)
-        assert panel.image.currentText() == "first"
-    viewer.layers.remove("first")
-    qtbot.waitUntil(lambda: panel.image.currentText() == "second" and panel.predict.isEnabled())
+    random = np.random.default_rng(0)
+    for name, how, taken in (
+        ("first", "translucent", "first"),
+        ("second", "additive", "first"),
+        ("third", "translucent", "third"),
+        ("fourth", "translucent", "third"),
+    ):
+        viewer.add_image(random.random((60, 80)), name=name, blending=how)
+        qtbot.wait(300)
+        assert panel.image.currentText() == taken
+        assert panel.predict.isEnabled()
+        if name == "third":
+            panel.predict.click()
+    viewer.layers.remove("third")
+    qtbot.waitUntil(lambda: panel.image.currentText() == "fourth" and panel.predict.isEnabled())
+
+
+def test_a_picture_that_is_chosen_is_shown(viewer, desk, masks, predict_panel):
+    """What lies over it is hidden, with its rims; what is added up with it, or lies elsewhere, is not."""
+    masks.layer.paint((5, 70), 7)
+    desk.settle()
+    random = np.random.default_rng(1)
+    viewer.add_image(random.random((60, 80)), name="over", blending="translucent")
+    viewer.add_image(random.random((60, 80)), name="added", blending="additive")
+    viewer.add_image(random.random((60, 80)), name="beside", translate=(0, 200))
+
+    def choose(name):
+        predict_panel.image.setCurrentText(name)
+        predict_panel.image.activated.emit(predict_panel.image.currentIndex())
+
+    def seen():
+        return {layer.name for layer in viewer.layers if layer.visible and not layer.name.startswith("U-Net Live")}
+
+    choose("over")
+    assert desk.image is viewer.layers["over"]
+    assert viewer.layers.selection.active is viewer.layers["over"]
+    assert seen() == {"over", "added", "beside"}
+    choose("picture")
+    assert viewer.layers.selection.active is masks.layer
+    assert seen() == {"picture", "picture masks", "picture taught", "added", "beside"}
 
 
 def test_predict_asks_for_the_view_and_makes_the_label_layer(predict_panel, session, viewer):
