@@ -38,7 +38,7 @@ def row(*parts: QWidget, name: str = "", stretch: int | None = None) -> QWidget:
     layout.setSpacing(GAP)
     if name:
         label = QLabel(name)
-        label.setFixedWidth(_LABELS)
+        label.setMinimumWidth(_LABELS)
         layout.addWidget(label)
     for place, part in enumerate(parts):
         layout.addWidget(part, 1 if stretch in (place, -1) else 0)

@@ -5,8 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari.utils.notifications import show_error
-from qtpy.QtCore import QSize, Qt
-from qtpy.QtWidgets import QFileDialog, QFrame, QScrollArea, QSizePolicy, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtCore import QEvent, QObject, QSize, Qt
+from qtpy.QtWidgets import (
+    QAbstractSlider,
+    QAbstractSpinBox,
+    QApplication,
+    QComboBox,
+    QFileDialog,
+    QFrame,
+    QScrollArea,
+    QScrollBar,
+    QSizePolicy,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_unet.widgets.correct_panel import CorrectPanel
 from napari_unet.widgets.desk import desk_of
@@ -152,7 +165,21 @@ class Workspace(QScrollArea):
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setMinimumWidth(_WIDTH)
+        for kind in (QComboBox, QAbstractSpinBox, QAbstractSlider):
+            for control in inside.findChildren(kind):
+                if not isinstance(control, QScrollBar):
+                    control.installEventFilter(self)
         close_with_window(self, napari_viewer)
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:  # noqa: N802  Qt's name
+        """The wheel scrolls, whatever it is over: it is to choose no other model. And larger letters need more room."""
+        inside, bar = self.widget(), self.verticalScrollBar()
+        if event is not None and inside is not None and bar is not None:
+            if event.type() == QEvent.Type.Wheel and watched is not inside and not isinstance(watched, QScrollBar):
+                return QApplication.sendEvent(bar, event)
+            if event.type() == QEvent.Type.LayoutRequest and watched is inside:
+                self.setMinimumWidth(max(_WIDTH, inside.minimumSizeHint().width() + bar.sizeHint().width()))
+        return super().eventFilter(watched, event)
 
     def sizeHint(self) -> QSize:  # noqa: N802  Qt's name
         """As narrow as it can be without cutting text."""

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from qtpy.QtCore import QEvent
+from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
+from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import (
     QAbstractButton,
     QAbstractSlider,
     QAbstractSpinBox,
     QApplication,
     QComboBox,
+    QLabel,
     QWidget,
 )
 
@@ -313,6 +315,52 @@ def test_a_project_that_cannot_be_opened_is_one_sentence(viewer, desk, masks, se
     assert not desk.open_project(Path("/a/other.unetproj"))
     assert told == ["This folder is no project."]
     assert np.array_equal(masks.layer.data, cells())
+
+
+def test_the_wheel_scrolls_and_chooses_nothing(window, session, qtbot):
+    """Whatever it is over while the panel is scrolled: another model would begin its versions anew."""
+    window.add_image(np.zeros((3, 60, 80)), name="mine", axis_labels=("c", "y", "x"))
+    dock = Workspace(window)
+    qtbot.addWidget(dock)
+    dock.resize(300, 300)
+    dock.show()
+    panel, bar = dock.predict, dock.verticalScrollBar()
+    slider = next(child for child in panel.foreground.findChildren(QAbstractSlider))
+    session.calls.clear()
+    for control in (panel.model, panel.channels, panel.diameter, slider):
+        bar.setValue(20)
+        for way in (-120, 120):
+            before, middle = bar.value(), QPointF(control.rect().center())
+            event = QWheelEvent(
+                middle,
+                QPointF(control.mapToGlobal(middle.toPoint())),
+                QPoint(),
+                QPoint(0, way),
+                Qt.MouseButton.NoButton,
+                Qt.KeyboardModifier.NoModifier,
+                Qt.ScrollPhase.NoScrollPhase,
+                False,
+            )
+            QApplication.sendEvent(control, event)
+            assert (bar.value() - before) * way < 0
+    assert panel.model.currentText() == "Generalist (shipped)"
+    assert panel.diameter.value() == 0
+    assert not session.calls
+
+
+def test_larger_letters_make_it_wider(viewer, qtbot):
+    """napari's preferences have a size of letters; nothing is cut."""
+    dock = Workspace(viewer)
+    qtbot.addWidget(dock)
+    dock.show()
+    narrow = dock.minimumWidth()
+    dock.setStyleSheet("* { font-size: 16pt; }")
+    qtbot.waitUntil(lambda: dock.minimumWidth() > narrow)
+    assert dock.widget().minimumSizeHint().width() <= dock.minimumWidth()
+    labels = [child for child in dock.predict.findChildren(QLabel) if child.text() in ("Foreground", "Separation")]
+    dock.resize(dock.minimumWidth(), 800)
+    qtbot.waitUntil(lambda: all(label.width() >= label.sizeHint().width() > 80 for label in labels))
+    assert len(labels) == 2
 
 
 def test_two_docks_of_one_viewer_share_the_desk(window):
