@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from napari_unet.core.geometry import Box
-from napari_unet.core.prompts import Prompts
+from napari_unet.core.prompts import Prompts, box_between
+from napari_unet.widgets.history import overlap
 from napari_unet.widgets.tools import Found
 
 if TYPE_CHECKING:
     from napari_unet.core.corrections import Mask
     from napari_unet.core.events import ObjectMask
+    from napari_unet.core.prompts import Point
     from napari_unet.widgets.mask_layer import MaskLayer
 
 
@@ -71,3 +73,12 @@ def holds(found: Found, point: Sequence[int]) -> bool:
     box, mask = found
     inside = [c - a for c, a in zip(point, box.start, strict=True)]
     return all(0 <= c < n for c, n in zip(inside, mask.shape, strict=True)) and bool(mask[tuple(inside)])
+
+
+def within(masks: MaskLayer, gesture: str, points: list[Point], lead: tuple[int, ...]) -> list[Point]:
+    """What of a gesture lies in the picture: of a box all or nothing, of a click where it ended."""
+    if gesture == "box":
+        is_seen = overlap(box_between(points), Box.whole(masks.baseline.shape[-2:])) and masks.holds((*lead, 0, 0))
+        return points if is_seen else []
+    shown = points if gesture == "scribble" else points[-1:]
+    return [p for p in shown if masks.holds((*lead, *(round(c) for c in p)))]

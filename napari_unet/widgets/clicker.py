@@ -12,13 +12,11 @@ from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QApplication
 
 from napari_unet.core import diff
-from napari_unet.core.geometry import Box
 from napari_unet.core.prompts import Prompts, box_between, thinned
 from napari_unet.widgets import tools
 from napari_unet.widgets.click_view import ClickView
-from napari_unet.widgets.clicked import Kept, Late, Stage, flat, holds
+from napari_unet.widgets.clicked import Kept, Late, Stage, flat, holds, within
 from napari_unet.widgets.desk import Desk, desk_of
-from napari_unet.widgets.history import overlap
 from napari_unet.widgets.tools import Found
 from napari_unet.widgets.viewer_session import before_closing, listen, once, real
 
@@ -95,6 +93,7 @@ class Clicker:
             self._then = None  # it was meant for another picture
         self._masks = masks
         self.view.lay(masks)
+        masks.take_back = self.back
         masks.layer.mouse_move_callbacks.append(self._on_move)
         for key, act in self._keys.items():
             masks.layer.bind_key(key, lambda _, act=act: act(), overwrite=True)
@@ -106,6 +105,7 @@ class Clicker:
             return
         self._hand_over()
         self._rest.stop()
+        masks.take_back = bool
         masks.layer.mouse_move_callbacks.remove(self._on_move)
         for key in self._keys:
             masks.layer.bind_key(key, None)
@@ -160,7 +160,7 @@ class Clicker:
             self.desk.acted.emit(_TURNED)
             return
         lead = tuple(round(c) for c in path[-1][:-2])
-        points = _within(masks, gesture, [(float(p[-2]), float(p[-1])) for p in path], lead)
+        points = within(masks, gesture, [(float(p[-2]), float(p[-1])) for p in path], lead)
         if not points:
             if gesture in ("box", "scribble"):
                 self.desk.acted.emit(_BESIDE)
@@ -290,6 +290,12 @@ class Clicker:
             self.desk.acted.emit(_CONFIRMED)
         return bool(number)
 
+    def keep_before(self, act: Callable[[], object]) -> None:
+        """Keep the object in work, then do something to the labels: what is confirmed without it would shut it out."""
+        if self._stages:
+            self.after_answer(self.keep)
+        self.after_answer(act)
+
     def drop(self) -> bool:
         """Forget the object in work; False if there is none."""
         had = self.is_at_work
@@ -298,13 +304,15 @@ class Clicker:
             self.desk.acted.emit("Dropped")
         return had
 
-    def back(self) -> None:
-        """Take the last click, box or scribble back."""
-        if self._stages:
+    def back(self) -> bool:
+        """Take the last click, box or scribble back; False if no object is in work."""
+        was_at_work = self.is_at_work
+        if was_at_work:
             self._stages.pop()
             self._asked, self._then = 0, None
             self._draw()
             self.desk.acted.emit(_AGAIN if self._stages else "Taken back")
+        return was_at_work
 
     def _reset(self) -> None:
         """No object is in work."""
@@ -383,12 +391,3 @@ class Clicker:
         elif self._hover is None or voxel[:-2] != self._lead or not holds(self._hover, voxel[-2:]):
             self._lead = voxel[:-2]
             self._hover_asked = self.desk.session.click(masks.picture.key, self._lead, Prompts((point,)), hover=True)
-
-
-def _within(masks: MaskLayer, gesture: str, points: list[Point], lead: tuple[int, ...]) -> list[Point]:
-    """What of a gesture lies in the picture: of a box all or nothing, of a click where it ended."""
-    if gesture == "box":
-        is_seen = overlap(box_between(points), Box.whole(masks.baseline.shape[-2:])) and masks.holds((*lead, 0, 0))
-        return points if is_seen else []
-    shown = points if gesture == "scribble" else points[-1:]
-    return [p for p in shown if masks.holds((*lead, *(round(c) for c in p)))]

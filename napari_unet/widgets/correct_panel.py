@@ -43,7 +43,7 @@ class CorrectPanel(QWidget):
         self.desk = desk_of(napari_viewer)
         self.gestures = gestures_of(napari_viewer)
         self.tools = {tool: self._tool_button(tool) for tool in _BUTTONS}
-        self.accept = button("Accept", "accept", "Teach what you painted now, without the short wait after a stroke")
+        self.accept = button("Accept", "accept", "Keep the object in work, and teach what you painted, without the short wait after a stroke")
         self.view_right = button("View is right", "view_right", "Everything in view is right: teach all of it", "view")
         self.suggest = button("Where to look next", "suggest", "")
         self.taught, self.doubt = self._overlay_button("taught"), self._overlay_button("doubt")
@@ -113,7 +113,7 @@ class CorrectPanel(QWidget):
     def _connect(self) -> None:
         for tool, made in self.tools.items():
             made.clicked.connect(lambda _=False, tool=tool: self._use(tool))
-        self.accept.clicked.connect(self.desk.settle)
+        self.accept.clicked.connect(lambda: self.gestures.clicker.keep_before(self.desk.settle))
         self.view_right.clicked.connect(self.gestures.accept_view)
         self.suggest.clicked.connect(guide_of(self.desk.viewer).go)
         self.undo.clicked.connect(self._undo)

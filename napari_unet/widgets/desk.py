@@ -251,6 +251,7 @@ class Desk(QObject):
         masks = self.add_masks()
         if masks is not None:
             self.settle()
+            masks.unhide()
             self.session.predict(masks.picture.key, self.view())
 
     def view(self) -> Box:
@@ -350,9 +351,10 @@ class Desk(QObject):
             self.take(images[-1])
 
     def _take_inserted(self) -> None:
-        """A picture that was opened and hides the one in hand is in hand, if nothing was begun on that."""
+        """A picture that was opened, so it is active, and hides the one in hand, is what the user sees: take it."""
         self.take_newest()
-        if self.image is not None and self.masks is None and covers(newest := self.images()[-1], self.image):
+        newest = self.viewer.layers.selection.active if self.image is not None else None
+        if newest in self.images() and covers(newest, self.image):
             self.take(newest)
 
     def _on_removed(self, event: Any) -> None:

@@ -41,6 +41,7 @@ _MISSED = {
 }
 _DRAWN = {"cut": "path", "join": "path", "region": "rectangle", "nothing": "rectangle", "click": "rectangle"}
 _STILL = 4  # pixels of the screen that the mouse may move in a click
+_HIDDEN = "The masks were hidden. Look at them, and do it once more."
 _FLAT = "Switch to the 2-D view to correct objects."
 _PEN = "U-Net Live pen"
 
@@ -96,6 +97,7 @@ class Gestures:
         if tool in _DRAWN:
             self._lay_pen(layer)
         self.desk.viewer.layers.selection.active = layer
+        masks.unhide()
         layer.mode = "pan_zoom"
         layer.mouse_pan = False
         layer.cursor = "cross"
@@ -136,10 +138,12 @@ class Gestures:
         masks = self.desk.masks
         if masks is None or masks.layer is not layer:
             return
-        if self.desk.viewer.dims.ndisplay != 2:
-            self.said.emit(_FLAT)
+        if self._says_unseen(masks):
             return
         point = self._voxel(masks, layer.world_to_data(self.desk.viewer.cursor.position))
+        self.clicker.keep_before(lambda: self._act_at(tool, masks, point))
+
+    def _act_at(self, tool: str, masks: MaskLayer, point: tuple[int, ...]) -> None:
         if tool == "join":
             self.start("join", point if masks.number_at(point) else None)
         elif not self._act_on(tool, masks, point):
@@ -150,12 +154,23 @@ class Gestures:
         masks, dims = self.desk.masks, self.desk.viewer.dims
         if masks is None:
             return
-        if dims.ndisplay != 2:
-            self.said.emit(_FLAT)
-        elif not is_in_view(masks.layer, dims):
+        if self._says_unseen(masks):
+            return
+        if not is_in_view(masks.layer, dims):
             self.said.emit("Nothing of the picture is in view: move the sliders, or the picture, to where it is.")
         else:
-            tools.accept_region(masks, self.desk.view())
+            view = self.desk.view()
+            self.clicker.keep_before(lambda: tools.accept_region(masks, view))
+
+    def _says_unseen(self, masks: MaskLayer) -> bool:
+        """Say why nothing is done to masks that nobody sees; hidden ones are shown."""
+        if self.desk.viewer.dims.ndisplay != 2:
+            self.said.emit(_FLAT)
+        elif masks.unhide():
+            self.said.emit(_HIDDEN)
+        else:
+            return False
+        return True
 
     # --- the mouse ---
 

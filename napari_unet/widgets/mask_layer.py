@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +50,8 @@ class MaskLayer:
         Where the layer is to be drawn again.
     is_pressed : bool
         Whether the mouse button is down on the layer.
+    take_back : callable
+        Takes back what a tool has in work, before any step; False if it has nothing.
     is_numbering : bool
         Whether a brush stroke that begins on background begins a new object.
 
@@ -76,6 +78,7 @@ class MaskLayer:
         self.is_pressed = False
         self.is_numbering = True
         self.trail = Trail(self)
+        self.take_back: Callable[[], bool] = bool
         self._is_quiet = False
         self._next_id = diff.free_id(self.baseline)
         layer.selected_label = self._suggested = self._next_id
@@ -194,6 +197,13 @@ class MaskLayer:
         with self._quietly():
             redraw(self.layer, boxes, thumbnail=thumbnail)
 
+    def unhide(self) -> bool:
+        """Let the layer be seen; whether it was hidden. To set `visible` in vain would end napari's mode."""
+        if self.layer.visible:
+            return False
+        self.layer.visible = True
+        return True
+
     @property
     def fits(self) -> bool:
         """Whether the layer still has the size of its picture (somebody may have set other data)."""
@@ -246,7 +256,7 @@ class MaskLayer:
 
     def undo(self) -> None:
         """Take back the last step, whether it changed labels or only said that they are right."""
-        if not self.is_pressed and self.fits:
+        if not self.is_pressed and self.fits and not self.take_back():
             self.settle()
             if not self.trail.take_back_right():
                 with self._quietly():

@@ -1,5 +1,6 @@
 """The tools in hand."""
 
+import numpy as np
 import pytest
 
 from napari_unet.widgets.clicker import clicker_of
@@ -26,3 +27,60 @@ def test_in_3d_the_tool_is_put_away(qtbot, masks, viewer, session):
             gestures.at_cursor(tool, masks.layer)
         assert said[-1] == "Switch to the 2-D view to correct objects."
     assert len(session.edits) == 1
+
+
+def test_masks_that_are_hidden_are_shown_before_anything_is_done_to_them(desk, masks, viewer, session):
+    """Nobody says of masks that they are right, or deletes one, without seeing them."""
+    gestures, said = gestures_of(viewer), []
+    gestures.said.connect(said.append)
+    viewer.cursor.position = (20, 20)
+    for act in (gestures.accept_view, lambda: gestures.at_cursor("delete", masks.layer)):
+        masks.layer.visible = False
+        act()
+        assert masks.layer.visible
+        assert "hidden" in said[-1]
+        assert not session.edits
+    for act in (lambda: gestures.start("cut"), desk.predict):
+        masks.layer.visible = False
+        act()
+        assert masks.layer.visible
+    gestures.at_cursor("delete", masks.layer)
+    assert len(session.edits) == 1
+
+
+@pytest.mark.parametrize("is_found", [True, False])
+def test_what_is_confirmed_comes_after_the_object_in_work(qtbot, masks, viewer, session, is_found):
+    """With an object that was clicked and not kept yet, "View is right" keeps it, and confirms it with the view."""
+    gestures, clicker = gestures_of(viewer), clicker_of(viewer)
+    gestures.start("click")
+    session.answers = is_found
+    clicker.take("on", [[10.0, 60.0]], (0, 1))
+    if is_found:
+        qtbot.waitUntil(lambda: not clicker.is_waiting)
+    masks.layer.corner_pixels = np.array([[0, 0], [59, 79]])
+    gestures.accept_view()
+    if not is_found:
+        assert not session.edits
+        session.answer(1)
+    qtbot.waitUntil(lambda: len(session.edits) == 2)
+    assert [edit.tool for edit in session.edits] == ["click", "region"]
+    assert not clicker.is_at_work
+    assert masks.layer.data[10, 60] == session.edits[1].labels[10, 60] == 3
+
+
+def test_ctrl_z_takes_the_last_click_back_before_any_step(qtbot, masks, viewer, session):
+    """An object that was kept before stays while another one is in work; the next one takes it back."""
+    gestures, clicker = gestures_of(viewer), clicker_of(viewer)
+    gestures.start("click")
+    for point in ((10.0, 60.0), (50.0, 10.0)):
+        clicker.take("on", [list(point)], (0, 1))
+        qtbot.waitUntil(lambda: not clicker.is_waiting)
+    assert len(session.edits) == 1
+    masks.undo()
+    assert not clicker.is_at_work
+    assert masks.layer.data[10, 60] == 3
+    masks.undo()
+    assert masks.layer.data[10, 60] == 0
+    gestures.stop()
+    masks.redo()
+    assert masks.layer.data[10, 60] == 3

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from napari.layers import Image
 from qtpy.QtWidgets import (
     QProgressBar,
 )
@@ -12,6 +13,7 @@ from napari_unet.core.errors import ImageError
 from napari_unet.core.events import Progress
 from napari_unet.session.session import SessionState
 from napari_unet.widgets.correct_panel import CorrectPanel
+from napari_unet.widgets.layers import add_quietly
 from napari_unet.widgets.predict_panel import PredictPanel
 from tests.widgets.conftest import cells, predicted, tell, text_of
 
@@ -32,7 +34,7 @@ def test_the_open_picture_is_taken_at_once(predict_panel, session):
 
 
 def test_a_picture_that_comes_after_the_dock_is_taken(viewer, session, qtbot):
-    """So is one that hides it, while it has no masks, and another one when the picture in hand is removed."""
+    """So is one that hides it, if it was not added quietly, and another one when the picture in hand is removed."""
     viewer.layers.clear()
     panel = PredictPanel(viewer)
     qtbot.addWidget(panel)
@@ -44,12 +46,14 @@ def test_a_picture_that_comes_after_the_dock_is_taken(viewer, session, qtbot):
         ("third", "translucent", "third"),
         ("fourth", "translucent", "third"),
     ):
-        viewer.add_image(random.random((60, 80)), name=name, blending=how)
+        image = Image(random.random((60, 80)), name=name, blending=how)
+        if name == "fourth":
+            add_quietly(viewer.layers, image)
+        else:
+            viewer.add_layer(image)
         qtbot.wait(300)
         assert panel.image.currentText() == taken
         assert panel.predict.isEnabled()
-        if name == "third":
-            panel.predict.click()
     viewer.layers.remove("third")
     qtbot.waitUntil(lambda: panel.image.currentText() == "fourth" and panel.predict.isEnabled())
 
@@ -309,3 +313,15 @@ def test_masks_that_were_removed_come_back_with_the_next_prediction(correct_pane
     assert not correct_panel.accept.isEnabled()
     desk.predict()
     assert np.array_equal(viewer.layers["picture masks"].data, cells())
+
+
+def test_accept_keeps_the_object_in_work(viewer, masks, session, qtbot):
+    """Like a stroke that still waits to be taken."""
+    panel = CorrectPanel(viewer)
+    qtbot.addWidget(panel)
+    panel.tools["click"].click()
+    panel.gestures.clicker.take("on", [[10.0, 60.0]], (0, 1))
+    panel.accept.click()
+    qtbot.waitUntil(lambda: len(session.edits) == 1)
+    assert session.edits[0].tool == "click"
+    assert masks.layer.data[10, 60] == 3

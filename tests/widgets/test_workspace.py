@@ -349,7 +349,7 @@ def test_the_wheel_scrolls_and_chooses_nothing(window, session, qtbot):
 
 
 def test_larger_letters_make_it_wider(viewer, qtbot):
-    """napari's preferences have a size of letters; nothing is cut."""
+    """Napari's preferences have a size of letters; nothing is cut."""
     dock = Workspace(viewer)
     qtbot.addWidget(dock)
     dock.show()
