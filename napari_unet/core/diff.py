@@ -77,8 +77,9 @@ def diff(
     touched: set[int] = set()
     if whole_objects:
         before, after = baseline[tight.slices][changed], edited[tight.slices][changed]
-        # who rubs out a part of an object mends it; who paints over a part, or clears a place, says nothing of the rest
-        mended = before if tool in ("cut", "join") else before[(after == 0) & (tool == "paint")]
+        # who rubs out a part of an object mends it, and so does who clicks a smaller one; who paints over a part, or
+        # clears a place, says nothing of the rest
+        mended = before if tool in ("cut", "join") else before[(after == 0) & (tool in ("paint", "click"))]
         touched = _ids(after) | _ids(mended)
     wide = object_box(edited, touched, tight)
     trusted = np.isin(edited[wide.slices], list(touched)) if touched else np.zeros(wide.shape, bool)

@@ -43,7 +43,11 @@ class CorrectPanel(QWidget):
         self.desk = desk_of(napari_viewer)
         self.gestures = gestures_of(napari_viewer)
         self.tools = {tool: self._tool_button(tool) for tool in _BUTTONS}
-        self.accept = button("Accept", "accept", "Keep the object in work, and teach what you painted, without the short wait after a stroke")
+        self.accept = button(
+            "Accept",
+            "accept",
+            "Keep the object in work, and teach what you painted, without the wait",
+        )
         self.view_right = button("View is right", "view_right", "Everything in view is right: teach all of it", "view")
         self.suggest = button("Where to look next", "suggest", "")
         self.taught, self.doubt = self._overlay_button("taught"), self._overlay_button("doubt")

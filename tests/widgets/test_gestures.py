@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
+from napari_unet.core.geometry import Box
+from napari_unet.widgets import tools
 from napari_unet.widgets.clicker import clicker_of
 from napari_unet.widgets.gestures import gestures_of
+from tests.widgets.conftest import predicted
 
 
 @pytest.mark.filterwarnings("ignore:Contours are not displayed")
@@ -84,3 +87,16 @@ def test_ctrl_z_takes_the_last_click_back_before_any_step(qtbot, masks, viewer, 
     gestures.stop()
     masks.redo()
     assert masks.layer.data[10, 60] == 3
+
+
+@pytest.mark.parametrize("is_smaller", [True, False])
+def test_an_object_that_is_kept_is_confirmed_as_a_whole(masks, session, is_smaller):
+    """Also where the click only found it smaller than it was predicted: no prediction changes it any more."""
+    plane = masks.layer.data == 2
+    plane[40, 59 if is_smaller else 60] ^= True
+    box = Box.of_mask(plane)
+    assert tools.place(masks, (), (box, plane[box.slices])) == 2
+    assert session.edits[0].tool == "click"
+    assert (masks.picture.taught[plane] != 0).all()
+    masks.paste(predicted(np.zeros((60, 80), int)))
+    assert np.array_equal(masks.layer.data == 2, plane)
