@@ -31,6 +31,9 @@ AS_GOOD = 1.1
 """How much more the network may contradict itself from afar for a size seen there to be believed. Found on every eighth
 of the nuclei, and the phase contrast and bacteria, among the training pictures (docs/models.md). The same for a size
 that is expected (docs/experiments.md)."""
+GROUPS, CLEARLY = 3.0, 0.8
+"""How much larger than from near a size that is seen from afar may be, or else how much less the network must
+contradict itself there: a tissue of nuclei or a colony of bacteria may look like one object from afar."""
 HARDLY = 1.5
 """The same for a size that is expected where what else shows is far from it: a network that does not know a kind yet
 contradicts itself as much from anywhere, one that does two to three times as much where it sees pieces."""
@@ -145,8 +148,10 @@ class _Looks:
         """The look to go by where nothing else is known of the sizes; None if nothing shows."""
         if near is None or far is None:
             return near or far
-        # what is larger than the objects that the model knows is seen whole from afar, and in pieces from near
-        sees_more = far.diameter > self._model.card.diameter and far.strife <= AS_GOOD * near.strife
+        # what is larger than the objects that the model knows is seen whole from afar, and in pieces from near; but
+        # whole groups may be taken for objects there
+        bound = AS_GOOD if _alike(near.diameter, far.diameter, GROUPS) else CLEARLY
+        sees_more = far.diameter > self._model.card.diameter and far.strife <= bound * near.strife
         return far if sees_more else near
 
     def closely(self, scale: float, most: int = LOOKS) -> Generator[Progress, None, _Look | None]:

@@ -72,9 +72,9 @@ def test_an_expected_size_decides_nothing_where_the_looks_say_another_one(disc_m
 
 def test_a_look_of_the_expected_size_is_believed_against_one_that_is_far_from_it(disc_model, monkeypatch):
     """Cells in a dense colony: from afar the colony shows, as well or better, and the user has drawn cells."""
-    near, far = engine._Look(30.0, 0.16), engine._Look(120.0, 0.15)
-    assert _found(disc_model, monkeypatch, near, far, replace(near, strife=0.18)) == 30
-    assert _found(disc_model, monkeypatch, near, far, replace(near, strife=0.3)) == 120
+    near, far = engine._Look(35.0, 0.16), engine._Look(100.0, 0.15)
+    assert _found(disc_model, monkeypatch, near, far, replace(near, strife=0.18)) == 35
+    assert _found(disc_model, monkeypatch, near, far, replace(near, strife=0.3)) == 100
 
 
 def _found(model, monkeypatch, near, far, own):
@@ -162,10 +162,20 @@ def test_specks_and_fragments_do_not_count(disc_model, monkeypatch):
 
 @pytest.mark.parametrize(
     ("far", "strife", "size"),
-    [(60.0, (0.1, 0.2), 20), (60.0, (0.1, 0.105), 60), (60.0, (0.2, 0.1), 60), (16.0, (0.2, 0.1), 20)],
+    [
+        (50.0, (0.1, 0.2), 20),
+        (50.0, (0.1, 0.105), 50),
+        (50.0, (0.2, 0.1), 50),
+        (16.0, (0.2, 0.1), 20),
+        (90.0, (0.1, 0.095), 20),
+        (90.0, (0.1, 0.075), 90),
+    ],
 )
 def test_what_is_larger_than_known_is_measured_from_afar(disc_model, monkeypatch, far, strife, size):
-    """There it is whole; unless the outputs fit each other worse there, or it is no larger than the model knows."""
+    """There it is whole; unless the outputs fit each other worse there, or it is no larger than the model knows.
+
+    What is several times as large may be a group: there they must fit each other clearly better.
+    """
 
     def look(model, source, view, scale):
         yield Progress("predict", "", 0, 1)
