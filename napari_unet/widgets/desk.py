@@ -353,8 +353,8 @@ class Desk(QObject):
     def _take_inserted(self) -> None:
         """A picture that was opened, so it is active, and hides the one in hand, is what the user sees: take it."""
         self.take_newest()
-        newest = self.viewer.layers.selection.active if self.image is not None else None
-        if newest in self.images() and covers(newest, self.image):
+        newest = None if self._viewer() is None or self.image is None else self.viewer.layers.selection.active
+        if newest is not None and newest in self.images() and covers(newest, self.image):
             self.take(newest)
 
     def _on_removed(self, event: Any) -> None:

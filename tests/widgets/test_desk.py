@@ -198,3 +198,15 @@ def test_a_picture_that_is_no_longer_in_the_viewer_is_not_followed(viewer, desk,
     viewer.layers.remove(image)
     image.name = "elsewhere"
     assert masks.layer.name == "picture masks"
+
+
+def test_a_viewer_that_is_gone_before_a_new_picture_is_looked_at_does_no_harm(viewer, desk, qtbot, monkeypatch):
+    """The window closes at once after a picture was opened: the picture is not taken, and nothing fails."""
+    picture = desk.image
+    viewer.add_image(other(), name="late")
+    monkeypatch.setattr(desk, "_viewer", lambda: None)
+    desk._take_inserted()
+    assert desk.image is picture
+    monkeypatch.undo()
+    desk._take_inserted()
+    assert desk.image is viewer.layers["late"]
