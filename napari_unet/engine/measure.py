@@ -31,12 +31,12 @@ AS_GOOD = 1.1
 """How much more the network may contradict itself from afar for a size seen there to be believed. Found on every eighth
 of the nuclei, and the phase contrast and bacteria, among the training pictures (docs/models.md). The same for a size
 that is expected (docs/experiments.md)."""
+MUCH = 1.5
+"""The same for a size that is expected where what else shows is far from it: a network that does not know a kind yet
+contradicts itself as much from anywhere, one that does two to three times as much where it sees pieces."""
 GROUPS, CLEARLY = 3.0, 0.8
 """How much larger than from near a size that is seen from afar may be, or else how much less the network must
 contradict itself there: a tissue of nuclei or a colony of bacteria may look like one object from afar."""
-HARDLY = 1.5
-"""The same for a size that is expected where what else shows is far from it: a network that does not know a kind yet
-contradicts itself as much from anywhere, one that does two to three times as much where it sees pieces."""
 ALIKE = 1.15
 """How much larger one size may be than another that says the same."""
 LOOKS, LOOKS_EXPECTED = 2, 3
@@ -56,11 +56,12 @@ def measure(
 
     The picture is looked at as it is and from farther away, each time once more at the scale at which objects of the
     size found are as large as those the model was trained on. Objects that are larger than those are measured from
-    afar, unless the network contradicts itself more there. Where another size is expected, or the two looks disagree,
-    it is looked at as the expected one asks for, too: a model that has just learnt a kind of object knows it at that
-    scale. What shows there is believed if it is of about that size and nothing else is, unless the network contradicts
-    itself much more. If what else shows is of about that size, too, it must show there alone, and the network may
-    hardly contradict itself more: whoever corrects the largest objects first has not said that all are as large.
+    afar, unless the network contradicts itself more there, or may see groups of them. Where another size is expected,
+    or the two looks disagree, it is looked at as the expected one asks for, too: a model that has just learnt a
+    kind of object knows it at that scale. What shows there is believed if it is of about that size and nothing else
+    is, unless the network contradicts itself much more. If what else shows is of about that size, too, it must show
+    there alone, and the network may not contradict itself more: whoever corrects the largest objects first has not
+    said that all are as large.
 
     Parameters
     ----------
@@ -132,7 +133,7 @@ class _Look:
 def _preferred(own: _Look, free: _Look, expected: float, others: Sequence[_Look | None]) -> bool:
     """Whether what shows at the scale of the expected size, and is about of it, is believed and not what else shows."""
     if not _alike(free.diameter, expected, BELIEVED):
-        return own.strife <= HARDLY * free.strife
+        return own.strife <= MUCH * free.strife
     is_news = not any(look and _alike(own.diameter, look.diameter) for look in others)
     return is_news and own.strife <= AS_GOOD * free.strife
 

@@ -136,14 +136,13 @@ class Gestures:
     def at_cursor(self, tool: str, layer: Labels) -> None:
         """What a key does: delete or accept the object under the cursor (else the selected one), or start a join."""
         masks = self.desk.masks
-        if masks is None or masks.layer is not layer:
-            return
-        if self._says_unseen(masks):
+        if masks is None or masks.layer is not layer or self._says_unseen(masks):
             return
         point = self._voxel(masks, layer.world_to_data(self.desk.viewer.cursor.position))
         self.clicker.keep_before(lambda: self._act_at(tool, masks, point))
 
     def _act_at(self, tool: str, masks: MaskLayer, point: tuple[int, ...]) -> None:
+        """Use a tool on a voxel; a join begins there."""
         if tool == "join":
             self.start("join", point if masks.number_at(point) else None)
         elif not self._act_on(tool, masks, point):
@@ -152,9 +151,7 @@ class Gestures:
     def accept_view(self) -> None:
         """Everything in view is right."""
         masks, dims = self.desk.masks, self.desk.viewer.dims
-        if masks is None:
-            return
-        if self._says_unseen(masks):
+        if masks is None or self._says_unseen(masks):
             return
         if not is_in_view(masks.layer, dims):
             self.said.emit("Nothing of the picture is in view: move the sliders, or the picture, to where it is.")
