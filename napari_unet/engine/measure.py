@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from skimage.segmentation import clear_border
 
 from napari_unet.core.events import Progress
@@ -14,9 +15,9 @@ from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
 from napari_unet.core.instances import InstanceSettings, build_objects
 from napari_unet.core.intensity import fit_channels, normalize
-from napari_unet.core.sizes import diameters, usual_scale
+from napari_unet.core.sizes import contrast_of_parts, diameters, usual_scale
 from napari_unet.core.targets import rim_distance
-from napari_unet.engine.network import run_network
+from napari_unet.engine.network import resize, run_network
 from napari_unet.nets.model import Model
 
 SIDE = 512
@@ -37,6 +38,12 @@ contradicts itself as much from anywhere, one that does two to three times as mu
 GROUPS, CLEARLY = 3.0, 0.8
 """How much larger than from near a size that is seen from afar may be, or else how much less the network must
 contradict itself there: a tissue of nuclei or a colony of bacteria may look like one object from afar."""
+PARTED, SMALLER = 1.2, 1.2
+"""Contrast of the rims between pieces from which on they are objects, of which the other look shows groups; and how
+much smaller they are at least (docs/experiments.md)."""
+NEARER, IN_DOUBT = 1.4, 0.1
+"""How much nearer than the picture as it is groups are looked for, and the strife from which on they are: a network
+that knows what it sees contradicts itself less."""
 ALIKE = 1.15
 """How much larger one size may be than another that says the same."""
 LOOKS, LOOKS_EXPECTED = 2, 3
@@ -56,7 +63,8 @@ def measure(
 
     The picture is looked at as it is and from farther away, each time once more at the scale at which objects of the
     size found are as large as those the model was trained on. Objects that are larger than those are measured from
-    afar, unless the network contradicts itself more there, or may see groups of them. Where another size is expected,
+    afar, unless the network contradicts itself more there, or may see groups of them: where it is in doubt, it looks
+    from nearer by, too, and smaller pieces whose rims part them well are the objects. Where another size is expected,
     or the two looks disagree, it is looked at as the expected one asks for, too: a model that has just learnt a
     kind of object knows it at that scale. What shows there is believed if it is of about that size and nothing else
     is, unless the network contradicts itself much more. If what else shows is of about that size, too, it must show
@@ -88,6 +96,8 @@ def measure(
         if near or far:
             break
     free = looks.better(near, far)
+    if free and near and near.strife >= IN_DOUBT:
+        free = yield from looks.ungrouped(free, near)
     if expected is None:
         return free.diameter if free else None
     agree = near and far and _alike(near.diameter, far.diameter)
@@ -113,6 +123,34 @@ def measured_by(model: Model, source: ImageSource, *, expected: float | None = N
 
 
 @dataclass(frozen=True)
+class _Part:
+    """The first part of a picture that was looked at, at the size that the network saw.
+
+    Attributes
+    ----------
+    box : Box
+        Where it lies in the picture's plane.
+    image : (Y, X) float32
+        Mean of the channels.
+    labels : (Y, X) int32
+    """
+
+    box: Box
+    image: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int32]
+
+    def labels_at(self, other: _Part) -> npt.NDArray[np.int32]:
+        """The labels at the pixels of another part; 0 outside of this one."""
+        found = np.pad(self.labels, ((0, 1), (0, 1)))  # what lies outside is read from the last row or column
+        places = []
+        for axis, (size, own) in enumerate(zip(other.labels.shape, self.labels.shape, strict=True)):
+            at = other.box.start[axis] + (np.arange(size) + 0.5) * other.box.shape[axis] / size
+            index = np.floor((at - self.box.start[axis]) * own / self.box.shape[axis]).astype(int)
+            places.append(np.where((index >= 0) & (index < own), index, own))
+        return found[np.ix_(*places)]
+
+
+@dataclass(frozen=True)
 class _Look:
     """What shows at one scale.
 
@@ -124,10 +162,21 @@ class _Look:
         How much the two outputs of the network contradict each other, 0 and more: how far the distances to the rim
         are from those in the objects that are made of them. Large objects that are seen from too near fall into
         pieces whose middles are none.
+    scale : float
+    part : _Part, optional
     """
 
     diameter: float
     strife: float
+    scale: float = 1.0
+    part: _Part | None = None
+
+    def shows_groups(self, nearer: _Look) -> bool:
+        """Whether what is smaller from nearer by is objects, of which this look shows groups."""
+        if self.part is None or nearer.part is None or self.diameter < SMALLER * nearer.diameter:
+            return False
+        part = nearer.part
+        return contrast_of_parts(part.image, part.labels, self.part.labels_at(part)) >= PARTED
 
 
 def _preferred(own: _Look, free: _Look, expected: float, others: Sequence[_Look | None]) -> bool:
@@ -154,6 +203,11 @@ class _Looks:
         bound = AS_GOOD if _alike(near.diameter, far.diameter, GROUPS) else CLEARLY
         sees_more = far.diameter > self._model.card.diameter and far.strife <= bound * near.strife
         return far if sees_more else near
+
+    def ungrouped(self, look: _Look, near: _Look) -> Generator[Progress, None, _Look]:
+        """A look, or one from nearer by where it shows groups."""
+        nearer = yield from self._at(NEARER * near.scale)
+        return next((each for each in (nearer, near) if each and look.shows_groups(each)), look)
 
     def closely(self, scale: float, most: int = LOOKS) -> Generator[Progress, None, _Look | None]:
         """Look at one scale, then at the one at which objects of the size found are as large as the model knows them.
@@ -196,8 +250,11 @@ def _look(model: Model, source: ImageSource, view: Box, scale: float) -> Generat
     """What shows at one scale, in as many parts of the plane as are needed; None if nothing does."""
     found: list[float] = []
     strife, area = 0.0, 0
+    first: _Part | None = None
     for part in _parts(source.shape, view, round(SIDE / scale)):
-        labels, distance = _outputs_in(model, source, part, scale)
+        labels, distance, image = _outputs_in(model, source, part, scale)
+        if first is None:
+            first = _Part(Box(part.start[-2:], part.stop[-2:]), image, labels)
         inside = labels > 0
         strife += float(np.abs(distance - rim_distance(labels))[inside].sum())
         area += int(inside.sum())
@@ -206,7 +263,7 @@ def _look(model: Model, source: ImageSource, view: Box, scale: float) -> Generat
         yield Progress("predict", "Measuring the objects", 0, 1)
         if len(found) >= ENOUGH:
             break
-    return _Look(_usual(found), strife / area) if found else None
+    return _Look(_usual(found), strife / area, scale, first) if found else None
 
 
 def _parts(shape: tuple[int, ...], view: Box, side: int) -> list[Box]:
@@ -223,12 +280,14 @@ def _parts(shape: tuple[int, ...], view: Box, side: int) -> list[Box]:
 
 def _outputs_in(
     model: Model, source: ImageSource, part: Box, scale: float
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
-    """The objects in one part of a picture, and the distances to their rims, in pixels of the network."""
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """The objects in one part of a picture, the distances to their rims, and the picture, in pixels of the network."""
     raw = source.read(part)
     x = fit_channels(normalize(raw, source.limits()), model.card.in_channels)
-    outputs = run_network(model, x.reshape(len(x), *part.shape[-2:]), scale, at_network_size=True).astype(np.float32)
-    return build_objects(outputs[0], outputs[1], InstanceSettings()), outputs[1]
+    x = x.reshape(len(x), *part.shape[-2:])
+    outputs = run_network(model, x, scale, at_network_size=True).astype(np.float32)
+    image = resize(torch.from_numpy(x.mean(0, keepdims=True))[None], outputs.shape[1:])[0, 0].numpy()
+    return build_objects(outputs[0], outputs[1], InstanceSettings()), outputs[1], image
 
 
 def _usual(found: list[float]) -> float:

@@ -2,9 +2,17 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from napari_unet.core.errors import ImageError
-from napari_unet.core.sizes import LARGEST_SCALE, SMALLEST_SCALE, median_diameter, scale_for, usual_scale
+from napari_unet.core.sizes import (
+    LARGEST_SCALE,
+    SMALLEST_SCALE,
+    contrast_of_parts,
+    median_diameter,
+    scale_for,
+    usual_scale,
+)
 
 
 def disc(radius, number=1):
@@ -57,3 +65,42 @@ def test_no_size_is_a_sentence(diameter):
     """Objects of no width are the user's mistake."""
     with pytest.raises(ImageError, match="pixels wide"):
         scale_for(diameter, 24.0)
+
+
+def colony(rows=6, side=12):
+    """A square of cells side by side, as (cells, the whole), in a plane that is wider."""
+    cells = np.zeros((rows * side + 20, rows * side + 20), np.int32)
+    cells[10:-10, 10:-10] = np.kron(np.arange(1, rows**2 + 1).reshape(rows, rows), np.ones((side, side), np.int32))
+    return cells, (cells > 0).astype(np.int32)
+
+
+@pytest.mark.parametrize("rim", [-1, 1])
+def test_cells_of_a_colony_are_parted_by_rims_that_are_all_alike(rim):
+    """Darker or brighter than the insides, whatever noise there is."""
+    cells, whole = colony()
+    inner = ndimage.minimum_filter(cells, 3) == ndimage.maximum_filter(cells, 3)
+    image = np.random.default_rng(0).normal(0, 0.3, cells.shape) + rim * ~inner
+    assert contrast_of_parts(image, cells, whole) > 2
+    assert contrast_of_parts(image + 1e3, cells, whole) > 2
+
+
+def test_pieces_of_one_object_are_not_parted():
+    """Neither by noise nor by texture, whose bright and dark places lie anywhere."""
+    cells, whole = colony()
+    noise = np.random.default_rng(0).normal(0, 1, cells.shape)
+    assert contrast_of_parts(noise, cells, whole) < 0.5
+    assert contrast_of_parts(ndimage.gaussian_filter(noise, 3), cells, whole) < 0.5
+    assert contrast_of_parts(np.ones(cells.shape), cells, whole) == 0
+
+
+def test_few_pieces_or_such_that_fill_little_say_nothing():
+    """Three rims may be alike by chance, and specks in an object are no parts of it."""
+    cells, whole = colony(2)
+    image = (ndimage.minimum_filter(cells, 3) == ndimage.maximum_filter(cells, 3)).astype(float)
+    assert contrast_of_parts(image, cells, whole) == 0
+    cells, whole = colony()
+    image = (ndimage.minimum_filter(cells, 3) == ndimage.maximum_filter(cells, 3)).astype(float)
+    assert contrast_of_parts(image, cells, whole) > 2
+    assert contrast_of_parts(image, np.where(cells % 2, cells, 0), whole) == 0
+    assert contrast_of_parts(image, cells, np.zeros_like(whole)) == 0
+    assert contrast_of_parts(image, np.zeros_like(cells), whole) == 0

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from napari_unet.core.events import Progress
 from napari_unet.core.geometry import Box
@@ -97,7 +98,7 @@ def test_looks_go_on_until_they_agree_and_none_is_made_twice(disc_model, monkeyp
     def look(model, source, view, scale):
         yield Progress("predict", "", 0, 1)
         scales.append(scale)
-        return engine._Look(known * (3 if scale == 1 else 2), 0.1)
+        return engine._Look(known * (3 if scale == 1 else 2), 0.05)
 
     monkeypatch.setattr(engine, "_look", look)
     assert measured(disc_model, np.zeros((64, 64), np.float32))[0] == 2 * known
@@ -112,7 +113,7 @@ def test_an_expected_size_gets_a_third_look(disc_model, monkeypatch):
     def look(model, source, view, scale):
         yield Progress("predict", "", 0, 1)
         scales.append(scale)
-        return engine._Look(known * sizes.get(round(scale, 3), 1.8), 0.1)
+        return engine._Look(known * sizes.get(round(scale, 3), 1.8), 0.05)
 
     monkeypatch.setattr(engine, "_look", look)
     found, _ = measured(disc_model, np.zeros((64, 64), np.float32), expected=2.5 * known)
@@ -191,7 +192,7 @@ def test_outputs_that_fit_each_other_are_at_peace(disc_model, draw, monkeypatch)
     source, view = ImageSource.of_array(image), Box((0, 0), (160, 160))
 
     def strife(distance):
-        monkeypatch.setattr(engine, "_outputs_in", lambda *_: (labels, distance))
+        monkeypatch.setattr(engine, "_outputs_in", lambda *_: (labels, distance, image))
         looking = engine._look(disc_model, source, view, 1.0)
         try:
             while True:
@@ -201,3 +202,59 @@ def test_outputs_that_fit_each_other_are_at_peace(disc_model, draw, monkeypatch)
 
     assert strife(rim_distance(labels)) == 0
     assert strife(np.zeros(labels.shape, np.float32)) > 0.3
+
+
+def part(labels, image=None, box=None):
+    """A part of a picture that was looked at."""
+    image = np.zeros(labels.shape, np.float32) if image is None else image
+    return engine._Part(box or Box.whole(labels.shape), image, labels)
+
+
+@pytest.fixture
+def colony():
+    """A colony of cells of 12 pixels, as (picture, cells, the whole)."""
+    cells = np.zeros((92, 92), np.int32)
+    cells[10:-10, 10:-10] = np.kron(np.arange(1, 37).reshape(6, 6), np.ones((12, 12), np.int32))
+    inner = ndimage.minimum_filter(cells, 3) == ndimage.maximum_filter(cells, 3)
+    image = np.random.default_rng(0).normal(0, 0.2, cells.shape) - ~inner
+    return image.astype(np.float32), cells, (cells > 0).astype(np.int32)
+
+
+@pytest.mark.parametrize(("strife", "size"), [(engine.IN_DOUBT * 1.1, 12), (engine.IN_DOUBT * 0.9, 72)])
+def test_a_colony_is_not_taken_for_an_object(disc_model, monkeypatch, colony, strife, size):
+    """From afar it shows as well as an object, but the rims in it part cells. Without doubt nobody looks nearer."""
+    image, cells, whole = colony
+    fours = np.where(cells, 1 + (cells - 1) // 12 * 3 + (cells - 1) % 6 // 2, 0).astype(np.int32)
+    disc_model.card = replace(disc_model.card, diameter=24.0)
+
+    def look(model, source, view, scale):
+        yield Progress("predict", "", 0, 1)
+        shown, diameter = (cells, 12.0) if scale > 1 else (fours, 24.0) if scale == 1 else (whole, 72.0)
+        return engine._Look(diameter, strife * min(scale, 1), scale, part(shown, image))
+
+    monkeypatch.setattr(engine, "_look", look)
+    assert measured(disc_model, image)[0] == size
+
+
+def test_an_object_that_falls_into_pieces_stays_one(disc_model, monkeypatch, colony):
+    """Where nothing parts the pieces, they are none."""
+    image, cells, whole = colony
+
+    def look(model, source, view, scale):
+        yield Progress("predict", "", 0, 1)
+        if scale > 1:
+            return engine._Look(12.0, 0.2, scale, part(cells, np.zeros_like(image)))
+        return engine._Look(72.0, 0.2, scale, part(whole))
+
+    monkeypatch.setattr(engine, "_look", look)
+    assert measured(disc_model, image)[0] == 72
+
+
+def test_labels_of_one_look_are_found_at_the_pixels_of_another():
+    """Whatever part of the picture each saw, and at which size; outside there is nothing."""
+    labels = np.arange(1, 17).reshape(4, 4).astype(np.int32)
+    far = part(labels, None, Box((0, 0), (8, 8)))
+    near = part(np.zeros((4, 4), np.int32), None, Box((2, 2), (6, 6)))
+    assert far.labels_at(near).tolist() == np.kron(labels, np.ones((2, 2), int))[2:6, 2:6].tolist()
+    aside = part(np.zeros((2, 4), np.int32), None, Box((6, -2), (10, 2)))
+    assert far.labels_at(aside).tolist() == [[0, 0, 13, 13], [0, 0, 0, 0]]
