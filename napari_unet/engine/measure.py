@@ -35,9 +35,6 @@ that is expected (docs/experiments.md)."""
 MUCH = 1.5
 """The same for a size that is expected where what else shows is far from it: a network that does not know a kind yet
 contradicts itself as much from anywhere, one that does two to three times as much where it sees pieces."""
-GROUPS, CLEARLY = 3.0, 0.8
-"""How much larger than from near a size that is seen from afar may be, or else how much less the network must
-contradict itself there: a tissue of nuclei or a colony of bacteria may look like one object from afar."""
 PARTED, SMALLER = 1.2, 1.2
 """Contrast of the rims between pieces from which on they are objects, of which the other look shows groups; and how
 much smaller they are at least (docs/experiments.md)."""
@@ -198,10 +195,8 @@ class _Looks:
         """The look to go by where nothing else is known of the sizes; None if nothing shows."""
         if near is None or far is None:
             return near or far
-        # what is larger than the objects that the model knows is seen whole from afar, and in pieces from near; but
-        # whole groups may be taken for objects there
-        bound = AS_GOOD if _alike(near.diameter, far.diameter, GROUPS) else CLEARLY
-        sees_more = far.diameter > self._model.card.diameter and far.strife <= bound * near.strife
+        # what is larger than the objects that the model knows is seen whole from afar, and in pieces from near
+        sees_more = far.diameter > self._model.card.diameter and far.strife <= AS_GOOD * near.strife
         return far if sees_more else near
 
     def ungrouped(self, look: _Look, near: _Look) -> Generator[Progress, None, _Look]:

@@ -168,15 +168,10 @@ def test_specks_and_fragments_do_not_count(disc_model, monkeypatch):
         (50.0, (0.1, 0.105), 50),
         (50.0, (0.2, 0.1), 50),
         (16.0, (0.2, 0.1), 20),
-        (90.0, (0.1, 0.095), 20),
-        (90.0, (0.1, 0.075), 90),
     ],
 )
 def test_what_is_larger_than_known_is_measured_from_afar(disc_model, monkeypatch, far, strife, size):
-    """There it is whole; unless the outputs fit each other worse there, or it is no larger than the model knows.
-
-    What is several times as large may be a group: there they must fit each other clearly better.
-    """
+    """There it is whole; unless the outputs fit each other worse there, or it is no larger than the model knows."""
 
     def look(model, source, view, scale):
         yield Progress("predict", "", 0, 1)
