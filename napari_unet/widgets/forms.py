@@ -74,12 +74,12 @@ def primary(made: QAbstractButton) -> None:
     """Make a button the large one of its panel, in the theme's accent."""
 
     def paint() -> None:
-        accent, off = theme_color("current"), theme_color("foreground").name()
+        accent, off = theme_color("current", made), theme_color("foreground", made).name()
         made.setStyleSheet(
             f"QPushButton {{ background-color: {accent.name()}; color: {readable_on(accent)}; font-weight: 600; "
             f"padding: 5px; border-radius: 3px; }} "
             f"QPushButton:hover {{ background-color: {accent.lighter(112).name()}; }} "
-            f"QPushButton:disabled {{ background-color: {off}; color: {theme_color('secondary').name()}; }}"
+            f"QPushButton:disabled {{ background-color: {off}; color: {theme_color('secondary', made).name()}; }}"
         )
 
     paint()
@@ -90,7 +90,7 @@ def accent_bar(bar: QProgressBar) -> None:
     """Paint a progress bar in the theme's accent, as high as the large button it takes the place of."""
 
     def paint() -> None:
-        accent, back, text = theme_color("current"), theme_color("foreground"), theme_color("text")
+        accent, back, text = (theme_color(part, bar) for part in ("current", "foreground", "text"))
         # two colours, one text: the accent is thinned so that the text can be read on both
         accent.setAlphaF(0.6)
         bar.setStyleSheet(
@@ -107,13 +107,13 @@ def tool(made: QAbstractButton) -> None:
     """Make a checkable button flat, in the accent while it is on: while its tool is in hand, its overlay shown."""
 
     def paint() -> None:
-        accent, back, over = theme_color("current"), theme_color("foreground"), theme_color("primary")
+        accent, back, over = (theme_color(part, made) for part in ("current", "foreground", "primary"))
         made.setStyleSheet(
             f"QAbstractButton {{ background-color: {back.name()}; border: none; border-radius: 3px; "
             f"padding: 2px; font-size: 11px; }} "
             f"QAbstractButton:hover {{ background-color: {over.name()}; }} "
             f"QAbstractButton:checked {{ background-color: {accent.name()}; color: {readable_on(accent)}; }} "
-            f"QAbstractButton:disabled {{ color: {theme_color('secondary').name()}; }}"
+            f"QAbstractButton:disabled {{ color: {theme_color('secondary', made).name()}; }}"
         )
 
     paint()
@@ -142,7 +142,7 @@ def paint_text(label: QLabel, manner: str) -> None:
     """Paint a line as 'plain', 'faint' or 'error', in the theme's colours."""
 
     def paint() -> None:
-        color = theme_color("error" if label.property("manner") == "error" else "text")
+        color = theme_color("error" if label.property("manner") == "error" else "text", label)
         opacity, size = (0.68, "font-size: 11px; ") if label.property("manner") == "faint" else (1.0, "")
         label.setStyleSheet(f"{size}color: rgba({color.red()}, {color.green()}, {color.blue()}, {opacity});")
 

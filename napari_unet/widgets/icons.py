@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari.settings import get_settings
 from napari.utils.theme import get_theme
+from psygnal import Signal
 from qtpy.QtCore import QByteArray, QObject, QRectF, QSize, Qt
 from qtpy.QtGui import QColor, QIcon, QPainter, QPixmap
 from qtpy.QtSvg import QSvgRenderer
 
 if TYPE_CHECKING:
-    from qtpy.QtWidgets import QAbstractButton
+    from qtpy.QtWidgets import QAbstractButton, QWidget
 
 _SIZES = (16, 20, 24, 32, 48)
 _OFF = 0.3  # opacity on a button that is switched off
+_THEME = "theme_of_viewer"  # property of a panel
+
+
+class _Viewers:
+    """Tells that a viewer got a theme of its own: `viewer.theme = "light"` changes none of napari's settings."""
+
+    painted = Signal()
+
+
+_viewers = _Viewers()
 
 
 @cache
@@ -28,10 +41,46 @@ def _folder() -> Path:
     return inside if inside.is_dir() else package.parent / "icons"
 
 
-def theme_color(part: str = "icon") -> QColor:
-    """A colour of napari's theme: 'icon', 'text', 'current', 'warning', 'error', 'background', 'foreground' ..."""
-    theme = get_theme(get_settings().appearance.theme)
+def theme_color(part: str = "icon", owner: QObject | None = None) -> QColor:
+    """A colour of napari's theme: 'icon', 'text', 'current', 'warning', 'error', 'background', 'foreground' ...
+
+    Parameters
+    ----------
+    part : str
+    owner : QObject, optional
+        The widget to be painted: in a panel it has the theme of the panel's viewer, else that of napari's settings.
+    """
+    name = None
+    while owner is not None and name is None:
+        name, owner = owner.property(_THEME), owner.parent()
+    theme = get_theme(name or get_settings().appearance.theme)
     return QColor(getattr(theme, part).as_hex())
+
+
+def follow_theme(panel: QWidget, viewer: Any) -> None:
+    """Paint a panel, and all in it, in the theme of its viewer."""
+    _watches[panel] = _ThemeWatch(panel, viewer)
+    if viewer.theme != get_settings().appearance.theme:
+        _viewers.painted.emit()
+
+
+class _ThemeWatch:
+    """Has a panel know the theme of its viewer; holds neither of the two."""
+
+    def __init__(self, panel: QWidget, viewer: Any) -> None:
+        self._panel = weakref.ref(panel)
+        panel.setProperty(_THEME, viewer.theme)
+        viewer.events.theme.connect(self._on_theme)  # by a weak reference, as for every method
+
+    def _on_theme(self, event: Any) -> None:
+        panel = self._panel()
+        if panel is not None:
+            with suppress(RuntimeError):  # of a dock that was closed the Python half may live on
+                panel.setProperty(_THEME, event.value)
+            _viewers.painted.emit()
+
+
+_watches: weakref.WeakKeyDictionary[QObject, _ThemeWatch] = weakref.WeakKeyDictionary()
 
 
 def icon(name: str, color: QColor | None = None) -> QIcon:
@@ -66,16 +115,21 @@ def give_icon(button: QAbstractButton, name: str) -> None:
     button.setProperty("drawing", name)
     if button.property("follows_theme") is None:
         button.setProperty("follows_theme", True)
-        on_theme(button, lambda: button.setIcon(icon(str(button.property("drawing")))))
-    button.setIcon(icon(name))
+        on_theme(button, lambda: button.setIcon(icon(str(button.property("drawing")), theme_color(owner=button))))
+    button.setIcon(icon(name, theme_color(owner=button)))
 
 
 def on_theme(owner: QObject, repaint: Callable[[], object]) -> None:
-    """Call `repaint` whenever the theme changes, while `owner` lives."""
+    """Call `repaint` whenever the theme changes, of napari or of a viewer, while `owner` lives."""
     emitter = get_settings().appearance.events.theme
 
     def changed(_: object = None) -> None:
         repaint()
 
+    def leave(*_: object) -> None:
+        emitter.disconnect(changed)
+        _viewers.painted.disconnect(changed, missing_ok=True)
+
     emitter.connect(changed)
-    owner.destroyed.connect(lambda *_: emitter.disconnect(changed))
+    _viewers.painted.connect(changed)
+    owner.destroyed.connect(leave)

@@ -78,10 +78,10 @@ class LearnPanel(QWidget):
         listen(self.session.progressed, self, self._show_progress)
 
     def _paint_switch(self) -> None:
-        accent = theme_color("current")
-        is_light = theme_color("background").lightnessF() > 0.5  # where the accent is as pale as the handle
+        accent = theme_color("current", self)
+        is_light = theme_color("background", self).lightnessF() > 0.5  # where the accent is as pale as the handle
         self.learn.setProperty("onColor", accent.darker(140) if is_light else accent)
-        self.learn.setProperty("offColor", theme_color("secondary"))
+        self.learn.setProperty("offColor", theme_color("secondary", self))
 
     def _revert(self) -> None:
         number = self.version.currentData()

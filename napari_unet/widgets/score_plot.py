@@ -67,7 +67,7 @@ class ScorePlot(QWidget):
         """Draw the curve."""
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        text = theme_color("text")
+        text = theme_color("text", self)
         painter.setPen(Qt.PenStyle.NoPen)
         painter.setBrush(_faint(text, 0.05))
         painter.drawRoundedRect(QRectF(self.rect()), 3, 3)
@@ -96,15 +96,15 @@ class ScorePlot(QWidget):
                 painter.drawLine(QPointF(x, _PAD / 2), QPointF(x, self.height() - _PAD / 2))
 
     def _draw_dots(self, painter: QPainter) -> None:
-        accent = theme_color("current")
-        is_dark = theme_color("background").lightnessF() < 0.5
+        accent = theme_color("current", self)
+        is_dark = theme_color("background", self).lightnessF() < 0.5
         accent = accent.lighter(140) if is_dark else accent.darker(160)
         points = [self._point(dot) for dot in self._shown()]
         painter.setPen(QPen(accent, 2))
         painter.setBrush(Qt.BrushStyle.NoBrush)
         painter.drawPolyline(QPolygonF(points))
         painter.setBrush(accent)
-        painter.setPen(QPen(theme_color("background"), 1.2))
+        painter.setPen(QPen(theme_color("background", self), 1.2))
         for point in points:
             painter.drawEllipse(point, 4.2, 4.2)
 

@@ -17,6 +17,7 @@ from qtpy.QtWidgets import QApplication, QMainWindow, QWidget
 
 from napari_unet.core.errors import check_type
 from napari_unet.widgets.canvas import OwnContext
+from napari_unet.widgets.icons import follow_theme
 from napari_unet.widgets.preferences import preferences
 
 if TYPE_CHECKING:
@@ -91,11 +92,12 @@ def real(viewer: Any) -> Any:
 
 
 def close_with_window(widget: QWidget, viewer: Any) -> None:
-    """Close the session when the window that shows `widget` is destroyed.
+    """Close the session when the window that shows `widget`, a panel, is destroyed; till then it has its theme.
 
     napari tells plugins nothing when a window closes, and a dock that is closed with its x lives on; the one
     thing that surely happens is that the main window is destroyed.
     """
+    follow_theme(widget, real(viewer))
     widget.installEventFilter(_WindowWatch(widget, real(viewer)))
 
 

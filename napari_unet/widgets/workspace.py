@@ -71,7 +71,7 @@ class Section(QWidget):
         self._holder.setVisible(on)
 
     def _paint(self) -> None:
-        back, text = theme_color("foreground").name(), theme_color("text").name()
+        back, text = theme_color("foreground", self).name(), theme_color("text", self).name()
         self.title.setStyleSheet(
             f"QToolButton {{ background: {back}; color: {text}; border: none; border-radius: 3px; "
             "font-weight: 600; padding: 1px 6px; text-align: left; }"

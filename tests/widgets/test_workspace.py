@@ -26,6 +26,7 @@ from napari_unet.widgets import viewer_session
 from napari_unet.widgets.correct_panel import CorrectPanel
 from napari_unet.widgets.desk import desk_of
 from napari_unet.widgets.gestures import gestures_of
+from napari_unet.widgets.icons import theme_color
 from napari_unet.widgets.project_panel import ProjectPanel
 from napari_unet.widgets.workspace import Workspace
 from tests.widgets.conftest import LEARNING, cells, tell, text_of
@@ -104,6 +105,22 @@ def test_every_control_has_a_name_and_a_tooltip(window):
     assert [child for child in ours if not child.objectName() or not child.toolTip()] == []
     names = {child.objectName() for child in ours}
     assert {"predict", "learn", "accept", "revert", "model", "device", "image", "measure", "cancel"} <= names
+
+
+def test_a_dock_has_the_theme_of_its_viewer(window, make_napari_viewer, session):
+    """Set from Python, for one viewer alone: titles, icons and curve of its dock follow, those of another do not."""
+    dock = Workspace(window)
+    title = dock.sections["Learn"].title
+    before, icon = title.styleSheet(), dock.learn.pause.icon().cacheKey()
+    window.theme = "light"
+    assert theme_color("text", dock.learn.plot).lightnessF() < 0.5
+    assert title.styleSheet() != before
+    assert dock.learn.pause.icon().cacheKey() != icon
+    another = make_napari_viewer()
+    viewer_session.keep_session(another, type(session)())
+    assert theme_color("text", Workspace(another).learn.plot).lightnessF() > 0.5
+    window.theme = "dark"
+    assert (title.styleSheet(), dock.learn.pause.icon().cacheKey()) == (before, icon)
 
 
 def test_tooltips_name_the_key(window):
