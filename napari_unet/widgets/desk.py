@@ -28,6 +28,7 @@ from napari_unet.widgets.layers import (
     warm_brush,
 )
 from napari_unet.widgets.mask_layer import MaskLayer
+from napari_unet.widgets.names import Names
 from napari_unet.widgets.overlays import Overlays
 from napari_unet.widgets.preferences import preferences
 from napari_unet.widgets.viewer_session import before_closing, follow, listen, once, real, session_of
@@ -99,9 +100,8 @@ class Desk(QObject):
         listen(self.session.prediction_ready, self, self._masks.paste)
         listen(self.session.failed, self, show_warning)
         follow(self.session.restored, self, self._masks.reload)
-        self._names: weakref.WeakKeyDictionary[Image, str] = weakref.WeakKeyDictionary()
-        for image in self.images():
-            self._watch_name(image)
+        self._names = Names(self.images())
+        self._names.changed.connect(self._on_renamed)
         viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.layers.events.removed.connect(self._on_removed)
         viewer.layers.selection.events.active.connect(self._on_active)
@@ -328,18 +328,12 @@ class Desk(QObject):
 
     def _on_inserted(self, event: Any) -> None:
         if isinstance(event.value, Image) and not is_ours(event.value):
-            self._watch_name(event.value)
+            self._names.watch(event.value)
             self.pictures_changed.emit()
             self._pick.start(0 if self.image is None else _LOOK_MS)  # once napari has the layer, or several, in place
 
-    def _watch_name(self, image: Image) -> None:
-        self._names[image] = image.name
-        image.events.name.connect(self._on_renamed)
-
-    def _on_renamed(self, event: Any) -> None:
+    def _on_renamed(self, image: Image, before: str) -> None:
         """A picture has another name: it is listed under it, and its layers follow."""
-        image = event.source
-        before, self._names[image] = self._names[image], image.name
         picture = self._album.of(image)
         if picture is not None and picture.key in self._masks:
             rename_after([self._masks[picture.key].layer, *self._overlays.of(picture.key)], before, image.name)
@@ -360,14 +354,14 @@ class Desk(QObject):
     def _on_removed(self, event: Any) -> None:
         """A layer is gone (all of them, when the window closes): keep what it holds, delete nothing."""
         layer = event.value
-        if self._names.pop(layer, None) is not None:
-            layer.events.name.disconnect(self._on_renamed)
+        self._names.leave(layer)
         picture = self._album.leave_out(layer)
         for key, masks in list(self._masks.items()):
             if layer is masks.layer:
                 masks.settle()
                 masks.release()
                 self.session.keep_masks(key, masks.baseline)
+                self.session.leave_picture(key)  # nobody would see what is predicted
                 del self._masks[key]
                 self._overlays.let_go(key)
         if picture is not None:

@@ -306,6 +306,14 @@ def test_a_picture_that_was_removed_is_predicted_no_more(correct_panel, viewer, 
     assert ("leave_picture", picture.key) in session.calls
 
 
+def test_a_picture_whose_masks_were_removed_is_predicted_no_more(desk, masks, viewer, session):
+    """Nobody would see the masks, now and after learning; what is in them is kept first."""
+    viewer.layers.remove(masks.layer)
+    assert ("leave_picture", desk.picture.key) in session.calls
+    assert "close_picture" not in session.names_called()
+    assert session.names_called().index("keep_masks") < session.names_called().index("leave_picture")
+
+
 def test_masks_that_were_removed_come_back_with_the_next_prediction(correct_panel, viewer, desk, session):
     """Removing the label layer loses nothing: what was in it is kept and shown again."""
     viewer.layers.remove("picture masks")
