@@ -21,6 +21,7 @@ from napari_unet.core.errors import ProjectError, UNetLiveError
 from napari_unet.core.events import TrainStep, WeightsChanged
 from napari_unet.core.picture import Picture
 from napari_unet.session.disk import Disk
+from napari_unet.session.failures import sentence_of
 from napari_unet.session.ledger import Entry
 from napari_unet.session.state import Version
 from napari_unet.session.telling import tell
@@ -184,10 +185,12 @@ class Keeper:
                 self._masks[picture.key] = masks
         self.save()
 
-    def keep_channels(self, picture: Picture) -> None:
-        """Note which channels of a picture are read; without a project, that is noted when one begins."""
-        channels = picture.channels
-        self._keep_change(lambda now: now.add_picture(replace(_record_in(now, picture), channels=channels)), self.era)
+    def keep_picture(self, picture: Picture) -> None:
+        """Note name and channels of a picture; without a project, that is noted when one begins."""
+        name, channels = picture.name, picture.channels
+        self._keep_change(
+            lambda now: now.add_picture(replace(_record_in(now, picture), name=name, channels=channels)), self.era
+        )
 
     def keep_version(self, data: bytes, change: WeightsChanged, era: int) -> None:
         """Write a version of the model, unless another project was opened since its training began."""
@@ -376,10 +379,3 @@ def _event_of(point: dict[str, Any]) -> Event | None:
     except TypeError:  # a point of another version of this program
         return None
     return replace(event, loss=float("nan")) if isinstance(event, TrainStep) and event.loss is None else event
-
-
-def sentence_of(error: BaseException) -> str:
-    """What to tell the user about an error."""
-    if isinstance(error, UNetLiveError):
-        return str(error)
-    return f"Something went wrong inside U-Net Live ({type(error).__name__}: {error}). Your corrections are kept."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ from psygnal import Signal
 
 from napari_unet.core.card import SHIPPED
 from napari_unet.core.corrections import Edit, Mask
-from napari_unet.core.errors import UNetLiveError
 from napari_unet.core.events import Measured, ObjectMask, Prediction, Progress, TrainStep, WeightsChanged
 from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
@@ -22,7 +20,8 @@ from napari_unet.core.picture import Picture, follow_sizes
 from napari_unet.core.prompts import Prompts
 from napari_unet.core.sizes import scale_for
 from napari_unet.engine.pool import Pool
-from napari_unet.session.keeper import Draft, Event, Keeper, sentence_of
+from napari_unet.session.failures import reason_of
+from napari_unet.session.keeper import Draft, Event, Keeper
 from napari_unet.session.learner import LEARN, MODEL, SPEEDS, Learner, Taken
 from napari_unet.session.ledger import Ledger
 from napari_unet.session.predictor import CLICK, HOVER, PREDICT, News, Predictor
@@ -114,6 +113,11 @@ class Session:
         self._rescale()
         return picture
 
+    def rename_picture(self, key: str, name: str) -> None:
+        """The user calls a picture otherwise."""
+        self.pictures[key].name = name
+        self._keeper.keep_picture(self.pictures[key])
+
     def close_picture(self, key: str) -> None:
         """Forget a picture; its corrections stay on disk and in the training."""
         self.leave_picture(key)
@@ -182,8 +186,9 @@ class Session:
     def use_channels(self, key: str, channels: tuple[int, ...] | None) -> None:
         """Which channels of the picture the model reads; None: all."""
         self.pictures[key].channels = channels
-        self._keeper.keep_channels(self.pictures[key])
+        self._keeper.keep_picture(self.pictures[key])
         self._teaching.rebuild(self.pictures)
+        self._board.update(channels=(key, channels))
 
     def use_diameter(self, diameter: float | None) -> None:
         """Object diameter in the pictures, in pixels; None: as it is measured in each.
@@ -372,7 +377,7 @@ class Session:
     def _on_end(self, job: str, error: Exception | None) -> None:
         """A job is through, or failed (device thread)."""
         if error is not None:
-            self._on_error(job, error)
+            self._fail(reason_of(job, error, self._predictor.smaller_tiles if job == PREDICT else str))
         if job == PREDICT:
             self._predictor.on_end()
         elif job == LEARN:
@@ -381,15 +386,3 @@ class Session:
             self._learner.on_not_taken()
         elif job in (CLICK, HOVER) and error is not None:
             self._predictor.on_click_failed(job)
-
-    def _on_error(self, job: str, error: Exception) -> None:
-        """Say why a job failed; a prediction that lacked memory begins again with smaller tiles."""
-        from napari_unet.session.jobs import is_out_of_memory
-
-        if not is_out_of_memory(error):
-            if not isinstance(error, UNetLiveError):  # a mistake of ours: all that helps to find it
-                logging.getLogger(__name__).error("The job '%s' failed", job, exc_info=error)
-            self._fail(sentence_of(error))
-            return
-        help_found = self._predictor.smaller_tiles() if job == PREDICT else ""
-        self._fail(help_found or "There is not enough memory for this. Close other programs, or choose another device.")

@@ -49,6 +49,8 @@ class SessionState:
         Object diameter the model was trained on, in pixels.
     measured : float or None
         Object diameter in the picture that was measured last, in pixels.
+    channels : (str, tuple of int or None)
+        The picture whose channels were chosen last, and these; None: all.
     version : int
     versions : tuple of Version
     device : str
@@ -79,6 +81,7 @@ class SessionState:
     can_click: bool = False
     diameter: float = 24.0
     measured: float | None = None
+    channels: tuple[str, tuple[int, ...] | None] = ("", None)
     version: int = 0
     versions: tuple[Version, ...] = ()
     device: str = ""

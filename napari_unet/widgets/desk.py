@@ -337,6 +337,8 @@ class Desk(QObject):
         picture = self._album.of(image)
         if picture is not None and picture.key in self._masks:
             rename_after([self._masks[picture.key].layer, *self._overlays.of(picture.key)], before, image.name)
+        if picture is not None and self._album.images_of(picture.key)[0] is image:
+            self.session.rename_picture(picture.key, image.name)
         self.pictures_changed.emit()
 
     def take_newest(self) -> None:

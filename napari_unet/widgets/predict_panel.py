@@ -203,7 +203,11 @@ class PredictPanel(QWidget):
             for number in range(count):
                 self.channels.addItem(colors[number] if is_color and number < 3 else f"Channel {number + 1}", (number,))
         chosen = picture.channels if picture is not None else None  # a project that was opened may say it
-        shown = [self.channels.itemData(i) for i in range(self.channels.count())]
+        shown = [self.channels.itemData(i) for i in range(min(count + 1, self.channels.count()))]
+        if chosen is not None and chosen not in shown:  # several, chosen from Python
+            self.channels.removeItem(count + 1)
+            self.channels.addItem(" + ".join(self.channels.itemText(1 + number) for number in chosen), chosen)
+            shown.append(chosen)
         self.channels.setCurrentIndex(shown.index(chosen) if chosen in shown else 0)
 
     def _take_picture(self) -> None:
@@ -284,6 +288,7 @@ class PredictPanel(QWidget):
     def _show_state(self, state: SessionState) -> None:
         self._fill_models(state)
         self._fill_devices()
+        self._fill_channels()
         self.device_line.setText(state.device)
         objects = state.kind == "objects"
         self.classes.setText(", ".join(state.classes))

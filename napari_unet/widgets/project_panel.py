@@ -44,6 +44,7 @@ class ProjectPanel(QWidget):
         self.new.clicked.connect(self._new)
         self.open.clicked.connect(self._open)
         follow(self.desk.picture_changed, self, self._fill_table)
+        follow(self.desk.pictures_changed, self, self._fill_table)
         listen(self.session.state_changed, self, self._show_state)
         close_with_window(self, napari_viewer)
         self._show_state(self.session.state)

@@ -226,6 +226,17 @@ def test_the_channels_of_a_picture_are_read_back(make_session, paint, tmp_path):
         session.close(60)
 
 
+def test_a_project_knows_a_picture_by_the_name_that_the_user_gave_it(make_session, source, paint, tmp_path):
+    """Given before the project was begun, or after."""
+    session, _, picture = start(make_session, source, path=tmp_path / "discs.tif")
+    session.learn(False)
+    for name in ("Monday", "Tuesday"):
+        session.rename_picture(picture.key, name)
+        session.add_edit(paint(picture, (60, 60)))
+        assert session._keeper.flush(60)
+        assert session._keeper.project.pictures[picture.key].name == picture.name == name
+
+
 def test_a_project_that_names_channels_that_are_not_there_is_not_believed(make_session, source, paint, tmp_path):
     """It may come from a stranger: the picture is read with all its channels."""
     path = tmp_path / "discs.tif"

@@ -206,6 +206,7 @@ def test_channels_and_diameter_change_what_is_read(make_session, paint):
     session.learn(False)
     session.add_edit(paint(picture, (60, 60)))
     session.use_channels(picture.key, (1,))
+    assert session.state.channels == (picture.key, (1,))
     session.use_diameter(9.0)
     assert session._keeper.flush(60)
     (correction,) = session._learner._pool

@@ -94,6 +94,10 @@ class FakeSession:
         self.pictures[key] = Picture(key, name, source, truth, taught, self.saved_masks)
         return self.pictures[key]
 
+    def rename_picture(self, key, name):
+        """Know it by another name."""
+        self.pictures[key].name = name
+
     def click(self, key, lead, prompts, previous=None, *, hover=False):
         """Find a disc of radius 6 around the middle of the clicks (or of the box), less where a click says no."""
         self.clicks.append((key, lead, prompts, previous))

@@ -199,6 +199,17 @@ def test_the_channels_that_a_project_knows_are_shown(predict_panel, session, vie
     assert predict_panel.channels.currentText() == "Blue"
 
 
+def test_several_channels_that_python_chose_are_shown_by_name(predict_panel, session, viewer, qtbot):
+    """As one more choice, while it is the one; without one, "All" is what the model reads."""
+    box = predict_panel.channels
+    predict_panel.desk.take(viewer.add_image(np.zeros((60, 80, 3), np.uint8), rgb=True, name="colour"))
+    for chosen, shown in (((0, 2), "Red + Blue"), ((1, 2), "Green + Blue"), ((1,), "Green"), (None, "All")):
+        session.pictures["colour"].channels = chosen
+        state = SessionState(model="Generalist", channels=("colour", chosen))
+        tell(qtbot, session, "state_changed", state, lambda shown=shown: box.currentText() == shown)
+        assert box.count() <= 5
+
+
 def test_a_picture_that_comes_back_shows_its_channels(predict_panel, viewer):
     """What the model reads is what the box says."""
     rgb = np.zeros((60, 80, 3), np.uint8)

@@ -66,6 +66,17 @@ def test_the_table_counts_corrections_of_each_picture(viewer, desk, masks, sessi
     assert panel.table.item(0, 0).text() == "picture"
 
 
+def test_the_table_follows_the_name_of_a_picture(viewer, desk, masks, session, qtbot):
+    """Of two layers that show it the first names it."""
+    panel = ProjectPanel(viewer)
+    qtbot.addWidget(panel)
+    desk.take(viewer.add_image(desk.image.data, name="again"))
+    viewer.layers["picture"].name = "cells of Monday"
+    assert panel.table.item(0, 0).text() == "cells of Monday"
+    viewer.layers["again"].name = "cells of Tuesday"
+    assert panel.table.item(0, 0).text() == "cells of Monday"
+
+
 # --- the workspace ---
 
 
