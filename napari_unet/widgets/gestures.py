@@ -121,6 +121,8 @@ class Gestures:
         masks, self._masks = self._masks, None
         if masks is None:
             return
+        if self._pen is not None:
+            self._pen.visible = False  # in napari's grid a layer that is seen has a place of its own
         layer = masks.layer
         layer.events.mode.disconnect(self._on_mode)
         layer.mouse_drag_callbacks.remove(self._drag)
@@ -301,6 +303,7 @@ class Gestures:
             self._pen = Shapes(ndim=2, name=_PEN, metadata={OURS: "pen"}, opacity=0.9, **flat)
             add_unlisted(layers, self._pen)
             return
+        self._pen.visible = True
         for name, value in flat.items():
             if np.any(np.asarray(getattr(self._pen, name)) != np.asarray(value)):
                 setattr(self._pen, name, value)
@@ -316,6 +319,8 @@ class Gestures:
         if self._pen is None and self.desk.masks is not None:
             self._lay_pen(self.desk.masks.layer)
             self.clicker.view.lay(self.desk.masks)
+            self._pen.visible = False
+            self.clicker.view.hide()
 
 
 def _rectangle(path: list[Point], axes: tuple[int, int]) -> Box:

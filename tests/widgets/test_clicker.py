@@ -285,7 +285,7 @@ def test_where_nothing_was_found_the_next_click_begins_an_object(qtbot, clicker,
 @pytest.mark.parametrize("is_found", [True, False])
 def test_a_picture_that_is_removed_takes_the_object_in_work_with_it(qtbot, clicker, viewer, session, is_found):
     """Found already or still awaited: the session knows the picture no more, so nothing is taught in it."""
-    session.leave_picture = session.pictures.pop
+    session.leave_picture = lambda key: session.pictures.pop(key, None)
     session.answers = False
     clicker.take("on", [[10.0, 60.0]], PLANE)
     answer = ObjectMask("picture", Box((5, 55), (15, 65)), np.ones((10, 10), bool), 0.9, request=1)

@@ -100,3 +100,26 @@ def test_an_object_that_is_kept_is_confirmed_as_a_whole(masks, session, is_small
     assert (masks.picture.taught[plane] != 0).all()
     masks.paste(predicted(np.zeros((60, 80), int)))
     assert np.array_equal(masks.layer.data == 2, plane)
+
+
+def test_layers_of_tools_are_seen_only_while_their_tool_is_in_hand(masks, viewer):
+    """Else each would have an empty place of its own in napari's grid."""
+    gestures, pen = gestures_of(viewer), {"U-Net Live pen"}
+    of_tools = {*pen, "U-Net Live click"}
+
+    def seen():
+        return {layer.name for layer in viewer.layers if layer.visible} & of_tools
+
+    gestures._on_picture()
+    assert of_tools < {layer.name for layer in viewer.layers}
+    assert not seen()
+    for tool, needed in (
+        ("click", of_tools),
+        ("cut", pen),
+        ("delete", set()),
+        ("region", pen),
+    ):
+        gestures.start(tool)
+        assert seen() == needed
+    gestures.stop()
+    assert not seen()
