@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 Labels = npt.NDArray[np.integer]
 Mask = npt.NDArray[np.bool_]
 
+KINDS = ("objects", "classes")
+"""What labels may be."""
+
 # values of a picture's `taught` array
 NOT_TAUGHT, TAUGHT, HELD_OUT = 0, 1, 2
 
@@ -49,6 +52,8 @@ class Edit:
         How right the masks were there before the user touched them, 0..1; None if that is not known.
     prompts : Prompts or None
         Of a 'click' alone: what showed the object, in pixels of the plane (the last two axes of the picture).
+    kind : {'objects', 'classes', ''}
+        What the labels are: numbers of objects, or classes. '': that is not known.
     """
 
     picture: str
@@ -61,6 +66,7 @@ class Edit:
     taught: npt.NDArray[np.uint8] | None = None
     right: float | None = None
     prompts: Prompts | None = None
+    kind: str = ""
 
     def apply(self, labels: Labels, taught: npt.NDArray[np.uint8]) -> None:
         """Write this edit into a picture's labels and its `taught` array, in place, where it is trusted.

@@ -23,7 +23,8 @@ SHARED = 4
 of six. Blocks are no larger, for all of one is kept while any square of it stands as it was read."""
 
 Square = tuple[int, ...]
-Place = tuple[str, Square, bool]
+Kept = tuple[str, str]  # a picture, and what its labels are
+Place = tuple[Kept, Square, bool]
 
 
 @dataclass(frozen=True)
@@ -57,15 +58,22 @@ class Pool(Sequence[Correction]):
 
     Changed by one thread alone (in the app the disk's, by edits that it has written); read by any: a change makes a
     new dict, so that whoever goes through the old one is not disturbed.
+
+    Attributes
+    ----------
+    kind : {'objects', 'classes', ''}
+        Only what was set in labels of this kind is given to the training, and what was set in labels of which that is
+        not known: the number of an object is no class. The rest waits here.
     """
 
     def __init__(self) -> None:
-        self._said: dict[str, _Said] = {}
+        self.kind = ""
+        self._said: dict[Kept, _Said] = {}
         self._corrections: dict[Place, Correction] = {}
 
     def __len__(self) -> int:
         """Number of corrections."""
-        return len(self._corrections)
+        return sum(1 for _ in self)
 
     @overload
     def __getitem__(self, index: int) -> Correction: ...
@@ -77,7 +85,8 @@ class Pool(Sequence[Correction]):
 
     def __iter__(self) -> Iterator[Correction]:
         """The corrections as they are now, oldest first."""
-        return iter(self._corrections.values())
+        kinds = ("", self.kind)
+        return (correction for ((_, kind), _, _), correction in self._corrections.items() if kind in kinds)
 
     @property
     def can_teach(self) -> bool:
@@ -92,51 +101,53 @@ class Pool(Sequence[Correction]):
         ImageError
             If the picture cannot be read there.
         """
-        said = self._said.get(picture.key)
-        if said is None:
-            # zeros, not zeros_like: the system gives these memory only when they are written to
-            shape = picture.source.shape
-            said = self._said[picture.key] = _Said(np.zeros(shape, np.int32), np.zeros(shape, np.uint8))
-        squares: dict[Square, None] = {}
+        squares: dict[Kept, dict[Square, None]] = {}
         for edit in edits:
-            said.note(edit)
-            near = edit.box.grow((CONTEXT, CONTEXT)).clip(said.truth.shape)
-            squares |= dict.fromkeys(squares_of(near))
-        self._build(picture, squares)
+            kept = picture.key, edit.kind
+            if kept not in self._said:
+                # zeros, not zeros_like: the system gives these memory only when they are written to
+                shape = picture.source.shape
+                self._said[kept] = _Said(np.zeros(shape, np.int32), np.zeros(shape, np.uint8))
+            self._said[kept].note(edit)
+            near = edit.box.grow((CONTEXT, CONTEXT)).clip(self._said[kept].truth.shape)
+            squares.setdefault(kept, {}).update(dict.fromkeys(squares_of(near)))
+        for kept, changed in squares.items():
+            self._build(picture, kept, changed)
 
     def read_back(self, picture: Picture, edits: Iterable[Edit]) -> None:
         """Begin a picture anew with all its edits."""
-        self._said.pop(picture.key, None)
-        self._corrections = {place: c for place, c in self._corrections.items() if place[0] != picture.key}
+        self._said = {kept: said for kept, said in self._said.items() if kept[0] != picture.key}
+        self._corrections = {place: c for place, c in self._corrections.items() if place[0][0] != picture.key}
         self.take(picture, edits)
 
     def rebuild(self, pictures: Mapping[str, Picture]) -> None:
         """Build all corrections anew: pictures are read with other channels, or at another size."""
-        for key, picture in pictures.items():
-            if key in self._said:  # else nothing was set in it yet
-                self._build(picture, dict.fromkeys(square for of, square, _ in self._corrections if of == key))
+        for kept in self._said:
+            if kept[0] in pictures:
+                squares = dict.fromkeys(square for of, square, _ in self._corrections if of == kept)
+                self._build(pictures[kept[0]], kept, squares)
 
     def forget(self) -> None:
         """Begin anew."""
         self._said.clear()
         self._corrections = {}
 
-    def _build(self, picture: Picture, squares: Collection[Square]) -> None:
+    def _build(self, picture: Picture, kept: Kept, squares: Collection[Square]) -> None:
         """Build what squares teach, and what they hold out."""
-        said, blocks = self._said[picture.key], dict[Square, list[Square]]()
+        said, blocks = self._said[kept], dict[Square, list[Square]]()
         for square in squares:
             if said.taught[region_of(square).clip(said.taught.shape).slices].any():
                 blocks.setdefault(_block_of(square), []).append(square)
         surroundings = {block: _read(picture, said, inside) for block, inside in blocks.items()}
         for square in squares:
-            self._build_one(picture, square, surroundings.get(_block_of(square)))
+            self._build_one(picture, kept, square, surroundings.get(_block_of(square)))
 
-    def _build_one(self, picture: Picture, square: Square, around: _Surroundings | None) -> None:
+    def _build_one(self, picture: Picture, kept: Kept, square: Square, around: _Surroundings | None) -> None:
         """Build what one square teaches, and what it holds out."""
-        said = self._said[picture.key]
+        said = self._said[kept]
         inner = said.taught[region_of(square).clip(said.taught.shape).slices]
         for side, held_out in ((TAUGHT, False), (HELD_OUT, True)):
-            place = (picture.key, square, held_out)
+            place = (kept, square, held_out)
             changed = dict(self._corrections)
             if around is not None and (inner == side).any():
                 changed[place] = _correction(picture, said, square, side, around)

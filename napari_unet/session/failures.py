@@ -1,4 +1,4 @@
-"""What to tell the user when a piece of work failed."""
+"""What to tell the user when a piece of work failed, or is not done."""
 
 from __future__ import annotations
 
@@ -34,3 +34,13 @@ def reason_of(job: str, error: Exception, find_memory: Callable[[], str]) -> str
             _log.error("The job '%s' failed", job, exc_info=error)
         return sentence_of(error)
     return find_memory() or "There is not enough memory for this. Close other programs, or choose another device."
+
+
+def not_learnt(count: int, kind: str) -> str:
+    """That a model of a kind came, and does not learn from `count` corrections of the other one."""
+    does, other = ("tells classes apart", "objects") if kind == "classes" else ("finds objects", "classes")
+    made = "the correction" if count == 1 else f"the {count} corrections"
+    are = "It is kept, and comes" if count == 1 else "They are kept, and come"
+    return (
+        f"This model {does}: it does not learn from {made} made with a model of {other}. {are} back with such a model."
+    )

@@ -187,6 +187,7 @@ class Learner:
             self._in_use = replace(wish, why="device")
             if self._wish is taken.asked:
                 self._wish = self._in_use
+        self._pool.kind = self._ledger.kind = loaded.card.kind
         self._note_choice(wish)
         self._worker.submit(SPEEDS, lambda: self.device().find_fastest())
         self._board.update(

@@ -30,6 +30,8 @@ class Entry:
         Time and tool; parts of one correction that are kept in several files have the same.
     right : float or None
         How right the masks were there before the user touched them, 0..1; None if that is not known.
+    kind : str
+        What its labels are: 'objects' or 'classes'; '' if that is not known.
     trusted : bytes or None
         Its mask, eight voxels a byte; None for one that was read back.
     is_kept : bool
@@ -44,6 +46,7 @@ class Entry:
     box: Box
     stamp: tuple[float, str]
     right: float | None = None
+    kind: str = ""
     trusted: npt.NDArray[np.uint8] | None = None
     is_kept: bool = False
     is_studied: bool = False
@@ -59,16 +62,37 @@ class Entry:
 
 
 class Ledger:
-    """The corrections of a project, in the order they were made. May be used from any thread."""
+    """The corrections of a project, in the order they were made. May be used from any thread.
+
+    Attributes
+    ----------
+    kind : {'objects', 'classes', ''}
+        Of the model in use: corrections of another kind stand, but are not counted, for it does not learn from them.
+    """
 
     def __init__(self) -> None:
+        self.kind = ""
         self._entries: list[Entry] = []
         self._lock = threading.Lock()
 
+    def _counts(self, entry: Entry) -> bool:
+        """Whether a correction is of the kind that counts."""
+        return not self.kind or entry.kind in ("", self.kind)
+
+    def _counted(self) -> list[Entry]:
+        """The corrections of the kind that counts."""
+        with self._lock:
+            return [entry for entry in self._entries if self._counts(entry)]
+
+    def others(self) -> int:
+        """Corrections of another kind."""
+        counted = len(self._counted())
+        with self._lock:
+            return len(self._entries) - counted
+
     def counts(self) -> tuple[int, int, int]:
         """Corrections that stand, pictures they are in, and how many of them are learnt."""
-        with self._lock:
-            entries = list(self._entries)
+        entries = self._counted()
         return len(entries), len({entry.picture for entry in entries}), sum(entry.is_learnt for entry in entries)
 
     def recent(self) -> tuple[int, int]:
@@ -76,21 +100,19 @@ class Ledger:
 
         That is the prequential score: each correction tests the model before the model learns from it.
         """
-        with self._lock:
-            known = [entry.right for entry in self._entries if entry.right is not None][-RECENT:]
+        known = [entry.right for entry in self._counted() if entry.right is not None][-RECENT:]
         return sum(right >= RIGHT for right in known), len(known)
 
     def count_in(self, picture: str) -> int:
         """Corrections that stand in one picture."""
-        with self._lock:
-            return sum(entry.picture == picture for entry in self._entries)
+        return sum(entry.picture == picture for entry in self._counted())
 
     # --- what the user does --------------------------------------------------
 
     def add(self, edit: Edit) -> Entry:
         """Note a correction."""
         packed = np.packbits(edit.trusted)
-        entry = Entry(edit.picture, edit.box, (edit.time, edit.tool), edit.right, packed)
+        entry = Entry(edit.picture, edit.box, (edit.time, edit.tool), edit.right, edit.kind, packed)
         with self._lock:
             self._entries.append(entry)
         return entry
@@ -108,7 +130,7 @@ class Ledger:
             if index is None:
                 return np.ones(box.shape, bool)
             entry = self._entries.pop(index)
-            later = [e for e in self._entries[index:] if e.picture == picture]
+            later = [e for e in self._entries[index:] if (e.picture, e.kind) == (picture, entry.kind)]
         mask = entry.mask
         for other in later:
             shared = other.box.intersect(box)
@@ -156,20 +178,19 @@ class Ledger:
         """A round begins: it studies what is kept now."""
         with self._lock:
             for entry in self._entries:
-                entry.is_studied = entry.is_kept
+                entry.is_studied = entry.is_kept and self._counts(entry)
 
     def take_over(self) -> int:
         """The weights of the round take over; how many corrections they have seen."""
         with self._lock:
             for entry in self._entries:
                 entry.is_learnt |= entry.is_studied
-            return sum(entry.is_learnt for entry in self._entries)
+        return sum(entry.is_learnt for entry in self._counted())
 
     def go_back(self, learnt: int) -> None:
         """Other weights are in use, which have seen the first `learnt` corrections."""
-        with self._lock:
-            for index, entry in enumerate(self._entries):
-                entry.is_learnt = index < learnt
+        for index, entry in enumerate(self._counted()):
+            entry.is_learnt = index < learnt
 
 
 def _whole(edits: Iterable[Edit]) -> Iterator[Entry]:
@@ -182,6 +203,6 @@ def _whole(edits: Iterable[Edit]) -> Iterator[Entry]:
             continue
         if last is not None:
             yield last
-        last = Entry(edit.picture, edit.box, stamp, edit.right)
+        last = Entry(edit.picture, edit.box, stamp, edit.right, edit.kind)
     if last is not None:
         yield last

@@ -20,7 +20,7 @@ from napari_unet.core.picture import Picture, follow_sizes
 from napari_unet.core.prompts import Prompts
 from napari_unet.core.sizes import scale_for
 from napari_unet.engine.pool import Pool
-from napari_unet.session.failures import reason_of
+from napari_unet.session.failures import not_learnt, reason_of
 from napari_unet.session.keeper import Draft, Event, Keeper
 from napari_unet.session.learner import LEARN, MODEL, SPEEDS, Learner, Taken
 from napari_unet.session.ledger import Ledger
@@ -98,6 +98,7 @@ class Session:
         path : Path, optional
             Its file: a project that was begun for it, or knows it, is opened again.
         """
+        self.turn()
         key = source.key()
         if key in self.pictures:
             return self.pictures[key]
@@ -107,7 +108,7 @@ class Session:
         is_free = self._keeper.project is None and not self._keeper.drafts()
         if is_free and (folder := self._keeper.find(picture)) is not None:
             self._open_folder(folder)
-        self._teaching.restore(picture, self.state.kind)
+        self._teaching.restore(picture)
         self._tell_problems()
         self.pictures[key] = picture
         self._rescale()
@@ -216,10 +217,18 @@ class Session:
         """Keep what the user set: in memory now, on disk next, in training after that.
 
         On which side of the split it is, and its time, are decided here; what the edit says of them does not count.
+        Without a `kind` it is of that of the model in use.
         """
+        if not edit.kind:
+            self.turn()
         self._teaching.add(edit, self.pictures[edit.picture])
         self._rescale()
         self._learner.count()
+
+    def turn(self) -> None:
+        """Have the pictures hold what was set with models of the kind in use; the rest is set aside, and comes back."""
+        if self._teaching.turn(self.pictures, self.state.kind):
+            self.restored.emit()
 
     def withdraw(self, key: str, box: Box, labels: npt.NDArray[np.int32], taught: npt.NDArray[np.uint8]) -> None:
         """Take back the newest correction with this box: put `labels` and `taught` back as they were there.
@@ -292,7 +301,7 @@ class Session:
         self._learner.count()
         for picture in self.pictures.values():
             picture.truth[...], picture.taught[...] = 0, 0
-            self._teaching.restore(picture, self.state.kind)
+            self._teaching.restore(picture)
         self._tell_problems()
         self.restored.emit()
 
@@ -360,7 +369,9 @@ class Session:
         elif isinstance(event, WeightsChanged):
             self._learner.on_weights(event)
         elif isinstance(event, Taken):
-            is_other = self._learner.on_taken(event)
+            kind, is_other = self.state.kind, self._learner.on_taken(event)
+            if kind != self.state.kind and (others := self._ledger.others()):
+                self._fail(not_learnt(others, self.state.kind))
             self._rescale()
             if is_other or self.state.predicting:
                 self._predictor.again()

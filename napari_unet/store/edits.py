@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_unet.core.corrections import HELD_OUT, Edit
+from napari_unet.core.corrections import HELD_OUT, KINDS, Edit
 from napari_unet.core.errors import ProjectError
 from napari_unet.core.geometry import Box
 from napari_unet.core.prompts import Prompts
@@ -79,6 +79,7 @@ def encode(edit: Edit) -> bytes:
         "held_out": bool(edit.held_out),
         "time": float(edit.time),
         "right": None if edit.right is None else float(edit.right),
+        "kind": edit.kind,
     }
     if edit.prompts is not None:
         header["prompts"] = _prompts_to_json(edit.prompts)
@@ -173,7 +174,7 @@ def _edit_of(header: dict[str, Any], arrays: Arrays) -> Edit:
     box = Box(_corner(header["start"]), _corner(header["stop"]))
     labels, trusted, taught = arrays["labels"], arrays["trusted"], arrays.get("taught")
     picture, tool, held_out, time = header["picture"], header["tool"], header["held_out"], header["time"]
-    right = header.get("right")  # not written before 2026-11-24
+    right, kind = header.get("right"), header.get("kind", "")  # not written before 2026-11-24, and 2026-11-28
     prompts = _prompts_of(header["prompts"]) if "prompts" in header else None
     facts = {
         "the picture's identity": is_key(picture),
@@ -181,6 +182,7 @@ def _edit_of(header: dict[str, Any], arrays: Arrays) -> Edit:
         "held_out": isinstance(held_out, bool),
         "the time": type(time) in (int, float) and math.isfinite(time),
         "how right it was": right is None or (type(right) in (int, float) and 0 <= right <= 1),
+        "what its labels are": kind in ("", *KINDS),
         "the format": header["format"] == FORMAT,
         "the box": len(box.start) == len(box.stop) <= MAX_AXES
         and all(a <= b for a, b in zip(box.start, box.stop, strict=True)),
@@ -194,7 +196,7 @@ def _edit_of(header: dict[str, Any], arrays: Arrays) -> Edit:
         wrong = ["the shapes"]
     if wrong:
         raise ProjectError(f"A correction contradicts itself: see {', '.join(wrong)}.")
-    return Edit(picture, box, labels, trusted, tool, held_out, float(time), taught, right, prompts)
+    return Edit(picture, box, labels, trusted, tool, held_out, float(time), taught, right, prompts, kind)
 
 
 def _prompts_to_json(prompts: Prompts) -> dict[str, Any]:

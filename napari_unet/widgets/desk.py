@@ -93,6 +93,7 @@ class Desk(QObject):
         self._overlays = Overlays(viewer, taught=chosen.show_taught)
         self._masks = LabelLayers(self.session, self._overlays, self, chosen.pause)
         self._masks.acted.connect(self._tell)
+        self._masks.turning.connect(self.picture_changed.emit)  # tools are put away
         self._pick = once(self, 0, self._take_inserted)
         self._tidy = once(self, 0, self._tidy_up)
         self._look = once(self, _LOOK_MS, self._look_at_view)

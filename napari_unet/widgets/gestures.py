@@ -121,8 +121,7 @@ class Gestures:
         masks, self._masks = self._masks, None
         if masks is None:
             return
-        if self._pen is not None:
-            self._pen.visible = False  # in napari's grid a layer that is seen has a place of its own
+        self._hide_pen()
         layer = masks.layer
         layer.events.mode.disconnect(self._on_mode)
         layer.mouse_drag_callbacks.remove(self._drag)
@@ -310,6 +309,11 @@ class Gestures:
         if layers[-1] is not self._pen:
             layers.move(layers.index(self._pen), len(layers))
 
+    def _hide_pen(self) -> None:
+        """Without a tool in hand: in napari's grid a layer that is seen has a place of its own."""
+        if self._pen is not None:
+            self._pen.visible = False
+
     def _on_picture(self) -> None:
         """Another picture is in hand; when the first gets its label layer, pen and clicks are laid ready.
 
@@ -319,7 +323,7 @@ class Gestures:
         if self._pen is None and self.desk.masks is not None:
             self._lay_pen(self.desk.masks.layer)
             self.clicker.view.lay(self.desk.masks)
-            self._pen.visible = False
+            self._hide_pen()
             self.clicker.view.hide()
 
 

@@ -10,18 +10,19 @@ from psygnal import Signal
 
 from napari_unet.core.errors import UNetLiveError
 from napari_unet.widgets.mask_layer import MaskLayer
-from napari_unet.widgets.viewer_session import once
+from napari_unet.widgets.viewer_session import listen, once
 
 if TYPE_CHECKING:
     from qtpy.QtCore import QObject
 
     from napari_unet.core.events import Prediction
-    from napari_unet.session.session import Session
+    from napari_unet.session.session import Session, SessionState
     from napari_unet.widgets.overlays import Overlays
 
 _DRAW_MS = 200  # at most five refreshes a second
 _SHARE = 5  # ... and at most this share (1/5) of the time for drawing, on large pictures
 _KEEP_MS = 3000
+_TURN_MS = 150
 _COPIED = 2048 * 2048
 
 
@@ -40,10 +41,11 @@ class LabelLayers(dict[str, MaskLayer]):
 
     Signals
     -------
-    acted(str): a sentence about the last action.
+    acted(str): a sentence about the last action; turning: labels are about to be of another kind.
     """
 
     acted = Signal(str)
+    turning = Signal()
 
     def __init__(self, session: Session, overlays: Overlays, owner: QObject, pause: int) -> None:
         super().__init__()
@@ -51,6 +53,9 @@ class LabelLayers(dict[str, MaskLayer]):
         self._settle = once(owner, pause, self.settle)
         self._draw = once(owner, _DRAW_MS, self._draw_stale)
         self._keep = once(owner, _KEEP_MS, self.keep)
+        self._kind = session.state.kind
+        self._turn = once(owner, _TURN_MS, self._turn_round)
+        listen(session.state_changed, owner, self._on_state)
         self._stale: set[str] = set()
         self._complete: set[str] = set()
         self._request = 0
@@ -67,6 +72,20 @@ class LabelLayers(dict[str, MaskLayer]):
                 masks.reload()
             except UNetLiveError as error:
                 show_error(str(error))
+
+    def _on_state(self, state: SessionState) -> None:
+        if state.kind != self._kind and not self._turn.isActive():
+            self._turn_round()
+
+    def _turn_round(self) -> None:
+        """Another model came, whose labels are classes, or objects again: each kind has its own corrections."""
+        if self.is_pressed:
+            self._turn.start()
+            return
+        self.turning.emit()  # what is in work is kept first
+        self.settle()
+        self._kind = self._session.state.kind
+        self._session.turn()
 
     # --- predictions ---
 

@@ -52,6 +52,8 @@ class MaskLayer:
         Whether the mouse button is down on the layer.
     take_back : callable
         Takes back what a tool has in work, before any step; False if it has nothing.
+    kind : {'objects', 'classes'}
+        What its labels are, those that the user sets too.
     is_numbering : bool
         Whether a brush stroke that begins on background begins a new object.
 
@@ -72,6 +74,8 @@ class MaskLayer:
         self.layer = layer
         self.baseline: npt.NDArray[np.int32] = np.array(layer.data, dtype=np.int32)
         picture.masks = self.baseline  # so that a project lays what it knows over what is seen
+        self.kind = session.state.kind
+        self._is_predicted = False  # with a model of this kind
         self.doubt = np.zeros(layer.data.shape, np.uint8)
         self.dirty: list[Box] = []
         self.stale: list[Box] = []
@@ -95,7 +99,13 @@ class MaskLayer:
         layer.bind_key(_REDO, lambda _: self.redo(), overwrite=True)
 
     def reload(self) -> None:
-        """Show what the session knows now (another project was opened); steps before cannot be undone any more."""
+        """Show what the session knows now: another project was opened, or labels are of another kind.
+
+        Steps before cannot be undone any more. Masks of the kind before mean nothing now, so they go.
+        """
+        if self.kind != self.session.state.kind and self._is_predicted:
+            self.baseline[...] = 0
+        self.kind, self._is_predicted = self.session.state.kind, False
         self._show_known(known_labels(self.picture))
 
     def turn_to(self, picture: Picture) -> None:
@@ -156,6 +166,7 @@ class MaskLayer:
             labels, self._next_id, write = laid.labels.astype(np.int32), laid.next_id, ~mine
             for old, kept in laid.joins.items():
                 self._rename(old, kept, window)
+        self._is_predicted |= prediction.kind == self.kind
         data[write] = labels[write]
         self.baseline[window.slices][write] = labels[write]
         self.doubt[window.slices][core] = (np.nan_to_num(prediction.doubt[core].astype(np.float32)) * 255).astype(

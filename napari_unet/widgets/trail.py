@@ -34,6 +34,7 @@ class Masks(Protocol):
     baseline: npt.NDArray[np.int32]
     dirty: list[Box]
     stale: list[Box]
+    kind: str
 
     @property
     def has_objects(self) -> bool:
@@ -113,7 +114,7 @@ class Trail:
         """Hand an edit to the session, and remember the step."""
         self.steps = newest([*self.steps, step])
         self._masks.reserve(int(edit.labels.max(initial=0)))
-        self._masks.session.add_edit(replace(edit, time=time.time()))
+        self._masks.session.add_edit(replace(edit, time=time.time(), kind=self._masks.kind))
         self._masks.taught.emit(edit.box)
 
     # --- "yes, right", which napari knows nothing of ---

@@ -93,7 +93,7 @@ def test_held_out_voxels_are_in_no_correction_that_teaches(picture):
         y, x = (int(n) for n in rng.integers(0, SQUARE * 4 - 10, 2))
         pool.take(picture, [spot(y, x, number + 1, held_out=bool(number % 3 == 0))])
     taught, held_out = split(list(pool))
-    said = pool._said["p"].taught
+    said = pool._said["p", ""].taught
     assert sum(c.trusted.sum() for c in taught) >= (said == TAUGHT).sum()
     assert sum(c.trusted.sum() for c in held_out) >= (said == HELD_OUT).sum()
     teaching = {float(v) for c in taught for v in c.image[0][c.trusted]}  # each voxel has a value of its own

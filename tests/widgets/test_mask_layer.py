@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from tests.widgets.conftest import predicted
 
@@ -18,3 +19,47 @@ def test_the_number_of_an_object_is_no_class(masks, session):
     masks.layer.selected_label = 2
     masks.paste(classes)
     assert masks.layer.selected_label == 2
+
+
+@pytest.mark.parametrize("is_pressed", [False, True])
+def test_a_model_of_another_kind_begins_with_its_own_corrections(desk, masks, session, qtbot, is_pressed):
+    """A stroke that waits, or is drawn, is taken as what it was meant; masks of objects are no masks of classes."""
+
+    def turn():
+        for picture in session.pictures.values():
+            picture.truth[...], picture.taught[...] = 0, 0
+        session.calls.append(("turn",))
+        session.restored.emit()
+
+    session.turn = turn
+    masks.layer.paint((5, 70), 7)
+    masks.is_pressed = is_pressed
+    state = replace(session.state, kind="classes", classes=("background", "class 1"))
+    session.state = state
+    session.state_changed.emit(state)
+    if is_pressed:
+        qtbot.wait(300)
+        assert ("turn",) not in session.calls
+        masks.is_pressed = False
+    qtbot.waitUntil(lambda: ("turn",) in session.calls)
+    assert [(edit.kind, edit.labels.max()) for edit in session.edits] == [("objects", 7)]
+    assert not masks.layer.data.any()
+    masks.layer.paint((5, 70), 1)
+    desk.settle()
+    assert session.edits[1].kind == "classes"
+    session.state_changed.emit(state)
+    qtbot.wait(50)
+    assert session.calls.count(("turn",)) == 1
+    assert masks.layer.data[5, 70] == 1
+
+
+def test_masks_of_a_project_stay_when_its_model_of_classes_comes(desk, masks, session, qtbot):
+    """It is loaded a little later than the project is opened."""
+    masks.picture.masks = np.full((60, 80), 1, np.int32)
+    session.restored.emit()
+    state = replace(session.state, kind="classes", classes=("background", "class 1"))
+    session.turn = session.restored.emit
+    session.state = state
+    session.state_changed.emit(state)
+    qtbot.waitUntil(lambda: masks.kind == "classes")
+    assert (masks.layer.data == 1).all()
