@@ -13,7 +13,9 @@ from napari_unet.core.events import TrainStep, WeightsChanged
 from napari_unet.widgets.icons import on_theme, theme_color
 
 _MOST = 600  # points of loss kept: more than there are pixels
-_HEIGHT = 50
+_HEIGHT, _HIGHEST = 50, 140
+_WITH_LEGEND = 90  # from this height on there is room to say what the lines are
+_LEGEND = 16
 _PAD = 8
 _SMOOTH = 0.2  # weight of the newest loss in the running mean
 
@@ -37,14 +39,18 @@ class ScorePlot(QWidget):
         self._first = 0  # how many losses were dropped at the left
         self._dots: list[_Dot] = []
         self._refused: list[int] = []
-        self.setMinimumHeight(_HEIGHT)
+        self.setFixedHeight(_HEIGHT)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.setMouseTracking(True)
         on_theme(self, self.update)
 
     def sizeHint(self) -> QSize:  # noqa: N802  Qt's name
-        """As wide as the dock, as high as three lines: all that is needed at once fits into a small window."""
+        """As wide as the dock, as high as three lines: all that is needed at once fits into a small window (`grow`)."""
         return QSize(240, _HEIGHT)
+
+    def grow(self, more: int) -> None:
+        """Take `more` pixels of height, or give them back, as far as there is a use for them."""
+        self.setFixedHeight(min(_HIGHEST, max(_HEIGHT, self.height() + more)))
 
     def add(self, event: TrainStep | WeightsChanged) -> None:
         """Take one event of the learning in."""
@@ -74,7 +80,28 @@ class ScorePlot(QWidget):
         self._draw_losses(painter, _faint(text, 0.45))
         self._draw_refused(painter, _faint(text, 0.25))
         self._draw_dots(painter)
+        self._draw_legend(painter)
         painter.end()
+
+    def _draw_legend(self, painter: QPainter) -> None:
+        """Say what the lines are, where there is room."""
+        if self.height() < _WITH_LEGEND:
+            return
+        font = painter.font()
+        font.setPixelSize(10)
+        painter.setFont(font)
+        place = QRectF(_PAD, self.height() - _LEGEND, self.width() - 2 * _PAD, _LEGEND - 3)
+        painter.setPen(_faint(theme_color("text", self), 0.6))
+        painter.drawText(place, Qt.AlignmentFlag.AlignLeft, "loss")
+        if self._shown():
+            painter.setPen(self._accent)
+            painter.drawText(place, Qt.AlignmentFlag.AlignRight, "score of each version")
+
+    @property
+    def _accent(self) -> QColor:
+        """The theme's accent, so that it is seen on its background."""
+        accent = theme_color("current", self)
+        return accent.lighter(140) if theme_color("background", self).lightnessF() < 0.5 else accent.darker(160)
 
     def _draw_losses(self, painter: QPainter, color: QColor) -> None:
         if len(self._losses) < 2:
@@ -96,9 +123,7 @@ class ScorePlot(QWidget):
                 painter.drawLine(QPointF(x, _PAD / 2), QPointF(x, self.height() - _PAD / 2))
 
     def _draw_dots(self, painter: QPainter) -> None:
-        accent = theme_color("current", self)
-        is_dark = theme_color("background", self).lightnessF() < 0.5
-        accent = accent.lighter(140) if is_dark else accent.darker(160)
+        accent = self._accent
         points = [self._point(dot) for dot in self._shown()]
         painter.setPen(QPen(accent, 2))
         painter.setBrush(Qt.BrushStyle.NoBrush)
@@ -123,7 +148,8 @@ class ScorePlot(QWidget):
         return _PAD + min(1.0, (place - self._first) / end) * (self.width() - 2 * _PAD)
 
     def _y(self, share: float) -> float:
-        return self.height() - _PAD - share * (self.height() - 2 * _PAD)
+        low = _LEGEND if self.height() >= _WITH_LEGEND else _PAD
+        return self.height() - low - share * (self.height() - low - _PAD)
 
     # --- hovering ---
 

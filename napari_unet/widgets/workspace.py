@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from napari.utils.notifications import show_error
 from qtpy.QtCore import QEvent, QObject, QSize, Qt
+from qtpy.QtGui import QResizeEvent
 from qtpy.QtWidgets import (
     QAbstractSlider,
     QAbstractSpinBox,
@@ -179,7 +180,20 @@ class Workspace(QScrollArea):
                 return QApplication.sendEvent(bar, event)
             if event.type() == QEvent.Type.LayoutRequest and watched is inside:
                 self.setMinimumWidth(max(_WIDTH, inside.minimumSizeHint().width() + bar.sizeHint().width()))
+                self._share_height()
         return super().eventFilter(watched, event)
+
+    def resizeEvent(self, event: QResizeEvent | None) -> None:  # noqa: N802  Qt's name
+        """A larger window has a larger curve."""
+        super().resizeEvent(event)
+        self._share_height()
+
+    def _share_height(self) -> None:
+        """What height is left over is the curve's."""
+        inside, port = self.widget(), self.viewport()
+        layout = inside.layout() if inside is not None else None
+        if layout is not None and port is not None and not self.learn.plot.isHidden():
+            self.learn.plot.grow(port.height() - layout.totalHeightForWidth(port.width()))
 
     def sizeHint(self) -> QSize:  # noqa: N802  Qt's name
         """As narrow as it can be without cutting text."""

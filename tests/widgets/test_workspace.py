@@ -149,7 +149,10 @@ def test_nothing_is_wider_than_the_dock(window):
 
 
 def test_all_that_is_needed_at_once_fits_into_a_small_window(make_napari_viewer, session, qtbot):
-    """At 1280 x 720 nobody has to scroll from Predict to the versions of the model, however much there is to tell."""
+    """At 1280 x 720 nobody has to scroll from Predict to the versions of the model, however much there is to tell.
+
+    With more room the curve is larger: in a larger window, or when sections are folded.
+    """
     viewer = make_napari_viewer(show=True)
     viewer_session.keep_session(viewer, session)
     viewer.window.resize(1280, 720)
@@ -165,6 +168,16 @@ def test_all_that_is_needed_at_once_fits_into_a_small_window(make_napari_viewer,
     QApplication.processEvents()
     shown = workspace.viewport().height()
     assert shown < 660
+    assert workspace.sections["Learn"].geometry().bottom() <= shown
+    for title in ("Correct", "Project"):
+        workspace.sections[title].title.click()
+    qtbot.waitUntil(lambda: workspace.learn.plot.height() > 100)  # what room there is is the curve's
+    assert workspace.widget().height() <= shown
+    assert not workspace.learn.plot.grab().isNull()
+    for title in ("Correct", "Project"):
+        workspace.sections[title].title.click()
+    qtbot.waitUntil(lambda: workspace.learn.plot.height() < 100)
+    QApplication.processEvents()
     assert workspace.sections["Learn"].geometry().bottom() <= shown
 
 
