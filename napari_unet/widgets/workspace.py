@@ -24,17 +24,19 @@ from qtpy.QtWidgets import (
 
 from napari_unet.widgets.correct_panel import CorrectPanel
 from napari_unet.widgets.desk import desk_of
-from napari_unet.widgets.forms import button, column, line, row
+from napari_unet.widgets.forms import button, column, line, paint_text, row
 from napari_unet.widgets.icons import on_theme, theme_color
 from napari_unet.widgets.learn_panel import LearnPanel
 from napari_unet.widgets.predict_panel import PredictPanel
 from napari_unet.widgets.project_panel import ProjectPanel
 from napari_unet.widgets.samples import SAMPLES, open_sample
 from napari_unet.widgets.shortcuts import register
-from napari_unet.widgets.viewer_session import close_with_window, follow
+from napari_unet.widgets.viewer_session import close_with_window, follow, listen
 
 if TYPE_CHECKING:
     import napari
+
+    from napari_unet.session.session import SessionState
 
 _WIDTH = 290
 
@@ -134,12 +136,30 @@ class FirstRun(QWidget):
             self.desk.take(images[-1])
 
 
+class Trouble(QWidget):
+    """What keeps the work from being saved, above all else: who corrects may have folded or scrolled Project away."""
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        session = desk_of(napari_viewer).session
+        self.text = line("trouble", "Your corrections wait, and are saved as soon as that is possible")
+        paint_text(self.text, "error")
+        column(self, 8, 3).addWidget(self.text)
+        listen(session.state_changed, self, self._show_state)
+        self._show_state(session.state)
+
+    def _show_state(self, state: SessionState) -> None:
+        self.text.setText(state.save_problem)
+        self.setVisible(bool(state.save_problem))
+
+
 class Workspace(QScrollArea):
     """All panels of U-Net Live in one dock."""
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__()
         register()
+        self.trouble = Trouble(napari_viewer)
         self.first_run = FirstRun(napari_viewer)
         self.predict = PredictPanel(napari_viewer)
         self.correct = CorrectPanel(napari_viewer)
@@ -147,6 +167,7 @@ class Workspace(QScrollArea):
         self.project = ProjectPanel(napari_viewer)
         inside = QWidget()
         layout = column(inside, 3)
+        layout.addWidget(self.trouble)
         layout.addWidget(self.first_run)
         self.sections = {
             title: Section(title, panel)

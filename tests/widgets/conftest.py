@@ -263,3 +263,11 @@ def hand(make_napari_viewer, session, qtbot):
     viewer.reset_view()
     QApplication.processEvents()
     return Hand(viewer)
+
+
+@pytest.fixture
+def window(make_napari_viewer, session):
+    """A real napari window with the fake session behind it."""
+    viewer = make_napari_viewer()
+    viewer_session.keep_session(viewer, session)
+    return viewer

@@ -1,13 +1,11 @@
 """Project and the one dock: what is shown, what is kept, and what happens when the window closes."""
 
-import gc
-import threading
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
+from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import (
     QAbstractButton,
@@ -25,7 +23,6 @@ from napari_unet.session.session import SessionState
 from napari_unet.widgets import viewer_session
 from napari_unet.widgets.correct_panel import CorrectPanel
 from napari_unet.widgets.desk import desk_of
-from napari_unet.widgets.gestures import gestures_of
 from napari_unet.widgets.icons import theme_color
 from napari_unet.widgets.project_panel import ProjectPanel
 from napari_unet.widgets.workspace import Workspace
@@ -78,14 +75,6 @@ def test_the_table_follows_the_name_of_a_picture(viewer, desk, masks, session, q
 
 
 # --- the workspace ---
-
-
-@pytest.fixture
-def window(make_napari_viewer, session):
-    """A real napari window with the fake session behind it."""
-    viewer = make_napari_viewer()
-    viewer_session.keep_session(viewer, session)
-    return viewer
 
 
 def test_an_empty_viewer_says_what_to_do(window, qtbot):
@@ -194,6 +183,19 @@ def test_a_picker_is_shown_where_there_is_a_choice(window, session, qtbot):
     tell(qtbot, session, "state_changed", state, lambda: not any(row.isHidden() for row in rows))
 
 
+def test_what_keeps_the_work_from_being_saved_is_seen_wherever_one_has_scrolled(window, session, qtbot):
+    """One sentence above all sections, until it is saved; Project says it, too."""
+    dock = Workspace(window)
+    window.window.add_dock_widget(dock)
+    dock.sections["Project"].title.click()
+    assert dock.trouble.isHidden()
+    sentence = "Cannot save: the disk is full. Free some space; your corrections wait."
+    broken = SessionState(saved=False, save_problem=sentence)
+    tell(qtbot, session, "state_changed", broken, lambda: not dock.trouble.isHidden())
+    assert text_of(dock, "trouble") == text_of(dock, "saved") == sentence
+    tell(qtbot, session, "state_changed", SessionState(), dock.trouble.isHidden)
+
+
 def test_sections_fold(window):
     """A click on a title folds its panel away, another brings it back."""
     workspace = Workspace(window)
@@ -203,89 +205,6 @@ def test_sections_fold(window):
     assert section.panel.isHidden() or section._holder.isHidden()
     section.title.click()
     assert not section._holder.isHidden()
-
-
-@pytest.fixture
-def own_masks(window):
-    """The label layer of a picture in a window with the dock, nothing predicted."""
-    window.add_image(np.zeros((60, 80)), name="mine")
-    workspace = Workspace(window)
-    window.window.add_dock_widget(workspace, name="U-Net Live")
-    QApplication.processEvents()
-    workspace.first_run.use.click()
-    return desk_of(window).masks
-
-
-def test_closing_the_window_closes_the_session_and_keeps_the_last_stroke(window, own_masks, session):
-    """A stroke that was painted just before is taught; the session is closed once, after it."""
-    own_masks.layer.paint((20, 20), 1)
-    window.close()
-    QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
-    QApplication.processEvents()
-    assert len(session.edits) == 1
-    assert session.names_called()[-1] == "close"
-
-
-def test_the_x_of_the_window_keeps_the_last_stroke_and_the_masks(window, own_masks, session):
-    """Napari removes no layer then; a button that seems to be down does not matter either."""
-    own_masks.layer.paint((20, 20), 1)
-    own_masks.is_pressed = True
-    window.window._qt_window.close()
-    assert len(session.edits) == 1
-    assert [call[2][20, 20] for call in session.calls if call[0] == "keep_masks"] == [1]
-
-
-def test_closing_the_window_keeps_the_object_in_work(window, own_masks, session, qtbot):
-    """As far as its mask has come."""
-    gestures_of(window).start("click")
-    clicker = gestures_of(window).clicker
-    clicker.take("on", [[20.0, 20.0]], (0, 1))
-    qtbot.waitUntil(lambda: not clicker.is_waiting)
-    session.answers = False
-    clicker.take("on", [[22.0, 22.0]], (0, 1))
-    window.window._qt_window.close()
-    assert [edit.tool for edit in session.edits] == ["click"]
-    assert own_masks.baseline[20, 20]
-
-
-@pytest.mark.parametrize("is_away", [False, True])
-def test_a_click_just_before_the_window_is_closed_is_kept(window, own_masks, session, is_away):
-    """Its answer is waited for a short while, also where the tool was put away already."""
-    gestures_of(window).start("click")
-    session.answers = False
-    gestures_of(window).clicker.take("on", [[20.0, 20.0]], (0, 1))
-    if is_away:
-        gestures_of(window).stop()
-    later = threading.Timer(0.1, session.answer, (len(session.clicks),))
-    later.start()
-    window.window._qt_window.close()
-    later.join()
-    assert [edit.tool for edit in session.edits] == ["click"]
-    assert own_masks.baseline[20, 20]
-
-
-def test_a_dock_that_is_closed_with_its_x_is_in_nobodys_way(window, session):
-    """Napari lets it be destroyed, though Python halves of it live on: strokes and tools go on as before."""
-    window.add_image(np.zeros((60, 80)), name="mine")
-    old = Workspace(window)
-    dock = window.window.add_dock_widget(old, name="U-Net Live")
-    QApplication.processEvents()
-    old.first_run.use.click()
-    held = old.correct
-    del old
-    dock.title.close_button.click()
-    del dock
-    QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
-    gc.collect()
-    with pytest.raises(RuntimeError):
-        held.isVisible()
-    window.layers["mine masks"].paint((20, 20), 1)
-    desk_of(window).settle()
-    gestures_of(window).start("cut")
-    gestures_of(window).stop()
-    desk_of(window).show("taught", False)
-    window.layers.remove("mine")
-    assert len(session.edits) == 1
 
 
 def test_another_project_is_shown_in_the_layers_at_once(viewer, desk, masks, session, qtbot):
