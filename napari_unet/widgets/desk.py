@@ -388,6 +388,7 @@ class Desk(QObject):
 
     def _on_active(self, event: Any) -> None:
         """The picture in hand follows the active layer."""
+        self._masks.leave(event.value)
         picture = self._album.of(event.value)
         if picture is not None and picture.key in self._masks:
             self.take(event.value)

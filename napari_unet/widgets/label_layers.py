@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari.utils.notifications import show_error
 from psygnal import Signal
 
 from napari_unet.core.errors import UNetLiveError
+from napari_unet.widgets.layers import is_ours
 from napari_unet.widgets.mask_layer import MaskLayer
 from napari_unet.widgets.viewer_session import listen, once
 
@@ -64,6 +65,11 @@ class LabelLayers(dict[str, MaskLayer]):
     def is_pressed(self) -> bool:
         """Whether the mouse button is down on one of them."""
         return any(masks.is_pressed for masks in self.values())
+
+    def leave(self, active: Any) -> None:
+        """Another layer is active: a button that was down before is let go there, and napari tells it to that one."""
+        for masks in self.values():
+            masks.is_pressed &= active is masks.layer or (active is not None and is_ours(active))
 
     def reload(self) -> None:
         """Another project was opened: show what it knows of the pictures."""

@@ -163,3 +163,19 @@ def test_ctrl_z_takes_back_the_last_step_though_it_changed_no_label(hand):
     QApplication.processEvents()
     assert not masks.picture.taught[40, 50]
     assert masks.layer.data[50, 10] == 9
+
+
+def test_a_stroke_that_ends_on_another_layer_holds_nothing_up(hand, session, qtbot):
+    """The layer was exchanged while the button was down, so its end is told to the other one: later strokes teach."""
+    viewer, masks = hand.viewer, desk_of(hand.viewer).masks
+    other = viewer.add_labels(np.zeros((60, 80), int), name="other")
+    viewer.layers.selection.active = masks.layer
+    masks.layer.mode = "paint"
+    QTest.mousePress(hand.canvas, Qt.MouseButton.LeftButton, pos=hand.pixel((5, 60)))
+    assert masks.is_pressed
+    viewer.layers.selection.active = other
+    QTest.mouseRelease(hand.canvas, Qt.MouseButton.LeftButton, pos=hand.pixel((5, 66)))
+    assert not masks.is_pressed
+    viewer.layers.selection.active = masks.layer
+    hand.drag((50, 10), (50, 20))
+    qtbot.waitUntil(lambda: len(session.edits) >= 1)
