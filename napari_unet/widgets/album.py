@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from napari.utils.notifications import show_error
 from psygnal import Signal
 
@@ -21,7 +22,7 @@ class Album:
 
     Signals
     -------
-    exchanged: somebody set `image.data`; `newly_exchanged` says of which layers.
+    exchanged: somebody set `image.data`, or may have changed it in place; `newly_exchanged` says of which layers.
     """
 
     exchanged = Signal()
@@ -30,6 +31,8 @@ class Album:
         self._session = session
         self._pictures: dict[Image, Picture] = {}
         self._exchanged: set[Image] = set()
+        self._redrawn: set[Image] = set()
+        self._contents: dict[Image, str] = {}  # of pictures that are watched for changes in place: what they held
 
     def __contains__(self, image: object) -> bool:
         """Whether an image layer was taken in."""
@@ -48,12 +51,17 @@ class Album:
         # what was put in the place of a file's content has no file
         path = path_of(image) if self.leave_out(image) is None else None
         try:
-            picture = self._session.open_picture(image.name, source_of(image), path=path)
+            source = source_of(image)
+            picture = self._session.open_picture(image.name, source, path=path)
         except UNetLiveError as error:
             show_error(str(error))
             return False
         self._pictures[image] = picture
         image.events.data.connect(self._on_data)
+        # a stack is drawn anew at each move of a slider, and what lies on disk is slow to read
+        if image.ndim == 2 and isinstance(image.data, np.ndarray):
+            self._contents[image] = source.key()
+            image.events.set_data.connect(self._on_redrawn)
         return True
 
     def leave_out(self, image: Image) -> Picture | None:
@@ -61,13 +69,29 @@ class Album:
         picture = self._pictures.pop(image, None)
         if picture is not None:
             image.events.data.disconnect(self._on_data)
+            if self._contents.pop(image, None) is not None:
+                image.events.set_data.disconnect(self._on_redrawn)
         return picture
 
     def newly_exchanged(self) -> list[Image]:
-        """The image layers whose data was set since the last time; nobody looked at it yet."""
+        """The image layers whose data was set, or changed in place, since the last time; nobody looked at it yet."""
         images, self._exchanged = self._exchanged, set()
-        return [image for image in images if image in self._pictures]
+        redrawn, self._redrawn = self._redrawn - images, set()
+        changed = [image for image in redrawn if image in self._contents and self._is_other(image)]
+        return [image for image in images if image in self._pictures] + changed
+
+    def _is_other(self, image: Image) -> bool:
+        """Whether a picture holds other content than when it was taken in."""
+        try:
+            return source_of(image).key() != self._contents[image]
+        except UNetLiveError:  # said when it is taken in
+            return True
 
     def _on_data(self, event: Any) -> None:
         self._exchanged.add(event.source)
+        self.exchanged.emit()
+
+    def _on_redrawn(self, event: Any) -> None:
+        """`layer.refresh()` tells of pixels that were changed in place, which nothing else does."""
+        self._redrawn.add(event.source)
         self.exchanged.emit()

@@ -83,6 +83,21 @@ def test_data_of_another_size_gets_a_label_layer_of_that_size(viewer, desk, mask
     assert names(viewer) == ["picture", "picture masks", "picture taught"]
 
 
+def test_pixels_that_were_changed_in_place_are_another_picture(viewer, desk, masks, session, qtbot):
+    """Noticed when the layer is drawn anew; to draw it for another reason changes nothing."""
+    image, before = viewer.layers["picture"], desk.picture
+    for _ in range(3):
+        image.refresh()
+    qtbot.wait(400)
+    assert desk.picture is before
+    assert session.names_called().count("open_picture") == 1
+    image.data[...] = other()
+    image.refresh()
+    qtbot.waitUntil(lambda: desk.picture is not None and desk.picture is not before)
+    assert not masks.layer.data.any()
+    assert masks.picture is desk.picture
+
+
 def test_data_is_looked_at_once_however_often_it_is_set(viewer, desk, session, qtbot):
     """A camera sets it many times a second; pictures of which nothing was said are forgotten."""
     for seed in range(5):
