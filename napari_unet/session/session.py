@@ -116,8 +116,9 @@ class Session:
 
     def rename_picture(self, key: str, name: str) -> None:
         """The user calls a picture otherwise."""
-        self.pictures[key].name = name
-        self._keeper.keep_picture(self.pictures[key])
+        if name != self.pictures[key].name:
+            self.pictures[key].name = name
+            self._keeper.keep_picture(self.pictures[key])
 
     def close_picture(self, key: str) -> None:
         """Forget a picture; its corrections stay on disk and in the training."""

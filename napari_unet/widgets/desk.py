@@ -23,15 +23,16 @@ from napari_unet.widgets.layers import (
     covers,
     is_ours,
     label_layer,
+    place_after,
     raise_over,
     rename_after,
     warm_brush,
 )
 from napari_unet.widgets.mask_layer import MaskLayer
-from napari_unet.widgets.names import Names
 from napari_unet.widgets.overlays import Overlays
 from napari_unet.widgets.preferences import preferences
 from napari_unet.widgets.viewer_session import before_closing, follow, listen, once, real, session_of
+from napari_unet.widgets.watch import Watch
 
 if TYPE_CHECKING:
     from napari_unet.session.session import Picture, Session
@@ -101,8 +102,8 @@ class Desk(QObject):
         listen(self.session.prediction_ready, self, self._masks.paste)
         listen(self.session.failed, self, show_warning)
         follow(self.session.restored, self, self._masks.reload)
-        self._names = Names(self.images())
-        self._names.changed.connect(self._on_renamed)
+        self._watch = Watch(self.images())
+        self._watch.changed.connect(self._on_changed)
         viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.layers.events.removed.connect(self._on_removed)
         viewer.layers.selection.events.active.connect(self._on_active)
@@ -329,17 +330,18 @@ class Desk(QObject):
 
     def _on_inserted(self, event: Any) -> None:
         if isinstance(event.value, Image) and not is_ours(event.value):
-            self._names.watch(event.value)
+            self._watch.begin(event.value)
             self.pictures_changed.emit()
             self._pick.start(0 if self.image is None else _LOOK_MS)  # once napari has the layer, or several, in place
 
-    def _on_renamed(self, image: Image, before: str) -> None:
-        """A picture has another name: it is listed under it, and its layers follow."""
-        picture = self._album.of(image)
-        if picture is not None and picture.key in self._masks:
-            rename_after([self._masks[picture.key].layer, *self._overlays.of(picture.key)], before, image.name)
-        if picture is not None and self._album.images_of(picture.key)[0] is image:
-            self.session.rename_picture(picture.key, image.name)
+    def _on_changed(self, image: Image, before: str) -> None:
+        """A picture has another name, or lies elsewhere in the world: it is listed so, and its layers follow."""
+        if (picture := self._album.of(image)) is not None:
+            layers = self._masks.layers_of(picture.key)
+            rename_after(layers, before, image.name)
+            if self._album.images_of(picture.key)[0] is image:
+                place_after(layers, image)
+                self.session.rename_picture(picture.key, image.name)
         self.pictures_changed.emit()
 
     def take_newest(self) -> None:
@@ -357,7 +359,7 @@ class Desk(QObject):
     def _on_removed(self, event: Any) -> None:
         """A layer is gone (all of them, when the window closes): keep what it holds, delete nothing."""
         layer = event.value
-        self._names.leave(layer)
+        self._watch.end(layer)
         picture = self._album.leave_out(layer)
         for key, masks in list(self._masks.items()):
             if layer is masks.layer:

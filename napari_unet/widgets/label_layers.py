@@ -14,6 +14,7 @@ from napari_unet.widgets.mask_layer import MaskLayer
 from napari_unet.widgets.viewer_session import listen, once
 
 if TYPE_CHECKING:
+    from napari.layers import Layer
     from qtpy.QtCore import QObject
 
     from napari_unet.core.events import Prediction
@@ -65,6 +66,10 @@ class LabelLayers(dict[str, MaskLayer]):
     def is_pressed(self) -> bool:
         """Whether the mouse button is down on one of them."""
         return any(masks.is_pressed for masks in self.values())
+
+    def layers_of(self, key: str) -> list[Layer]:
+        """The label layer of a picture and what lies over it; nothing before it has one."""
+        return [self[key].layer, *self._overlays.of(key)] if key in self else []
 
     def leave(self, active: Any) -> None:
         """Another layer is active: a button that was down before is let go there, and napari tells it to that one."""

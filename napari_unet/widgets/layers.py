@@ -232,6 +232,14 @@ def add_quietly(layers: LayerList, layer: Layer) -> None:
     layers.selection.active = active
 
 
+def place_after(layers: Iterable[Layer], image: Image) -> None:
+    """Lay the layers of a picture over it, wherever it lies now."""
+    place = place_of(image)
+    for layer in layers:
+        for name in place.keys() - {"axis_labels"}:
+            setattr(layer, name, place[name])
+
+
 def rename_after(layers: Iterable[Layer], before: str, now: str) -> None:
     """Have layers of ours follow the name of their picture, where they still have the one that we gave them."""
     for layer in layers:

@@ -225,3 +225,27 @@ def test_a_viewer_that_is_gone_before_a_new_picture_is_looked_at_does_no_harm(vi
     monkeypatch.undo()
     desk._take_inserted()
     assert desk.image is viewer.layers["late"]
+
+
+def test_masks_follow_a_picture_that_is_moved(viewer, desk, masks):
+    """Who gives the size of a pixel once the masks are there finds them over the picture still, overlays too."""
+    image = viewer.layers["picture"]
+    desk.show("doubt", True)
+    image.scale, image.translate = (0.5, 0.25), (10, -20)
+    image.rotate, image.units = 30, ("um", "um")
+    for name in ("picture masks", "picture taught", "picture doubt"):
+        layer = viewer.layers[name]
+        assert np.allclose(layer.data_to_world((7, 9)), image.data_to_world((7, 9)))
+        assert layer.units == image.units
+    viewer.layers.remove(image)
+    image.scale = (1, 1)
+    assert np.allclose(viewer.layers["picture masks"].scale, (0.5, 0.25))  # a picture that is gone moves nothing
+
+
+def test_a_second_layer_of_a_picture_moves_no_masks(viewer, desk, masks):
+    """They lie over the first one."""
+    again = viewer.add_image(viewer.layers["picture"].data.copy(), name="picture copy")
+    assert desk.take(again)
+    desk.predict()
+    again.translate = (50, 50)
+    assert np.allclose(masks.layer.translate, 0)

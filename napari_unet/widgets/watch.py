@@ -1,4 +1,4 @@
-"""Names: tells when the user renames a picture."""
+"""Watch: tells when the user renames a picture, or moves it in the world."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from psygnal import Signal
 if TYPE_CHECKING:
     from napari.layers import Image
 
+_WATCHED = ("name", "scale", "translate", "rotate", "shear", "affine", "units")
 
-class Names:
-    """The names that image layers had.
+
+class Watch:
+    """The image layers that are pictures, and the names that they had.
 
     Parameters
     ----------
@@ -22,7 +24,8 @@ class Names:
 
     Signals
     -------
-    changed(image, before): an image layer has another name than `before`.
+    changed(image, before): an image layer had the name `before`; it has another one, lies elsewhere, or its pixels have
+    another size.
     """
 
     changed = Signal(object, str)
@@ -30,19 +33,21 @@ class Names:
     def __init__(self, images: Iterable[Image]) -> None:
         self._names: weakref.WeakKeyDictionary[Image, str] = weakref.WeakKeyDictionary()
         for image in images:
-            self.watch(image)
+            self.begin(image)
 
-    def watch(self, image: Image) -> None:
+    def begin(self, image: Image) -> None:
         """An image layer came."""
         self._names[image] = image.name
-        image.events.name.connect(self._on_name)
+        for name in _WATCHED:
+            image.events[name].connect(self._on_event)
 
-    def leave(self, layer: Any) -> None:
+    def end(self, layer: Any) -> None:
         """A layer is gone; if it was watched, it is no more."""
         if self._names.pop(layer, None) is not None:
-            layer.events.name.disconnect(self._on_name)
+            for name in _WATCHED:
+                layer.events[name].disconnect(self._on_event)
 
-    def _on_name(self, event: Any) -> None:
+    def _on_event(self, event: Any) -> None:
         image = event.source
         before, self._names[image] = self._names[image], image.name
         self.changed.emit(image, before)
