@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from napari_unet.core.errors import ImageError, LabelsError
 from napari_unet.core.geometry import Box
-from napari_unet.core.intensity import Limits
+from napari_unet.core.intensity import Limits, limits_from
 
 if TYPE_CHECKING:
     from napari_unet.core.prompts import Prompts
@@ -99,8 +99,9 @@ class Correction:
         Objects 1..N and background 0, or class ids.
     trusted : ([Z,] Y, X) bool
         The voxels to learn from; the others are ignored.
-    limits : Limits or None
-        Intensities of the whole picture that become 0 and 1; None: estimated from `image`.
+    limits : Limits, or (low, high), or None
+        Intensities of the whole picture that become 0 and 1, for all channels or one of each; None: estimated from
+        `image`.
     held_out : bool or None
         True: only used to score. None: `fine_tune` holds every fifth one out.
     scale : float
@@ -141,6 +142,21 @@ class Correction:
         if image.dtype.kind not in "buif":
             raise ImageError(f"The image is of type {image.dtype}; give numbers.")
         self._lay(image, labels.shape)
+        if self.limits is not None:
+            object.__setattr__(self, "limits", limits_from(self.limits, self._channels))
+
+    @property
+    def is_color(self) -> bool:
+        """Whether the last axis of the image is red, green, blue and perhaps alpha."""
+        shape = self.image.shape
+        return not self.channels_first and shape[:-1] == self.labels.shape and shape[-1] in (3, 4)
+
+    @property
+    def _channels(self) -> int:
+        """Of the image, without alpha."""
+        if self.is_color:
+            return 3
+        return 1 if self.image.shape == self.labels.shape else len(self.image)
 
     def _lay(self, image: npt.NDArray[np.generic], under: tuple[int, ...]) -> None:
         """Refuse an image that does not lie under the labels; one or two channels that come last are put first."""

@@ -35,6 +35,37 @@ class Limits:
         return Limits(tuple(self.low[c] for c in channels), tuple(self.high[c] for c in channels))
 
 
+def limits_from(given: object, channels: int) -> Limits:
+    """Limits from what a user gives: (low, high), each one number, or one of each channel.
+
+    Parameters
+    ----------
+    given : Limits, or pair of float or of sequence of float
+    channels : int
+        That the picture has; one number counts for all of them.
+
+    Raises
+    ------
+    ImageError
+        If they are no such pair, or of another number of channels.
+    """
+    pair = (given.low, given.high) if isinstance(given, Limits) else given
+    try:
+        low, high = (np.array(each, np.float64).ravel() for each in pair)  # type: ignore[attr-defined]
+    except (TypeError, ValueError) as error:
+        raise ImageError(f"The limits {given!r} are no pair. Give (low, high), like (0, 255).") from error
+    if not {low.size, high.size} <= {1, channels}:
+        known = max(low.size, high.size)
+        raise ImageError(
+            f"The limits are of {known} channels and the picture has {channels}. Give (low, high), one of each channel."
+        )
+    low, high = np.broadcast_to(low, channels), np.broadcast_to(high, channels)
+    # estimated ones of a constant channel of huge numbers may be no span
+    if given is pair and not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()):
+        raise ImageError(f"The limits {given!r} are no span. Give the lower one first, like (0, 255).")
+    return Limits(tuple(low.tolist()), tuple(high.tolist()))
+
+
 def estimate_limits(sample: npt.NDArray[np.generic], *, joint: bool = False) -> Limits:
     """Percentiles 1 and 99.8 of each channel, of finite values alone.
 

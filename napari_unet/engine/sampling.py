@@ -78,12 +78,11 @@ def split(corrections: Sequence[Correction]) -> tuple[list[Correction], list[Cor
 def network_input(correction: Correction, channels: int) -> FloatArray:
     """The normalised picture of a correction, (C, [Z,] Y, X) float32."""
     raw, shape = np.asarray(correction.image), np.shape(correction.labels)
-    is_color = not correction.channels_first and raw.shape[:-1] == shape and raw.shape[-1] in (3, 4)
-    if is_color:
+    if correction.is_color:
         raw = np.moveaxis(raw[..., :3], -1, 0)
     elif raw.shape == shape:
         raw = raw[None]
-    limits = correction.limits or estimate_limits(raw, joint=is_color)
+    limits = correction.limits or estimate_limits(raw, joint=correction.is_color)
     return fit_channels(normalize(raw, limits), channels)
 
 

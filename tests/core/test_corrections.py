@@ -6,6 +6,7 @@ import pytest
 from napari_unet.core.corrections import HELD_OUT, NOT_TAUGHT, TAUGHT, Correction, Edit
 from napari_unet.core.errors import ImageError, LabelsError
 from napari_unet.core.geometry import Box
+from napari_unet.core.intensity import Limits
 
 
 @pytest.fixture
@@ -119,3 +120,45 @@ def test_what_is_no_correction_is_a_sentence():
             Correction(image, -labels, trusted, scale=scale)
     assert Correction(image, labels, ~trusted).labels.shape == (4, 5)
     assert isinstance(Correction(image.tolist(), (-labels).tolist(), trusted.tolist()).labels, np.ndarray)
+
+
+@pytest.mark.parametrize(
+    ("image", "limits", "expected"),
+    [
+        (np.zeros((4, 5)), (0, 255), Limits((0.0,), (255.0,))),
+        (np.zeros((4, 5)), [np.uint8(3), np.float32(4)], Limits((3.0,), (4.0,))),
+        (np.zeros((4, 5)), np.array([0, 1]), Limits((0.0,), (1.0,))),
+        (np.zeros((4, 5, 4), np.uint8), (0, 255), Limits((0.0,) * 3, (255.0,) * 3)),
+        (np.zeros((4, 5, 2)), ((0, 10), (5, 20)), Limits((0.0, 10.0), (5.0, 20.0))),
+        (np.zeros((2, 4, 5)), (0, (5, 20)), Limits((0.0, 0.0), (5.0, 20.0))),
+        (np.zeros((2, 4, 5)), Limits((0.0, 1.0), (2.0, 3.0)), Limits((0.0, 1.0), (2.0, 3.0))),
+        (np.zeros((4, 5)), None, None),
+    ],
+)
+def test_limits_may_be_a_pair_of_numbers(image, limits, expected):
+    """Users have no name for our own record: (0, 255) counts for every channel, or there is one number of each."""
+    labels = np.zeros((4, 5), int)
+    assert Correction(image, labels, labels == 0, limits).limits == expected
+
+
+@pytest.mark.parametrize(
+    ("limits", "words"),
+    [
+        (255, "no pair"),
+        ("light", "no pair"),
+        ((0, 1, 2), "no pair"),
+        ((0, None), "no span"),
+        ((5, 5), "no span"),
+        ((255, 0), "no span"),
+        ((0, np.nan), "no span"),
+        ((0, np.inf), "no span"),
+        (((0, 0), (1, 1)), "2 channels"),
+        (Limits((0.0,) * 3, (1.0,) * 3), "3 channels"),
+        ((0, []), "channels"),
+    ],
+)
+def test_limits_that_are_none_are_a_sentence(limits, words):
+    """They are refused where they are given, not far inside the training."""
+    labels = np.zeros((4, 5), int)
+    with pytest.raises(ImageError, match=words):
+        Correction(np.zeros((4, 5)), labels, labels == 0, limits)
