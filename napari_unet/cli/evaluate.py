@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 from tqdm import tqdm
 
 from napari_unet.cli.program import JsonOption, app, name_of, pairs_of
+from napari_unet.core.corrections import Labels
 from napari_unet.core.errors import LabelsError
 from napari_unet.core.metrics import evaluate as evaluate_labels
 from napari_unet.core.metrics import mean_scores
 from napari_unet.store.ome_zarr import is_zarr
-from napari_unet.store.pictures import read_labels
+from napari_unet.store.pictures import read_labels, read_picture
 
 
 @app.command()
@@ -41,7 +44,23 @@ def evaluate(
 def _scores(predicted: Path, truth: Path) -> dict[str, float]:
     """The scores of one picture."""
     found, right = read_labels(predicted), read_labels(truth)
+    before = max(_axes_before_space(predicted), _axes_before_space(truth))
     try:
-        return evaluate_labels(found, right)
+        return evaluate_labels(_apart(found, before), _apart(right, before))
     except LabelsError as error:
         raise LabelsError(f"'{predicted}': {error}") from error
+
+
+def _axes_before_space(path: Path) -> int:
+    """How many axes of labels are none of space, but moments of a time series and the like."""
+    return len(read_picture(path).letters.rstrip("ZYX"))
+
+
+def _apart(labels: Labels, axes: int) -> Labels:
+    """Labels in which the objects of each moment are objects of their own, whether their ids go on or begin anew."""
+    moments = labels.shape[:axes]
+    if math.prod(moments) == 1:
+        return labels
+    number = np.arange(math.prod(moments)).reshape(*moments, *(1,) * (labels.ndim - axes))
+    labels = labels.astype(np.int64)
+    return np.where(labels > 0, labels + number * (labels.max() + 1), labels)

@@ -140,7 +140,7 @@ def _predict_in_blocks(
     blocks.begin(dataclasses.asdict(plan))
     part = target.with_name(f".{target.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    assembly = Assembly(create_label_zarr(part, source.shape, voxel_size=source.voxel_size))
+    assembly = Assembly(create_label_zarr(part, source.shape, axes=source.letters, voxel_size=source.voxel_size))
     tiles = tiles_of(model, source, plan)
     made = _made_elsewhere(plan, tiles, pool) if pool is not None else _made_here(model, source, plan, tiles)
     for done, (tile, labels) in enumerate(made, start=1):

@@ -96,6 +96,11 @@ def few_channels_axis(shape: tuple[int, ...]) -> int | None:
     return len(shape) - 1 if len(shape) >= 3 and shape[-1] in (1, 2) and min(shape[-3:-1]) > shape[-1] else None
 
 
+def axes_of(ndim: int) -> str:
+    """The letters of the axes of a picture that does not say them: Z before (Y, X), T before it, Q before those."""
+    return "TZYX"[-ndim:].rjust(ndim, "Q")
+
+
 def read_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """The type that voxels of `dtype` are read as: the nearest one that torch knows too."""
     if dtype.kind == "b":

@@ -12,7 +12,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from napari_unet.core.arrays import ArrayLike, RawArray, checked_levels, cut, looks_like_color, read_dtype
+from napari_unet.core.arrays import ArrayLike, RawArray, axes_of, checked_levels, cut, looks_like_color, read_dtype
 from napari_unet.core.errors import ImageError
 from napari_unet.core.geometry import Box
 from napari_unet.core.intensity import Limits, estimate_limits
@@ -36,6 +36,8 @@ class ImageSource:
         What the user calls it.
     shape : tuple of int
         Every axis that a label layer of the picture has, so without channels: (Y, X), (Z, Y, X), (T, Z, Y, X) ...
+    letters : str
+        What each axis of `shape` is: 'T' time, 'Z', 'Y', 'X', 'Q' any other. Where nobody said it, as `axes_of` has it.
     channels : int
         Number of channels; 1 if the picture has no such axis.
     is_color : bool
@@ -60,6 +62,7 @@ class ImageSource:
         """Take checked arrays; see `of_array` and `of_named_axes` for everyday use."""
         self.name = name
         self.shape = tuple(int(levels[0].shape[axis]) for axis in axes)
+        self.letters = axes_of(len(axes))
         self.channels = len(picked)
         self.is_color = is_color
         self.voxel_size = _voxel_size(voxel_size, len(axes))
@@ -153,7 +156,10 @@ class ImageSource:
         kept.sort(key=lambda a: "TZYX".find(axes[a]))  # sorting is stable, and unknown letters (-1) come first
         sizes = [(voxel_size or {}).get(axes[a], 1.0) for a in kept]
         channel_axis = None if channel < 0 else channel
-        return cls._of_axes(levels, tuple(kept), channel_axis, rgb=rgb, voxel_size=sizes, name=name)
+        picture = cls._of_axes(levels, tuple(kept), channel_axis, rgb=rgb, voxel_size=sizes, name=name)
+        letters = "".join(axes[a] for a in kept)
+        picture.letters = letters if set(letters) <= set("TZYX") else picture.letters
+        return picture
 
     @classmethod
     def _of_axes(
@@ -257,7 +263,7 @@ class ImageSource:
             voxel_size=self.voxel_size,
             name=self.name,
         )
-        view._known_limits = self._known_limits
+        view.letters, view._known_limits = self.letters, self._known_limits
         return view
 
     def limits(self, channels: Sequence[int] | None = None) -> Limits:

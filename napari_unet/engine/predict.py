@@ -81,11 +81,13 @@ def plane_of(
     Raises
     ------
     ImageError
-        If a 3-D model meets a picture without depth.
+        If a 3-D model meets a picture without depth, or one whose planes are moments.
     """
     ndim, lead = model.net.ndim, len(source.shape) - model.net.ndim
     if lead < 0:
         raise ImageError("This model is 3-D and the picture has no depth. Choose a 2-D model.")
+    if "T" in source.letters[lead:]:
+        raise ImageError("This model is 3-D and the picture is a time series of planes. Choose a 2-D model.")
     start = box.start[:lead] if box else (0,) * lead
     whole = Box(start + (0,) * ndim, tuple(a + 1 for a in start) + source.shape[lead:])
     step = 2**model.net.depth

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
+from napari_unet.core.arrays import axes_of
 from napari_unet.core.errors import ImageError, LabelsError
 from napari_unet.core.image import ImageSource
 from napari_unet.store.files import FileSystem
@@ -101,6 +102,7 @@ def create_label_zarr(
     path: Path,
     shape: Sequence[int],
     *,
+    axes: str = "",
     voxel_size: Sequence[float] | None = None,
     dtype: npt.DTypeLike = np.uint32,
     resume: bool = False,
@@ -116,6 +118,8 @@ def create_label_zarr(
         The folder, by custom ending in .ome.zarr.
     shape : sequence of int
         ([T,] [Z,] Y, X)
+    axes : str
+        One letter for each axis; by default as in `shape`.
     voxel_size : sequence of float, optional
         Extent of a voxel along each axis; 1 if it is not known.
     dtype : dtype
@@ -139,7 +143,7 @@ def create_label_zarr(
     if path.exists():
         return _resumed(path, shape, dtype, resume=resume)
     FileSystem().make_folder(path.parent)
-    axes = axes_of(len(shape)).lower()
+    axes = (axes or axes_of(len(shape))).lower()
     group = zarr.create_group(path, attributes={"ome": _label_metadata(path, axes, voxel_size or (1.0,) * len(shape))})
     return group.create_array(
         "0",
@@ -149,11 +153,6 @@ def create_label_zarr(
         fill_value=0,
         dimension_names=list(axes),
     )
-
-
-def axes_of(ndim: int) -> str:
-    """The letters of the axes of labels, Q for those before T."""
-    return "TZYX"[-ndim:].rjust(ndim, "Q")
 
 
 def _label_metadata(path: Path, axes: str, voxel_size: Sequence[float]) -> dict[str, Any]:

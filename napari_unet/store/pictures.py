@@ -20,11 +20,12 @@ import tifffile
 import zarr
 from PIL import Image, ImageSequence
 
+from napari_unet.core.arrays import axes_of
 from napari_unet.core.errors import ImageError, LabelsError, UNetLiveError
 from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
 from napari_unet.store.files import FileSystem
-from napari_unet.store.ome_zarr import axes_of, create_label_zarr, is_zarr, open_zarr
+from napari_unet.store.ome_zarr import create_label_zarr, is_zarr, open_zarr
 
 __all__ = ["create_label_zarr", "find_pictures", "find_unread", "read_labels", "read_picture", "write_labels"]
 
@@ -146,7 +147,7 @@ def write_labels(path: Path, labels: Labels, like: ImageSource | None = None) ->
         Ends in .tif or .tiff; replaced if it is there, its folder is made if it is not.
     labels : ([T,] [Z,] Y, X) int
     like : ImageSource, optional
-        The picture that they belong to: its voxel size is written along.
+        The picture that they belong to: its axes and voxel size are written along.
 
     Raises
     ------
@@ -159,6 +160,7 @@ def write_labels(path: Path, labels: Labels, like: ImageSource | None = None) ->
     _check_labels(labels, like)
     kind = next(t for t in LABEL_TYPES if labels.max() <= np.iinfo(t).max)
     voxel_size = (1.0,) * labels.ndim if like is None else like.voxel_size
+    axes = axes_of(labels.ndim) if like is None else like.letters
     buffer = io.BytesIO()
     tifffile.imwrite(
         buffer,
@@ -168,7 +170,7 @@ def write_labels(path: Path, labels: Labels, like: ImageSource | None = None) ->
         photometric="minisblack",  # otherwise 3 planes are taken for red, green and blue
         resolution=(1 / voxel_size[-1], 1 / voxel_size[-2]),
         resolutionunit="NONE",
-        metadata={"axes": axes_of(labels.ndim), "spacing": voxel_size[-3] if labels.ndim > 2 else 1.0},
+        metadata={"axes": axes, "spacing": voxel_size[-3] if labels.ndim > 2 else 1.0},
     )
     files = FileSystem()
     files.make_folder(path.parent)

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import numpy as np
+import pytest
 import tifffile
 
 from tests.cli.conftest import assert_refused
@@ -64,3 +65,16 @@ def test_a_file_that_is_no_labels_is_named_once(unet_live, folders, tmp_path):
     _, _, err = refused = unet_live("evaluate", folders[1] / "a.tif", tmp_path / "half.tif")
     assert_refused(refused, "half.tif")
     assert err.count(".tif") == 1
+
+
+@pytest.mark.parametrize(("axes", "score"), [("TYX", 1.0), ("ZYX", 0.0)])
+def test_an_object_of_a_time_series_is_one_of_each_moment(unet_live, tmp_path, axes, score):
+    """Truth whose ids follow a cell through time says the same as ids of each frame; in a volume it is one object."""
+    truth = np.zeros((3, 20, 20), np.uint16)
+    truth[:, 4:9, 4:9], truth[:, 12:, 12:] = 1, 2
+    found = np.where(truth > 0, truth + 2 * np.arange(3, dtype=np.uint16)[:, None, None], 0)
+    tifffile.imwrite(tmp_path / "truth.tif", truth, imagej=True, metadata={"axes": axes})
+    tifffile.imwrite(tmp_path / "found.tif", found, photometric="minisblack")
+    code, out, err = unet_live("evaluate", tmp_path / "found.tif", tmp_path / "truth.tif", "--json")
+    assert code == 0, err
+    assert json.loads(out)["mean"]["ap50"] == score

@@ -9,7 +9,9 @@ import zarr
 from PIL import Image
 
 from napari_unet.cli import predict as command
-from napari_unet.store.pictures import read_labels
+from napari_unet.core.card import ModelCard
+from napari_unet.nets.model import Model
+from napari_unet.store.pictures import read_labels, read_picture
 from tests.cli.conftest import assert_refused, discs
 
 
@@ -140,3 +142,39 @@ def test_predict_says_what_is_wrong_with_an_option(unet_live, model, folders, tm
     """A mistake on the command line is one sentence and exit code 2."""
     given = options if "--model" in options else (*options, "--model", model)
     assert_refused(unet_live("predict", folders[0], "-o", tmp_path / "out", *given), word)
+
+
+@pytest.mark.parametrize("largest", [2**26, 1000], ids=["TIFF", "OME-Zarr"])
+def test_the_masks_of_a_time_series_are_one(unet_live, model, tmp_path, monkeypatch, largest):
+    """Frames stay frames: the masks have the axes of the picture."""
+    monkeypatch.setattr(command, "LARGE", largest)
+    frames = np.stack([discs(seed)[0] for seed in range(2)])
+    tifffile.imwrite(tmp_path / "cells.tif", frames, imagej=True, metadata={"axes": "TYX"})
+    out = tmp_path / "out"
+    code, _, err = unet_live(
+        "predict", tmp_path / "cells.tif", "-o", out, "--model", model, "--channels", "0", "--diameter", "16"
+    )
+    assert code == 0, err
+    written = read_picture(next(out.iterdir()))
+    assert (written.letters, written.shape) == ("TYX", frames.shape)
+    if largest == 1000:
+        assert [axis["type"] for axis in zarr.open(out / "cells.ome.zarr").attrs["ome"]["multiscales"][0]["axes"]] == [
+            "time",
+            "space",
+            "space",
+        ]
+
+
+def test_a_time_series_is_no_volume(unet_live, tmp_path):
+    """A model that reads volumes does not take moments for planes."""
+    architecture = {"in_channels": 1, "out_channels": 2, "base_channels": 4, "depth": 2, "ndim": 3}
+    model = tmp_path / "deep.safetensors"
+    Model.create(ModelCard(name="deep", architecture=architecture), seed=0, device="cpu").save(model)
+    frames = np.stack([discs(seed)[0] for seed in range(4)])
+    tifffile.imwrite(tmp_path / "time.tif", frames, imagej=True, metadata={"axes": "TYX"})
+    tifffile.imwrite(tmp_path / "depth.tif", frames, imagej=True, metadata={"axes": "ZYX"})
+    out = tmp_path / "out"
+    assert_refused(unet_live("predict", tmp_path / "time.tif", "-o", out, "--model", model), "time.tif", "time series")
+    code, _, err = unet_live("predict", tmp_path / "depth.tif", "-o", out, "--model", model)
+    assert code == 0, err
+    assert read_picture(out / "depth.tif").letters == "ZYX"

@@ -296,6 +296,25 @@ def test_labels_are_plain_tiff_for_others(tmp_path):
     assert read_picture(tmp_path / "a.tif").voxel_size == (2.0, 0.5, 0.25)
 
 
+@pytest.mark.parametrize(
+    ("axes", "shape", "letters"),
+    [
+        ("TYX", (3, 20, 30), "TYX"),
+        ("ZYX", (3, 20, 30), "ZYX"),
+        ("TZCYX", (2, 4, 3, 20, 30), "TZYX"),
+        ("YX", (9, 9), "YX"),
+    ],
+)
+def test_labels_have_the_axes_of_their_picture(tmp_path, axes, shape, letters):
+    """Frames of a time series do not become planes of a volume."""
+    tifffile.imwrite(tmp_path / "a.tif", noise(*shape), imagej=True, metadata={"axes": axes})
+    source = read_picture(tmp_path / "a.tif")
+    assert source.letters == source.select([0]).letters == letters
+    write_labels(tmp_path / "labels.tif", noise(*source.shape, dtype=np.int32), like=source)
+    with tifffile.TiffFile(tmp_path / "labels.tif") as tif:
+        assert tif.series[0].axes == letters
+
+
 def test_writing_labels_replaces_them_whole(tmp_path, monkeypatch):
     """A write that fails leaves the earlier labels and no other file."""
     path = tmp_path / "a.tif"
