@@ -11,7 +11,7 @@ import numpy as np
 import typer
 from tqdm import tqdm
 
-from napari_unet.cli.program import JsonOption, app, name_of, pairs_of
+from napari_unet.cli.program import JsonOption, app, name_of, pairs_of, tell_unread
 from napari_unet.core.corrections import Labels
 from napari_unet.core.errors import LabelsError
 from napari_unet.core.metrics import evaluate as evaluate_labels
@@ -29,6 +29,8 @@ def evaluate(
     """Score labels against the truth: ap50, ap75, map, dice, iou, f1, pq; per picture and in the mean."""
     has_folder = any(path.is_dir() and not is_zarr(path) for path in (predicted, truth))
     pairs = pairs_of(predicted, truth) if has_folder else [(predicted, truth)]
+    if not has_folder:
+        tell_unread(pairs)
     rows = {name_of(a): _scores(a, b) for a, b in tqdm(pairs, disable=None)}
     mean = mean_scores(list(rows.values()))
     if as_json:

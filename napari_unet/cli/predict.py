@@ -32,7 +32,7 @@ from napari_unet.cli.program import (
 )
 from napari_unet.core.errors import ImageError, UNetLiveError
 from napari_unet.store.ome_zarr import is_zarr
-from napari_unet.store.pictures import find_pictures, find_unread, read_labels, read_picture, write_labels
+from napari_unet.store.pictures import find_pictures, find_unread, read_labels, read_picture, unread_in, write_labels
 
 
 @app.command()
@@ -68,7 +68,8 @@ def predict(  # noqa: PLR0913 - each option of the command is one
     with cluster(scheduler, workers) as pool, tqdm(total=len(waiting), unit="picture", disable=None) as bar:
         for number, (path, predicted) in enumerate(_predicted(waiting, wish, pool, bar), start=1):
             try:
-                predicted()
+                if left_out := predicted():
+                    bar.write(left_out, file=sys.stderr)
             except Exception as error:  # noqa: BLE001  one bad picture does not keep the others waiting
                 sentence, code = sentence_and_code(error)
                 codes.append(code)
@@ -90,10 +91,8 @@ class _Wish:
     diameter: float | None
 
 
-def _predicted(
-    waiting: dict[Path, Path], wish: _Wish, pool: Any, bar: Any
-) -> Iterator[tuple[Path, Callable[[], None]]]:
-    """The pictures, and what to call for each: it is through when that returns.
+def _predicted(waiting: dict[Path, Path], wish: _Wish, pool: Any, bar: Any) -> Iterator[tuple[Path, Callable[[], str]]]:
+    """The pictures, and what to call for each: it is through when that returns, and what it gives is to be told.
 
     Where several processes work, small pictures are all begun at once, each by one of them; they share larger ones.
     """
@@ -114,13 +113,13 @@ def _is_small(path: Path) -> bool:
         return True
 
 
-def predict_file(wish: _Wish, path: Path, target: Path, threads: int) -> None:
-    """Masks of one picture, in a process beside others."""
+def predict_file(wish: _Wish, path: Path, target: Path, threads: int) -> str:
+    """Masks of one picture, in a process beside others; what of the file was left out."""
     import torch
 
     with ONE_AT_A_TIME:
         torch.set_num_threads(threads)
-        _predict_one(wish, path, target, None, tqdm(disable=True))
+        return _predict_one(wish, path, target, None, tqdm(disable=True))
 
 
 def _as_zarr(target: Path) -> Path:
@@ -164,8 +163,8 @@ def _channels(text: str) -> tuple[int, ...] | None:
         raise ImageError(f"'{text}' names no channels. Write their numbers from 0, like 0,2.") from error
 
 
-def _predict_one(wish: _Wish, path: Path, target: Path, pool: Any, bar: Any) -> None:
-    """Labels of one picture into one file."""
+def _predict_one(wish: _Wish, path: Path, target: Path, pool: Any, bar: Any) -> str:
+    """Labels of one picture into one file; the sentence that says what of it was left out, if anything."""
     from napari_unet.engine.device import backend_of
     from napari_unet.engine.segment import network_scale, segment_source
 
@@ -183,7 +182,7 @@ def _predict_one(wish: _Wish, path: Path, target: Path, pool: Any, bar: Any) -> 
             model, reading, diameter=wish.diameter, report=lambda progress: report(progress.done, progress.total)
         )
         write_labels(target, labels, source)
-        return
+        return unread_in(path)
     whole = folder = _as_zarr(target)
     becomes_tif = voxels <= LARGE and target.suffix == ".tif"
     if becomes_tif:  # on the way there it is hidden, for it must not count as the masks
@@ -205,3 +204,4 @@ def _predict_one(wish: _Wish, path: Path, target: Path, pool: Any, bar: Any) -> 
     if becomes_tif:
         write_labels(target, read_labels(whole).astype(np.int32), source)
         shutil.rmtree(whole)
+    return unread_in(path)

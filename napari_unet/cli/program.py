@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +16,7 @@ from tqdm import tqdm
 from napari_unet.core.errors import STOPPED, LabelsError, UNetLiveError
 from napari_unet.core.speeds import Speed
 from napari_unet.nets.packages import Stamp, stamp_of
-from napari_unet.store.pictures import find_pictures
+from napari_unet.store.pictures import find_pictures, unread_in
 from napari_unet.store.speeds import read_speeds, write_speeds
 
 if TYPE_CHECKING:
@@ -59,7 +60,14 @@ def pairs_of(
         alone = [path.name for name, path in mine.items() if name not in other and is_wanted(name)]
         if alone:
             typer.echo(f"Left out, for nothing has their name: {len(alone)} in '{folder}', like {alone[0]}.", err=True)
+    tell_unread(pairs)
     return pairs
+
+
+def tell_unread(pairs: Iterable[tuple[Path, Path]]) -> None:
+    """Say of which files more is left out than read."""
+    for sentence in filter(None, map(unread_in, itertools.chain(*pairs))):
+        typer.echo(sentence, err=True)
 
 
 def _named(folder: Path) -> dict[str, Path]:

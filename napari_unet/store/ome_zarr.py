@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,21 @@ def _group_with_picture(group: zarr.Group) -> zarr.Group:
     if isinstance(first, zarr.Group) and "multiscales" in _ome(first):
         return first
     raise ImageError("this zarr folder has no OME-Zarr picture in it; give one with 'multiscales', or a single array.")
+
+
+def other_pictures(path: Path) -> list[str]:
+    """Names of the pictures of a bioformats2raw folder that `open_zarr` leaves out: all but the first."""
+    group = zarr.open(path, mode="r")
+    if isinstance(group, zarr.Array) or "multiscales" in _ome(group):
+        return []
+    return sorted(
+        (name for name, inside in group.groups() if "multiscales" in _ome(inside) and name != "0"), key=_order
+    )
+
+
+def _order(name: str) -> tuple[int, str]:
+    """Numbers by their size, other names after them."""
+    return (int(name), "") if name.isdecimal() else (sys.maxsize, name)
 
 
 def _array(group: zarr.Group, path: str) -> zarr.Array[Any]:

@@ -25,9 +25,17 @@ from napari_unet.core.errors import ImageError, LabelsError, UNetLiveError
 from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
 from napari_unet.store.files import FileSystem
-from napari_unet.store.ome_zarr import create_label_zarr, is_zarr, open_zarr
+from napari_unet.store.ome_zarr import create_label_zarr, is_zarr, open_zarr, other_pictures
 
-__all__ = ["create_label_zarr", "find_pictures", "find_unread", "read_labels", "read_picture", "write_labels"]
+__all__ = [
+    "create_label_zarr",
+    "find_pictures",
+    "find_unread",
+    "read_labels",
+    "read_picture",
+    "unread_in",
+    "write_labels",
+]
 
 TIFF_ENDINGS = (".tif", ".tiff")
 PICTURE_ENDINGS = (*TIFF_ENDINGS, ".png", ".jpg", ".jpeg")
@@ -108,6 +116,23 @@ def read_picture(path: Path, *, channel_axis: int | None = None) -> ImageSource:
         if path.suffix.lower() not in PICTURE_ENDINGS:
             raise ImageError(f"the ending '{path.suffix}' is not read; save the picture as {READABLE}.")
         return _read_plain(path, channel_axis)
+
+
+def unread_in(path: Path) -> str:
+    """The sentence that says that a file holds more pictures than the first, which alone is read; '' if it does not.
+
+    Smaller copies of the first one (a pyramid, a thumbnail) are no other pictures.
+    """
+    try:
+        if is_zarr(path):
+            others = other_pictures(path)
+            advice = f"Give each by its own folder, like '{path / others[0]}'." if others else ""
+        else:
+            others = _other_series(path) if path.suffix.lower() in TIFF_ENDINGS else []
+            advice = "Save each in a file of its own."
+    except Exception:  # noqa: BLE001  whoever reads the picture says what is wrong with it
+        return ""
+    return f"'{path}' holds {len(others) + 1} pictures, and only the first is read. {advice}" if others else ""
 
 
 def read_labels(path: Path) -> Labels:
@@ -230,6 +255,12 @@ def _options_for(path: Path) -> dict[str, Any]:
     with tifffile.TiffFile(path) as tif:
         each = {(series.axes, series.shape, series.dtype) for series in tif.series}
         return {"is_shaped": False} if tif.is_shaped and len(tif.series) > 1 and len(each) == 1 else {}
+
+
+def _other_series(path: Path) -> list[str]:
+    """Names of the pictures of a TIFF after its first: other images of an OME file, pages of other sizes."""
+    with tifffile.TiffFile(path, **_options_for(path)) as tif:
+        return [series.name for series in tif.series[1:] if not series.keyframe.is_reduced]
 
 
 def _lazy_levels(path: Path, series: tifffile.TiffPageSeries, options: dict[str, Any]) -> list[Any]:

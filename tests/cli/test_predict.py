@@ -178,3 +178,18 @@ def test_a_time_series_is_no_volume(unet_live, tmp_path):
     code, _, err = unet_live("predict", tmp_path / "depth.tif", "-o", out, "--model", model)
     assert code == 0, err
     assert read_picture(out / "depth.tif").letters == "ZYX"
+
+
+def test_what_else_a_file_holds_is_told(unet_live, model, folders, tmp_path):
+    """Of a file of two pictures the first is read; every command that reads it says so in one sentence, and goes on."""
+    with tifffile.TiffWriter(folders[0] / "a.tif", ome=True) as writer:
+        writer.write(discs()[0])
+        writer.write(discs()[0][:40])
+    said = "a.tif' holds 2 pictures, and only the first is read. Save each in a file of its own."
+    code, _, err = unet_live("predict", folders[0], "-o", tmp_path / "out", "--model", model)
+    assert (code, err.count(said), err.count("only the first")) == (0, 1, 1)
+    assert read_labels(tmp_path / "out" / "a.tif").shape == (64, 64)
+    for truth in (folders[1], folders[1] / "a.tif"):
+        given = folders[0] if truth == folders[1] else folders[0] / "a.tif"
+        code, _, err = unet_live("evaluate", given, truth)
+        assert (code, err.count(said), err.count("only the first")) == (0, 1, 1)

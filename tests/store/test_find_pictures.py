@@ -4,10 +4,11 @@ import os
 
 import numpy as np
 import pytest
+import tifffile
 import zarr
 
 from napari_unet.core.errors import ImageError
-from napari_unet.store.pictures import create_label_zarr, find_pictures, find_unread, read_picture
+from napari_unet.store.pictures import create_label_zarr, find_pictures, find_unread, read_picture, unread_in
 
 
 def test_pictures_are_found_in_folders(tmp_path):
@@ -54,3 +55,50 @@ def test_finding_nothing_is_an_error(tmp_path):
         with pytest.raises(ImageError, match=r"\.$") as error:
             find_pictures(paths)
         assert words in str(error.value)
+
+
+PAGE = np.arange(512 * 512, dtype=np.uint16).reshape(512, 512)
+PLAIN = {"metadata": None}
+TILES = {"metadata": None, "tile": (64, 64)}
+
+
+@pytest.mark.parametrize(
+    ("name", "pages", "count"),
+    [
+        ("one.tif", [(PAGE, {})], 1),
+        ("stack.tif", [(PAGE, {}), (PAGE, {})], 1),
+        ("images.ome.tif", [(PAGE, {}), (PAGE, {}), (PAGE[:40], {})], 3),
+        ("sizes.tif", [(PAGE, {}), (PAGE[:40], {})], 2),
+        ("plain sizes.tif", [(PAGE, PLAIN), (PAGE[:40], PLAIN)], 2),
+        ("pyramid.tif", [(PAGE, TILES), (PAGE[::2, ::2].copy(), TILES | {"subfiletype": 1})], 1),
+        ("thumbnail.tif", [(PAGE, PLAIN), (PAGE[::9, ::7].copy(), PLAIN | {"subfiletype": 1})], 1),
+    ],
+)
+def test_what_else_a_tiff_holds_is_told(tmp_path, name, pages, count):
+    """Other images and pages of other sizes are not read, and never left out without a word; copies are no others."""
+    with tifffile.TiffWriter(tmp_path / name) as writer:
+        for page, options in pages:
+            writer.write(page, **options)
+    said = unread_in(tmp_path / name)
+    assert (f"{name}' holds {count} pictures, and only the first is read." in said) == (count > 1)
+    assert bool(said) == (count > 1)
+
+
+def test_what_else_an_ome_zarr_holds_is_told(tmp_path):
+    """So are the other pictures of what bioformats2raw writes, each of which can be named."""
+    zarr.create_group(tmp_path / "a.zarr").attrs["ome"] = {"version": "0.5", "bioformats2raw.layout": 3}
+    for number in ("0", "2", "10"):
+        create_label_zarr(tmp_path / "a.zarr" / number, (2, 2))
+    assert "holds 3 pictures" in unread_in(tmp_path / "a.zarr")
+    assert str(tmp_path / "a.zarr" / "2") in unread_in(tmp_path / "a.zarr")
+    assert unread_in(tmp_path / "a.zarr" / "2") == ""
+    assert read_picture(tmp_path / "a.zarr" / "2").shape == (2, 2)
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.png", "missing.tif", "folder.zarr"])
+def test_nothing_is_told_of_what_cannot_be_read(tmp_path, name):
+    """Whoever reads it says what is wrong."""
+    (tmp_path / "a.tif").write_bytes(b"no picture")
+    (tmp_path / "a.png").write_bytes(b"no picture")
+    (tmp_path / "folder.zarr").mkdir()
+    assert unread_in(tmp_path / name) == ""
