@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -43,7 +44,11 @@ class ClickRounds:
         self.won: dict[str, Tensor] = {}
 
     def round(
-        self, weights: Mapping[str, Tensor], taught: Sequence[Correction], jury: Sequence[Correction]
+        self,
+        weights: Mapping[str, Tensor],
+        taught: Sequence[Correction],
+        jury: Sequence[Correction],
+        seconds_left: Callable[[], float] = lambda: math.inf,
     ) -> Iterator[None]:
         """Learn from corrections and compare, one piece of work at a time.
 
@@ -53,6 +58,8 @@ class ClickRounds:
             Of the network that is in use when the round ends.
         taught, jury : sequence of Correction
             To learn from, and to compare the old head and the new one on.
+        seconds_left : callable
+            Until it should be through; no step is begun after which there would be no time to compare.
         """
         student, self.won = self.student, {}
         old = self.model.click
@@ -60,11 +67,10 @@ class ClickRounds:
             return
         student.look_through(weights)
         student.keep_only([*taught, *jury, *self.rehearsal])
-        for _ in range(STEPS):
-            for piece in range(PIECES):
-                student.study(self.rehearsal if self.rehearsal and piece else taught)
-                yield
-            student.advance(LEARNING_RATE)
+        first = student.step
+        yield from self._learn(taught, len(jury), seconds_left)
+        if student.step == first:
+            return
         candidate = rounded(student.average)
         if not all_finite(candidate):
             return
@@ -79,3 +85,16 @@ class ClickRounds:
             yield
         if before and np.mean(after) >= np.mean(before):
             self.won = {CLICK + name: value for name, value in candidate.items()}
+
+    def _learn(self, taught: Sequence[Correction], judges: int, seconds_left: Callable[[], float]) -> Iterator[None]:
+        """The steps of a round, one piece of work at a time."""
+        student, lasts = self.student, 0.0
+        for _ in range(STEPS):
+            begun = seconds_left()
+            if begun <= lasts * (PIECES + judges):
+                return
+            for piece in range(PIECES):
+                student.study(self.rehearsal if self.rehearsal and piece else taught)
+                yield
+            student.advance(LEARNING_RATE)
+            lasts = (begun - seconds_left()) / PIECES  # NaN where no clock ends it, and nothing is as long as that

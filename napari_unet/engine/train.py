@@ -33,7 +33,8 @@ SCORED_AT_MOST = 24
 JURY = 8
 """Corrections that decide about new weights; where fewer are held out, some that were learnt decide with them: one
 held-out place without objects would welcome weights that find none anywhere."""
-
+RESERVE = 5.0
+"""Seconds of a budget that are kept for judging the first round, at most; after it, as many as that took."""
 
 SOME_CORRECTIONS = "Give corrections: [Correction(image, labels, trusted), ...]."
 NO_OBJECTS = "Only background was corrected so far; the old weights stay. Draw an object, or click one."
@@ -54,10 +55,18 @@ class Control:
 
 @dataclass
 class Budget:
-    """How long to train: steps, seconds, or until nothing more is learnt."""
+    """How long to train: steps, seconds, or until nothing more is learnt.
+
+    Attributes
+    ----------
+    steps, seconds : int, float or None
+    reserve : float
+        Seconds of them that are kept for what follows the last step.
+    """
 
     steps: int | None
     seconds: float | None
+    reserve: float = 0.0
     start: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -74,9 +83,18 @@ class Budget:
         """Whether no clock ends it."""
         return self.steps is not None and self.seconds is None
 
+    @property
+    def elapsed(self) -> float:
+        """Seconds since it was made."""
+        return time.monotonic() - self.start
+
+    def left(self) -> float:
+        """Seconds until the time is up; for ever if no clock ends it."""
+        return math.inf if self.seconds is None else self.seconds - self.elapsed
+
     def used(self, step: int) -> float:
         """Share of the budget that is used up; 0 for ever if there is none."""
-        return max(_share(step, self.steps), _share(time.monotonic() - self.start, self.seconds))
+        return max(_share(step, self.steps), _share(self.elapsed + self.reserve, self.seconds))
 
 
 def _share(used: float, budget: float | None) -> float:
@@ -105,9 +123,10 @@ def fine_tune(
     corrections : iterable of Correction
         A sequence may grow while the training runs: new ones join at the next piece of work.
     steps, seconds : int, float, optional
-        When to end; 0 of either: nothing is learnt. With neither, it ends after some rounds without anything new or
-        better. With `steps` alone, rounds end by them too, so that a seed gives the same weights however busy the
-        computer is.
+        When to end; 0 of either: nothing is learnt. Seconds count from this call, and new weights are judged within
+        them, too; only one step and what judges it may take a little longer. With neither, it ends after some rounds
+        without anything new or better. With `steps` alone, rounds end by them too, so that a seed gives the same
+        weights however busy the computer is.
     seed : int
     recipe : Recipe, optional
         By default `FINE_TUNE`.
@@ -149,9 +168,11 @@ def fine_tune(
     if model.device.type == "cuda":  # a step is no longer there than a piece of work is elsewhere
         recipe = replace(recipe, micro=recipe.micro * recipe.batch, batch=1)
     seed = int(seed)  # torch takes none of numpy
+    # the clock runs from here: to look at a model and its rehearsal takes a part of a second
+    limit = Budget(steps, seconds, 0.0 if seconds is None else min(RESERVE, seconds / 4))
     student = Student(model, recipe, seed, rehearsal_of(model))
     heads = ClickRounds(model, seed, student.rehearsal) if model.click is not None else None
-    return _rounds(model, corrections, Budget(steps, seconds), student, control or Control(), heads)
+    return _rounds(model, corrections, limit, student, control or Control(), heads)
 
 
 def _rounds(
@@ -173,9 +194,8 @@ def _rounds(
         for step in _one_round(student, corrections, number, budget, control):
             last = step
             yield step
-        control.finish_round = False
+        control.finish_round, learnt = False, budget.elapsed
         part = (student.step - begun) / recipe.round_steps  # of a round: a slow computer, or a user, ends it early
-
         now = list(corrections)
         taught, held_out = split(now)
         if not taught:  # all of it was undone
@@ -194,7 +214,8 @@ def _rounds(
         is_broken = 4 * student.skipped > student.step - begun or not all_finite(candidate)
         reason = "" if _shows_objects(student, now) else NO_OBJECTS
         reason = reason or _why_not(before, after, is_broken=is_broken, is_lower=would_lose > recipe.tolerance)
-        for _ in heads.round(model.net.state_dict() if reason else candidate, taught, scored) if heads else ():
+        seen = model.net.state_dict() if reason else candidate
+        for _ in heads.round(seen, taught, scored, budget.left) if heads else ():
             yield replace(last, progress=1.0)
         won = heads.won if heads else {}
         if not reason:
@@ -212,7 +233,7 @@ def _rounds(
 
         is_better = after.mean > before.mean + recipe.tolerance
         patience = recipe.patience if is_better or not _same(now, known) else patience - part
-        known = now
+        known, budget.reserve = now, budget.elapsed - learnt
         if budget.used(student.step) >= 1 or (budget.is_open and patience <= 0):
             return
 

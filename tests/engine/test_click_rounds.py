@@ -1,5 +1,7 @@
 """The click head in the rounds of `fine_tune`: it learns, and is never worse than before."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -52,6 +54,36 @@ def test_a_head_that_is_worse_wins_nothing(model, correct, monkeypatch):
     monkeypatch.setattr(rounds.student, "scores", lambda heads, correction: next(scores))
     list(rounds.round(model.net.state_dict(), [correct(0)], [correct(1)]))
     assert rounds.won == {}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "steps"), [(0.0, 0), (-1.0, 0), (1.0, 1), (4.0 + 8.0, 2), (1e6, click_rounds.STEPS)]
+)
+def test_a_head_learns_while_there_is_time(model, correct, monkeypatch, seconds, steps):
+    """It makes no step after which its two judges could not be asked in time, and without a step asks none."""
+    rounds, clock = ClickRounds(model, 0, ()), [0.0]
+
+    def study(corrections):
+        clock[0] += 1.0
+
+    monkeypatch.setattr(rounds.student, "study", study)
+    monkeypatch.setattr(
+        rounds.student, "advance", lambda rate: setattr(rounds.student, "step", rounds.student.step + 1)
+    )
+    pieces = list(
+        rounds.round(model.net.state_dict(), [correct(0)], [correct(1), correct(2)], lambda: seconds - clock[0])
+    )
+    assert rounds.student.step == steps
+    assert len(pieces) == click_rounds.PIECES * steps + (2 if steps else 0)
+
+
+def test_a_budget_of_seconds_holds_for_the_clicks_too(model, taught, quick, monkeypatch):
+    """Whoever has a second waits about that long: the head learns only in what is left after the masks."""
+    begun = time.monotonic()
+    monkeypatch.setattr(click_rounds, "STEPS", 10**6)
+    events = list(fine_tune(model, taught, seconds=1, recipe=quick))
+    assert any(event.kept is not None for event in events if isinstance(event, TrainStep))
+    assert time.monotonic() - begun < 20
 
 
 def test_without_an_object_in_the_jury_nothing_is_won(model, correct):

@@ -286,6 +286,16 @@ def test_a_budget_of_seconds_is_kept(disc_model, taught, quick):
 
 
 @pytest.mark.usefixtures("clock")
+def test_seconds_are_kept_for_judging():
+    """What the first round's judging took is kept in the next ones, so that the last one is judged in time."""
+    budget = engine.Budget(None, 100.0, reserve=5.0)  # a look at the clock takes a second
+    assert budget.left() == 99.0
+    assert budget.used(10**6) == (2.0 + 5.0) / 100
+    assert engine.Budget(3, None).left() == math.inf
+    assert engine.Budget(None, math.inf, reserve=5.0).used(10**6) == 0.0
+
+
+@pytest.mark.usefixtures("clock")
 def test_a_budget_of_steps_has_no_clock(disc_model, taught, quick):
     """On a slow computer the same rounds are made, so that a seed gives the same weights there."""
     events = list(fine_tune(disc_model, taught, steps=50, recipe=replace(quick, round_seconds=10.0)))
