@@ -155,7 +155,7 @@ class ClickSegmenter:
         channels: Sequence[int] | None = None,
         diameter: float | None = None,
     ) -> None:
-        """The picture that is clicked on.
+        """The picture that is clicked on. If it is refused there is none, so that no click goes to the one before.
 
         Parameters
         ----------
@@ -170,6 +170,7 @@ class ClickSegmenter:
         ImageError
             If the picture cannot be used as it is.
         """
+        self._source = None
         source = ImageSource.of_array(image, channel_axis=few_channels_axis(getattr(image, "shape", ())))
         source = source if channels is None else source.select(channels)
         if len(source.shape) != 2:

@@ -249,6 +249,26 @@ def test_what_cannot_be_clicked_on_is_a_sentence(click_model, make_model):
         segmenter.segment([(1, 1)], previous=np.ones((10, 10), bool))
 
 
+@pytest.mark.parametrize(
+    ("image", "options"),
+    [
+        (np.zeros((0, 9)), {}),
+        (np.zeros((9, 9), complex), {}),
+        (np.zeros((5, 9, 9)), {}),
+        (np.zeros((9, 9)), {"channels": (3,)}),
+        (np.zeros((9, 9)), {"diameter": -1.0}),
+        (np.zeros((30, 30)), {"diameter": "wide"}),
+    ],
+)
+def test_a_refused_picture_leaves_none(clicker, image, options):
+    """Clicks that were meant for it are not answered with a mask of the picture before."""
+    segmenter, labels = clicker
+    with pytest.raises((ImageError, TypeError)):
+        segmenter.set_image(image, **options)
+    with pytest.raises(ImageError, match="Call set_image first"):
+        segmenter.segment([middle(labels == 1)])
+
+
 def test_how_sure_the_network_is_is_told(clicker):
     """The mean of what it says of foreground over the mask; nothing where nothing is found."""
     segmenter, labels = clicker
