@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from napari_unet.cli.program import app, make_folder
+from napari_unet.cli.program import app, check_output, make_folder
 from napari_unet.core.errors import ModelError
 
 
@@ -38,8 +38,7 @@ def export(
     kind = kind or export.format_of(output)
     if kind not in writers:
         raise ModelError(f"There is no format '{kind}'. Choose one with --format: {', '.join(writers)}.")
-    if output.is_dir():
-        raise ModelError(f"'{output}' is a folder. Name the file to write with -o.")
+    check_output(output, "-o")
     make_folder(output.parent)
     written = export.export(load_model(name, device="cpu"), output, writers[kind])
     typer.echo(f"Wrote {' and '.join(map(str, written))}.")

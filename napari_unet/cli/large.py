@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from napari_unet.cli.program import Way, model_in_way
-from napari_unet.core.errors import DeviceError
+from napari_unet.core.errors import DeviceError, about_file
 from napari_unet.core.events import Prediction
 from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
@@ -140,15 +140,19 @@ def _predict_in_blocks(
     blocks.begin(dataclasses.asdict(plan))
     part = target.with_name(f".{target.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    assembly = Assembly(create_label_zarr(part, source.shape, axes=source.letters, voxel_size=source.voxel_size))
+    with about_file(target):
+        labels = create_label_zarr(part, source.shape, axes=source.letters, voxel_size=source.voxel_size)
+    assembly = Assembly(labels)
     tiles = tiles_of(model, source, plan)
     made = _made_elsewhere(plan, tiles, pool) if pool is not None else _made_here(model, source, plan, tiles)
     for done, (tile, labels) in enumerate(made, start=1):
-        assembly.add(Prediction("", tile.around, tile.core, labels, model.card.kind, np.zeros((), np.float16)))
+        with about_file(target):
+            assembly.add(Prediction("", tile.around, tile.core, labels, model.card.kind, np.zeros((), np.float16)))
         report(done, len(tiles))
-    if model.card.kind == "objects":
-        assembly.finish()
-    part.replace(target)
+    with about_file(target):
+        if model.card.kind == "objects":
+            assembly.finish()
+        part.replace(target)
 
 
 def tiles_of(model: Model, source: ImageSource, plan: Plan) -> list[Tile]:

@@ -91,6 +91,13 @@ def make_folder(folder: Path) -> None:
         raise UNetLiveError(f"Nothing can be written into '{folder}' ({reason}). Name another place.") from error
 
 
+def check_output(path: Path, option: str) -> None:
+    """Refuse to put a file in the place of a folder or a device."""
+    if path.is_dir() or (path.exists() and not path.is_file()):
+        what = "a folder" if path.is_dir() else "no plain file"
+        raise UNetLiveError(f"'{path}' is {what}. Name the file to write with {option}.")
+
+
 def at_its_fastest(model: Model) -> list[Speed]:
     """Let a model predict in the way that is fastest here, measured once for each computer; what was measured."""
     from napari_unet.engine.choice import measure_speeds, measured_on, take_fastest  # torch: only when it is needed

@@ -16,13 +16,15 @@ from napari_unet.cli.program import (
     JsonOption,
     ModelOption,
     app,
+    check_output,
     make_folder,
     name_of,
     pairs_of,
 )
 from napari_unet.core.card import check_name
 from napari_unet.core.curves import curves_svg
-from napari_unet.core.errors import LabelsError, ModelError, UNetLiveError
+from napari_unet.core.errors import LabelsError, ModelError
+from napari_unet.store.files import FileSystem
 from napari_unet.store.pictures import read_labels, read_picture
 
 if TYPE_CHECKING:
@@ -75,15 +77,17 @@ def simulate(  # noqa: PLR0913 - each option of the command is one
         else:
             size = {"rounds": rounds, "corrections": corrections}
             runs[f"seed {seed}"] = _corrections(loaded, parts, seed, quiet=as_json, order=order, **size, **budget)
-    if output is not None:
-        loaded.save(output)
-    if plot is not None:
-        plot.write_text(_drawn(runs, loaded.card.kind, clicks=clicks, learns=learns), encoding="utf-8")
     if as_json:
         typer.echo(json.dumps(runs, indent=1))
     elif not learns:
         for name, rows in runs.items():
             typer.echo(f"{name:<14} {_told(rows[-1]['facts'])}")
+    # last: what was found is told, whatever the disk does
+    if output is not None:
+        loaded.save(output)
+    if plot is not None:
+        drawn = _drawn(runs, loaded.card.kind, clicks=clicks, learns=learns)
+        FileSystem().write_atomic(plot, drawn.encode())
 
 
 def _read_pair(image: Path, labels: Path) -> tuple[ImageSource, Labels]:
@@ -100,8 +104,8 @@ def _check_files(model: Path | None, plot: Path | None) -> None:
     """Refuse files that could not be written at the end."""
     if model is not None:
         check_name(model)
-    if plot is not None and plot.is_dir():
-        raise UNetLiveError(f"'{plot}' is a folder. Name the file to draw with --plot.")
+    if plot is not None:
+        check_output(plot, "--plot")
     for file in (model, plot):
         if file is not None:
             make_folder(file.parent)

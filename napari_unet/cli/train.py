@@ -23,7 +23,7 @@ from tqdm import tqdm
 from napari_unet.cli.program import DeviceOption, app, make_folder, pairs_of
 from napari_unet.core.card import KINDS, ModelCard, check_name
 from napari_unet.core.corrections import Correction, Mask
-from napari_unet.core.errors import LabelsError, ModelError
+from napari_unet.core.errors import LabelsError, ModelError, about_file
 from napari_unet.core.geometry import Box
 from napari_unet.core.sizes import median_diameter
 from napari_unet.store.pictures import read_labels, read_picture
@@ -149,7 +149,7 @@ def _log(rows: Iterable[dict[str, Any]], path: Path) -> None:
     with tqdm(total=1000, desc="Training", unit="‰", disable=None) as bar:
         for row in rows:
             row["seconds"] = round(time.monotonic() - start, 1)
-            with path.open("a") as file:
+            with about_file(path), path.open("a") as file:
                 file.write(json.dumps(row) + "\n")
             bar.set_postfix(step=row.get("step", row.get("click_step")), loss=row["loss"])
             bar.update(round(1000 * row["progress"]) - bar.n)

@@ -13,6 +13,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from types import UnionType
 
 STOPPED = 130
@@ -57,3 +60,12 @@ def check_type(value: object, kind: type | UnionType, instead: str) -> None:
     """
     if not isinstance(value, kind):
         raise TypeError(f"{instead} This is of type {type(value).__name__}.")
+
+
+@contextmanager
+def about_file(path: Path) -> Iterator[None]:
+    """Let a failure of the system name the file that is meant; by itself it names a part of it, or nothing at all."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error

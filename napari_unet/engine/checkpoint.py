@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from napari_unet.core.errors import ModelError
+from napari_unet.core.errors import ModelError, about_file
 from napari_unet.engine.adamw import AdamW
 from napari_unet.engine.ranks import Ranks
 from napari_unet.nets.unet import UNet
@@ -60,12 +60,16 @@ def write_checkpoint(learning: Learning, path: Path, progress: float, of: str) -
     tensors |= {f"optimizer.{k}": v for k, v in learning.optimizer.state().items()}
     tensors |= {"step": torch.tensor(learning.step), "random": learning.random.get_state()}
     part = path.with_suffix(".part")
-    safetensors.torch.save_file(
+    data = safetensors.torch.save(
         {name: value.detach().cpu().contiguous() for name, value in tensors.items()},
-        part,
         metadata={"progress": str(progress), "of": of},
     )
-    part.replace(path)
+    with about_file(path):
+        try:
+            part.write_bytes(data)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def resume(learning: Learning, path: Path, of: str) -> float:

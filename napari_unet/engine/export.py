@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import logging
 import tempfile
 import warnings
@@ -13,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from napari_unet.core.errors import ModelError
+from napari_unet.core.errors import ModelError, about_file
 from napari_unet.engine.openvino import can_compile, write_graph
 from napari_unet.nets.folding import fold_norm
 from napari_unet.nets.model import Model
@@ -64,21 +66,24 @@ def export(model: Model, path: Path, writer: Writer) -> list[Path]:
     ModelError
         If a package is missing, or the format cannot hold this network.
     """
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
+    with about_file(path), tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
         writer(model, Path(folder) / path.name)
         return [part.replace(path.parent / part.name) for part in sorted(Path(folder).iterdir())]
 
 
 def write_pytorch(model: Model, path: Path) -> None:
     """The state dict of the network, which holds tensors alone: `UNet.load_state_dict` takes it."""
-    torch.save({name: value.contiguous() for name, value in model.net.state_dict().items()}, path)
+    buffer = io.BytesIO()  # torch's own writer says nothing of a full disk, or ends the process
+    torch.save({name: value.contiguous() for name, value in model.net.state_dict().items()}, buffer)
+    path.write_bytes(buffer.getvalue())
 
 
 def write_torchscript(model: Model, path: Path) -> None:
     """A program of TorchScript, for whoever has torch or its C++ library."""
-    net = fold_norm(model.net)
+    net, buffer = fold_norm(model.net), io.BytesIO()
     with _quiet(), torch.no_grad():
-        torch.jit.trace(net, example_of(net)).save(str(path))
+        torch.jit.save(torch.jit.trace(net, example_of(net)), buffer)
+    path.write_bytes(buffer.getvalue())
 
 
 def write_onnx(model: Model, path: Path) -> None:
@@ -107,7 +112,10 @@ def write_openvino(model: Model, path: Path) -> None:
     net = fold_norm(model.net)
     if not can_compile(net):
         raise ModelError("This network cannot be written for OpenVINO. Export it as onnx, which OpenVINO reads.")
-    write_graph(net, path.with_suffix(".xml"))
+    try:
+        write_graph(net, path.with_suffix(".xml"))
+    except RuntimeError as error:
+        raise OSError(errno.EIO, "OpenVINO could not write its files") from error
 
 
 def example_of(net: UNet) -> Tensor:

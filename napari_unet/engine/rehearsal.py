@@ -11,7 +11,7 @@ import numpy.typing as npt
 from skimage.segmentation import relabel_sequential
 
 from napari_unet.core.corrections import Correction
-from napari_unet.core.errors import ModelError
+from napari_unet.core.errors import ModelError, about_file
 from napari_unet.core.intensity import Limits
 from napari_unet.engine.sampling import resampled
 from napari_unet.nets.model import DEFAULT, Model, rehearsal_beside
@@ -80,9 +80,13 @@ def write(path: Path, corrections: Sequence[Correction], seed: int = 0) -> None:
         if not trusted[cut].all():
             arrays[f"trusted{number}"] = trusted[cut]
     part = path.with_suffix(".part")
-    with part.open("wb") as file:
-        np.savez_compressed(file, **arrays)
-    part.replace(path)  # a torn file never takes the place of a whole one
+    with about_file(path):
+        try:
+            with part.open("wb") as file:
+                np.savez_compressed(file, **arrays)
+            part.replace(path)  # a torn file never takes the place of a whole one
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def chosen(kinds: Sequence[Sequence[Correction]], count: int, seed: int = 0) -> list[Correction]:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from napari_unet.core.card import SHIPPED, ModelCard, check_name
-from napari_unet.core.errors import DeviceError, ModelError
+from napari_unet.core.errors import DeviceError, ModelError, about_file
 from napari_unet.nets.packages import OURS, is_package, weights_in
 from napari_unet.nets.unet import UNet, settings_of
 
@@ -169,14 +169,15 @@ class Model:
         if not path.parent.is_dir():
             raise ModelError(f"There is no folder '{path.parent}'. Make it, or save the model elsewhere.")
         part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-        try:
-            with part.open("wb") as file:
-                file.write(self.to_bytes())
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        with about_file(path):
+            try:
+                with part.open("wb") as file:
+                    file.write(self.to_bytes())
+                    file.flush()
+                    os.fsync(file.fileno())
+                part.replace(path)
+            finally:
+                part.unlink(missing_ok=True)
 
     def sha256(self) -> str:
         """Fingerprint of weights and card."""

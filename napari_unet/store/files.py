@@ -25,12 +25,12 @@ BUSY_PAUSES = (0.01, 0.05, 0.1, 0.2, 0.4)  # seconds
 NO_LINKS = (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 SENTENCES = {
-    errno.ENOSPC: "the disk is full. Free some space, or save the project elsewhere",
-    errno.EDQUOT: "your quota on this disk is used up. Free some space, or save the project elsewhere",
+    errno.ENOSPC: "the disk is full. Free some space, or save elsewhere",
+    errno.EDQUOT: "your quota on this disk is used up. Free some space, or save elsewhere",
     errno.EROFS: "this disk can only be read. Save the project elsewhere",
-    errno.EACCES: "you may not do that in this folder. Ask for the permission, or save the project elsewhere",
-    errno.EPERM: "you may not do that in this folder. Ask for the permission, or save the project elsewhere",
-    errno.EIO: "the disk or the network share reports a fault. Check it, or save the project elsewhere",
+    errno.EACCES: "you may not do that in this folder. Ask for the permission, or save elsewhere",
+    errno.EPERM: "you may not do that in this folder. Ask for the permission, or save elsewhere",
+    errno.EIO: "the disk or the network share reports a fault. Check it, or save elsewhere",
     errno.ENOENT: "it is not there. Was the folder moved, renamed or unplugged? Open the project again",
     errno.ENOTDIR: "a part of the path is no folder. Open the project again from where it is now",
     errno.EEXIST: "a file of that name is there already, and nothing is ever overwritten. Try again",
