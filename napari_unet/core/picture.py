@@ -13,12 +13,14 @@ from napari_unet.core.diff import free_id
 from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
 from napari_unet.core.instances import lay_over
-from napari_unet.core.sizes import diameters, scale_for, usual_scale
+from napari_unet.core.sizes import LIKE, diameters, scale_for, usual_scale
 
 DRAWN_ENOUGH = 3
 """Objects that the user set from which on their size counts."""
 OTHER = 1.75
-"""How much larger or smaller they must be than was measured: what is corrected is no fair sample of the objects."""
+"""How much larger or smaller they must be than the model saw: what is corrected is no fair sample of the objects."""
+AS_MUCH = 10
+"""Objects that the user set that count as much as what the model saw (docs/experiments.md)."""
 
 
 @dataclass
@@ -41,7 +43,9 @@ class Picture:
     channels : tuple of int or None
         The channels that the model reads; None: all.
     measured : float or None
-        Diameter of its objects, in pixels: as the model saw it at first, or as the user drew them; None before that.
+        Diameter of its objects, in pixels, by what the model saw and what the user drew; None before that.
+    seen : float or None
+        The same by what the model saw alone; None before the user drew enough.
     drawn : list of float
         Diameters of the objects that the user set.
     scale : float
@@ -60,6 +64,7 @@ class Picture:
     masks: npt.NDArray[np.int32] | None = None
     channels: tuple[int, ...] | None = None
     measured: float | None = None
+    seen: float | None = None
     drawn: list[float] = field(default_factory=list)
     scale: float = 1.0
     view: Box | None = None
@@ -97,15 +102,21 @@ class Picture:
                 known[free] = seen[free]
 
     def note_sizes(self, edit: Edit) -> None:
-        """The size of the objects that the user set counts more than what the model made of the picture at first.
+        """The more objects the user set, the more their size counts, and the less what the model saw at first.
 
-        It is taken where it is clearly another one, so that a picture is not read anew after each correction.
+        The worst faults come first, the largest objects or the smallest, so a few tell little. What they tell is taken
+        where it is clearly another size, so that a picture is not read anew after each correction.
         """
         self.drawn += diameters(np.where(edit.trusted, edit.labels, 0)).tolist()
-        if len(self.drawn) >= DRAWN_ENOUGH:
-            usual = float(np.median(self.drawn))
-            if is_other_size(usual, self.measured):
-                self.measured = usual
+        if len(self.drawn) < DRAWN_ENOUGH:
+            return
+        size = float(np.median(self.drawn))
+        self.seen = self.seen or self.measured
+        if self.seen is not None:
+            share = len(self.drawn) / (len(self.drawn) + AS_MUCH) if is_other_size(size, self.seen) else 0.0
+            size = self.seen ** (1 - share) * size**share
+        if is_other_size(size, self.measured, LIKE):
+            self.measured = size
 
     def rescale(self, given: float | None, known: float) -> bool:
         """Set the scale for objects of the diameter that the user gave, or that was measured; whether it changed.
@@ -122,9 +133,12 @@ class Picture:
 
 
 def usual_size(pictures: Iterable[Picture]) -> float | None:
-    """The median diameter of all objects that the user set in some pictures; None while they are too few."""
-    drawn = [diameter for picture in pictures for diameter in picture.drawn]
-    return float(np.median(drawn)) if len(drawn) >= DRAWN_ENOUGH else None
+    """The size that the objects which the user set tell in other pictures; None while they are too few.
+
+    Each counts as the size of its picture, if enough of them were set there (`Picture.note_sizes`), else as its own.
+    """
+    sizes = [p.measured if p.measured and len(p.drawn) >= DRAWN_ENOUGH else d for p in pictures for d in p.drawn]
+    return float(np.median(sizes)) if len(sizes) >= DRAWN_ENOUGH else None
 
 
 def follow_sizes(pictures: Iterable[Picture], before: float | None) -> float | None:
@@ -147,6 +161,6 @@ def follow_sizes(pictures: Iterable[Picture], before: float | None) -> float | N
     return usual
 
 
-def is_other_size(size: float | None, before: float | None) -> bool:
+def is_other_size(size: float | None, before: float | None, most: float = OTHER) -> bool:
     """Whether a size is clearly another one than before."""
-    return size is not None and (before is None or not 1 / OTHER < size / before < OTHER)
+    return size is not None and (before is None or not 1 / most < size / before < most)

@@ -349,7 +349,8 @@ class Keeper:
 def _record_in(project: Project, picture: Picture) -> PictureRecord:
     """What a project says of a picture as a whole, or is to say of one that it does not know yet."""
     shape = tuple(picture.source.shape)
-    new = PictureRecord(picture.key, picture.name, picture.path, shape, picture.channels, diameter=picture.measured)
+    seen = picture.seen or picture.measured
+    new = PictureRecord(picture.key, picture.name, picture.path, shape, picture.channels, diameter=seen)
     return project.pictures.get(picture.key, new)
 
 

@@ -1,5 +1,7 @@
 """Picture: at which size it is read, and how what a project knows is laid over its masks."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -36,13 +38,39 @@ def test_a_picture_is_read_as_it_is_until_something_is_known(picture):
 
 
 def test_the_objects_that_the_user_draws_tell_their_size(picture):
-    """From the third object on their median counts, whatever the model had measured."""
+    """From the third object on their median counts, the more the more there are; alone where nothing was measured."""
     picture.measured = 5.0
     for _ in range(DRAWN_ENOUGH - 1):
         picture.note_sizes(square(40))
     assert picture.measured == 5
-    picture.note_sizes(square(40))
+    found = []
+    for _ in range(60):
+        picture.note_sizes(square(40))
+        found.append(picture.measured)
+    assert 5 * 1.25 < found[0] < 10
+    assert found[7] == pytest.approx(15, rel=0.25)  # ten of them count as much as what the model saw
+    assert found[-1] == pytest.approx(45, rel=0.4)
+    assert sorted(found) == found
+    assert len(set(found)) < 10  # the picture is not read anew after each correction
+    assert picture.seen == 5
+
+
+def test_without_a_measure_what_was_drawn_counts_alone(picture):
+    """A picture that was corrected before it was ever predicted."""
+    for _ in range(DRAWN_ENOUGH):
+        picture.note_sizes(square(40))
     assert picture.measured == pytest.approx(45, abs=1)
+
+
+def test_objects_of_the_size_that_was_seen_bring_it_back(picture):
+    """The largest were drawn first; once the usual ones are, the picture is read at its own size again."""
+    picture.measured = 20.0
+    for _ in range(4):
+        picture.note_sizes(square(80))
+    assert picture.measured > 25
+    for _ in range(5):
+        picture.note_sizes(square(20))
+    assert picture.measured == pytest.approx(20)
 
 
 def test_a_small_difference_does_not_change_the_size(picture):
@@ -75,6 +103,18 @@ def test_another_usual_size_has_untouched_pictures_measured_anew(picture):
     picture.note_sizes(square(42))
     assert follow_sizes([picture, other], usual) == usual
     assert other.measured == 44
+
+
+def test_a_few_large_objects_are_not_expected_everywhere(picture):
+    """They count in other pictures as much as in their own; where there are too few to tell one, as they are."""
+    picture.measured = 10.0
+    for _ in range(DRAWN_ENOUGH):
+        picture.note_sizes(square(80))
+    assert usual_size([picture]) == picture.measured < 20
+    source = ImageSource.of_array(np.ones(SHAPE))
+    other = Picture("q", "q", source, np.zeros(SHAPE, np.int32), np.zeros(SHAPE, np.uint8), drawn=[30.0, 31.0, 32.0])
+    assert usual_size([other]) == 31
+    assert usual_size([replace(other, drawn=[30.0]), replace(other, drawn=[31.0]), replace(other, drawn=[50.0])]) == 31
 
 
 def squares(**places):
