@@ -105,8 +105,10 @@ class Picture:
         """The more objects the user set, the more their size counts, and the less what the model saw at first.
 
         The worst faults come first, the largest objects or the smallest, so a few tell little. What they tell is taken
-        where it is clearly another size, so that a picture is not read anew after each correction.
+        where it is clearly another size, so that a picture is not read anew after each correction. Classes have none.
         """
+        if edit.kind == "classes":
+            return
         self.drawn += diameters(np.where(edit.trusted, edit.labels, 0)).tolist()
         if len(self.drawn) < DRAWN_ENOUGH:
             return

@@ -89,6 +89,13 @@ def test_what_is_erased_has_no_size(picture):
     assert picture.measured is None
 
 
+def test_strokes_over_classes_have_no_size(picture):
+    """How much of the ground somebody painted says nothing of objects."""
+    for _ in range(DRAWN_ENOUGH):
+        picture.note_sizes(replace(square(60), kind="classes"))
+    assert (picture.measured, picture.drawn) == (None, [])
+
+
 def test_another_usual_size_has_untouched_pictures_measured_anew(picture):
     """Three objects in one picture tell the size in the project; a little more of the same changes nothing."""
     source = ImageSource.of_array(np.ones(SHAPE))

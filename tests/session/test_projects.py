@@ -150,10 +150,11 @@ def test_another_project_shows_what_it_knows_of_the_open_pictures(quick, make_se
     assert session.state.project == tmp_path / "empty.unetproj"
     assert (session.state.corrections, session.state.learnt, len(session.state.versions)) == (0, 0, 1)
     assert not picture.taught.any()
-    assert (len(session._learner._pool), session.history) == (0, [])
+    assert (len(session._learner._pool), session.history, picture.drawn) == (0, [], [])
     session.open_project(first)
     ear.wait_state(version=old.version)
     assert np.array_equal(picture.truth, truth)
+    assert len(picture.drawn) == 1
     assert (session.state.corrections, session.state.learnt) == (1, 1)
     assert session.state.versions == old.versions
     assert session.state.read_only == ""
