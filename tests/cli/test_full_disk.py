@@ -20,11 +20,14 @@ def files_of_at_most(count):
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # Python keeps what it compiled of a module even if it was written in part, and crashes when it reads that again
+    compiled, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     resource.setrlimit(resource.RLIMIT_FSIZE, (count, hard))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        sys.dont_write_bytecode = compiled
 
 
 def assert_told(result, path):
