@@ -46,7 +46,7 @@ def evaluate(
 def _scores(predicted: Path, truth: Path) -> dict[str, float]:
     """The scores of one picture."""
     found, right = read_labels(predicted), read_labels(truth)
-    before = max(_axes_before_space(predicted), _axes_before_space(truth))
+    before = max(map(_axes_before_space, (predicted, truth))) if found.ndim > 2 else 0
     try:
         return evaluate_labels(_apart(found, before), _apart(right, before))
     except LabelsError as error:

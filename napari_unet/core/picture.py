@@ -120,6 +120,11 @@ class Picture:
         if is_other_size(size, self.measured, LIKE):
             self.measured = size
 
+    def forget_sizes(self) -> None:
+        """Forget what was drawn: what the model saw holds again."""
+        self.measured, self.seen = self.seen or self.measured, None
+        self.drawn.clear()
+
     def rescale(self, given: float | None, known: float) -> bool:
         """Set the scale for objects of the diameter that the user gave, or that was measured; whether it changed.
 

@@ -112,7 +112,7 @@ class Teaching:
         for kind in KINDS:
             self._aside.pop((picture.key, kind), None)
         drafts = [draft for draft in self._keeper.drafts() if draft.picture.key == picture.key]
-        picture.drawn.clear()
+        picture.forget_sizes()
         if (record := self._keeper.record_of(picture)) is not None:
             picture.measured = record.diameter or picture.measured
             if max(record.channels or (0,)) < picture.source.channels:  # a stranger's project may say anything

@@ -89,6 +89,18 @@ def test_what_is_erased_has_no_size(picture):
     assert picture.measured is None
 
 
+def test_what_was_drawn_can_be_forgotten(picture):
+    """Another project is opened, which knows nothing of it: the model's own size holds again."""
+    picture.measured = 10.0
+    for _ in range(DRAWN_ENOUGH):
+        picture.note_sizes(square(80))
+    assert picture.measured != 10
+    picture.forget_sizes()
+    assert (picture.measured, picture.seen, picture.drawn) == (10, None, [])
+    picture.forget_sizes()
+    assert picture.measured == 10
+
+
 def test_strokes_over_classes_have_no_size(picture):
     """How much of the ground somebody painted says nothing of objects."""
     for _ in range(DRAWN_ENOUGH):
