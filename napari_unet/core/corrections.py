@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 Labels = npt.NDArray[np.integer]
 Mask = npt.NDArray[np.bool_]
 
-KINDS = ("objects", "classes")
-"""What labels may be."""
 
 # values of a picture's `taught` array
 NOT_TAUGHT, TAUGHT, HELD_OUT = 0, 1, 2

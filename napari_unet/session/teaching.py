@@ -10,7 +10,8 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from napari_unet.core.corrections import KINDS, Edit
+from napari_unet.core.card import KINDS
+from napari_unet.core.corrections import Edit
 from napari_unet.core.errors import ImageError
 from napari_unet.core.geometry import Box
 from napari_unet.core.picture import Picture

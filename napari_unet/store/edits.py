@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_unet.core.corrections import HELD_OUT, KINDS, Edit
+from napari_unet.core.card import KINDS
+from napari_unet.core.corrections import HELD_OUT, Edit
 from napari_unet.core.errors import ProjectError
 from napari_unet.core.geometry import Box
 from napari_unet.core.prompts import Prompts
