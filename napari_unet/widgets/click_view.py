@@ -41,15 +41,9 @@ class ClickView:
         if self.layer is None or self.layer not in layers:
             self.layer, self._under = click_layer(), None
             add_unlisted(layers, self.layer)
-        self.layer.visible = True
         if self._under is not masks.layer:
             lay_plane(self.layer, np.zeros(masks.baseline.shape[-2:], np.uint8), masks.layer)
             self._under, self._drawn = masks.layer, []
-
-    def hide(self) -> None:
-        """The tool is put away: in napari's grid a layer that is seen has a place of its own."""
-        if self.layer is not None:
-            self.layer.visible = False
 
     def show(self, found: Found | None, prompts: Prompts, value: str) -> None:
         """Show a mask as a 'guess' or as the 'mask', and the clicks over it; what was shown before goes."""

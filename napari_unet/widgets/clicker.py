@@ -104,7 +104,6 @@ class Clicker:
         if masks is None:
             return
         self._hand_over()
-        self.view.hide()
         self._rest.stop()
         masks.take_back = bool
         masks.layer.mouse_move_callbacks.remove(self._on_move)

@@ -77,6 +77,7 @@ class Gestures:
         self.clicker = clicker_of(desk.viewer)
         desk.picture_changed.connect(self._on_picture)
         desk.viewer.dims.events.ndisplay.connect(self._on_ndisplay)
+        desk.viewer.canvas.grid.events.enabled.connect(self._share_grid)
 
     def start(self, tool: str, first: Sequence[int] | None = None) -> None:
         """Take a tool in hand, or put it away if it is there already. `first`: the first object of a join."""
@@ -107,6 +108,7 @@ class Gestures:
         if tool == "click":
             self.clicker.begin(masks)
         self.tool = tool
+        self._share_grid()
         self.changed.emit(tool)
         self.said.emit("Click the object to join it to. Esc ends." if self._first else HINTS[tool])
 
@@ -121,7 +123,6 @@ class Gestures:
         masks, self._masks = self._masks, None
         if masks is None:
             return
-        self._hide_pen()
         layer = masks.layer
         layer.events.mode.disconnect(self._on_mode)
         layer.mouse_drag_callbacks.remove(self._drag)
@@ -131,6 +132,7 @@ class Gestures:
             layer.mouse_pan = True
             layer.mode = self._mode
         self.tool, self._first = "", None
+        self._share_grid()
         self.changed.emit("")
         self.said.emit("")
 
@@ -302,17 +304,21 @@ class Gestures:
             self._pen = Shapes(ndim=2, name=_PEN, metadata={OURS: "pen"}, opacity=0.9, **flat)
             add_unlisted(layers, self._pen)
             return
-        self._pen.visible = True
         for name, value in flat.items():
             if np.any(np.asarray(getattr(self._pen, name)) != np.asarray(value)):
                 setattr(self._pen, name, value)
         if layers[-1] is not self._pen:
             layers.move(layers.index(self._pen), len(layers))
 
-    def _hide_pen(self) -> None:
-        """Without a tool in hand: in napari's grid a layer that is seen has a place of its own."""
-        if self._pen is not None:
-            self._pen.visible = False
+    def _share_grid(self, *_: object) -> None:
+        """In napari's grid a layer that is seen has a place of its own: those of tools have none without a tool.
+
+        Elsewhere they stay seen, for the first drawing of one takes some 200 ms where there is no GPU.
+        """
+        is_seen = bool(self.tool) or not self.desk.viewer.canvas.grid.enabled
+        for layer in (self._pen, self.clicker.view.layer):
+            if layer is not None and layer.visible != is_seen:
+                layer.visible = is_seen
 
     def _on_picture(self) -> None:
         """Another picture is in hand; when the first gets its label layer, pen and clicks are laid ready.
@@ -323,8 +329,7 @@ class Gestures:
         if self._pen is None and self.desk.masks is not None:
             self._lay_pen(self.desk.masks.layer)
             self.clicker.view.lay(self.desk.masks)
-            self._hide_pen()
-            self.clicker.view.hide()
+            self._share_grid()
 
 
 def _rectangle(path: list[Point], axes: tuple[int, int]) -> Box:
