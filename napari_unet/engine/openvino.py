@@ -119,6 +119,13 @@ def _convolution(x: Any, layer: nn.Module) -> Any:
 
 
 def _weights(layer: nn.Module) -> tuple[Any, Any]:
-    """Kernel, and bias as (1, channels, 1, 1)."""
-    kernel, bias = (np.ascontiguousarray(layer.get_parameter(name).detach().numpy()) for name in ("weight", "bias"))
-    return kernel, bias.reshape(1, -1, 1, 1)
+    """Kernel, and bias as (1, channels, 1, 1).
+
+    Copied by torch, and OpenVINO told to use the copy: its own way of copying takes 0.15 s for the shipped network, in
+    which Python stands still.
+    """
+    from openvino import opset13 as ops
+
+    plain = torch.contiguous_format
+    kernel, bias = (layer.get_parameter(n).detach().clone(memory_format=plain).numpy() for n in ("weight", "bias"))
+    return tuple(ops.constant(values, shared_memory=True) for values in (kernel, bias.reshape(1, -1, 1, 1)))

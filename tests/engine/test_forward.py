@@ -1,5 +1,6 @@
 """The network in its fastest form."""
 
+import gc
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.util import find_spec
@@ -11,6 +12,8 @@ from napari_unet.core.card import ModelCard
 from napari_unet.engine import forward as forwarding
 from napari_unet.engine.device import backend_for, backend_of, choose, kind_of
 from napari_unet.engine.forward import UnwantedError, forward, forward_with_features, while_wanted
+from napari_unet.engine.openvino import compiled
+from napari_unet.nets.folding import fold_norm
 from napari_unet.nets.model import Model
 
 FORMS = ["torch", pytest.param("openvino", marks=pytest.mark.skipif(not find_spec("openvino"), reason="an extra"))]
@@ -116,6 +119,19 @@ def test_what_cannot_be_compiled_runs_in_torch():
     x = torch.randn(1, 1, 16, 16)
     with torch.no_grad():
         assert torch.allclose(forward(model, x, backend=exact("openvino")), model.net(x), atol=1e-4)
+
+
+def test_a_compiled_network_keeps_its_weights(model):
+    """What becomes of a network's weights later changes nothing of what was compiled before."""
+    pytest.importorskip("openvino")
+    net, x = fold_norm(model.net), torch.randn(1, 2, 16, 16, generator=torch.Generator().manual_seed(0))
+    run = compiled(net, torch.float32, 1)
+    before = run(x, None)[0]
+    for tensor in net.parameters():
+        tensor.zero_()
+    gc.collect()
+    assert torch.equal(run(x, None)[0], before)
+    assert before.abs().max() > 0
 
 
 def test_the_outputs_are_ones_own(model):
