@@ -159,7 +159,8 @@ def is_it_enough(right: int, known: int) -> str:
     """What the last corrections say of the model: each tested it before it was learnt. '' while they are few."""
     if known < FEW:
         return ""
-    sentence = f"Last {known} corrections: {right} were already right before you touched them."
+    were = "was" if right == 1 else "were"
+    sentence = f"Last {known} corrections: {right} {were} already right before you touched them."
     return f"{sentence} Good enough for counting?" if right >= GOOD_ENOUGH * known and known >= ENOUGH else sentence
 
 

@@ -31,6 +31,7 @@ def test_counts_and_the_round_are_told(learn_panel, session, qtbot):
     ("recent", "sentence"),
     [
         ((4, 4), ""),
+        ((1, 5), "Last 5 corrections: 1 was already right before you touched them."),
         ((3, 5), "Last 5 corrections: 3 were already right before you touched them."),
         ((17, 20), "Last 20 corrections: 17 were already right before you touched them."),
         ((19, 20), "Last 20 corrections: 19 were already right before you touched them. Good enough for counting?"),
