@@ -52,6 +52,8 @@ class Plan:
     sha256 : str
         Of the model: another one makes other blocks.
     channels : tuple of int or None
+    is_inverted : bool
+        Whether the model reads the picture with dark and bright exchanged.
     scale : float
         The picture is resized by this before the network.
     core : int
@@ -67,6 +69,7 @@ class Plan:
     way: Way
     sha256: str
     channels: tuple[int, ...] | None
+    is_inverted: bool
     scale: float
     core: int
     folder: str
@@ -175,7 +178,8 @@ def opened(plan: Plan) -> tuple[Model, ImageSource]:
     """The model and the picture of a plan, opened once in each process."""
     source = read_picture(Path(plan.picture))
     model = model_in_way(plan.model, plan.device, plan.way)
-    return model, source if plan.channels is None else source.select(plan.channels)
+    reading = source if plan.channels is None else source.select(plan.channels)
+    return model, reading.inverted() if plan.is_inverted else reading
 
 
 def _planes(model: Model, source: ImageSource, plan: Plan) -> Iterator[Plane]:

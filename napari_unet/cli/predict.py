@@ -166,10 +166,11 @@ def _channels(text: str) -> tuple[int, ...] | None:
 def _predict_one(wish: _Wish, path: Path, target: Path, pool: Any, bar: Any) -> str:
     """Labels of one picture into one file; the sentence that says what of it was left out, if anything."""
     from napari_unet.engine.device import backend_of
-    from napari_unet.engine.segment import network_scale, segment_source
+    from napari_unet.engine.measure import as_seen_by
+    from napari_unet.engine.segment import segment_source
 
     model, source = model_in_way(wish.name, wish.device, wish.way), read_picture(path)
-    reading = source if wish.channels is None else source.select(wish.channels)
+    reading, scale = as_seen_by(model, source if wish.channels is None else source.select(wish.channels), wish.diameter)
     before = int(bar.n)
 
     def report(done: int, total: int) -> None:
@@ -179,7 +180,7 @@ def _predict_one(wish: _Wish, path: Path, target: Path, pool: Any, bar: Any) -> 
     voxels = math.prod(source.shape)
     if voxels <= (LARGE if pool is None else SHARED) and target.suffix != ".zarr":
         labels = segment_source(
-            model, reading, diameter=wish.diameter, report=lambda progress: report(progress.done, progress.total)
+            model, reading, scale=scale, report=lambda progress: report(progress.done, progress.total)
         )
         write_labels(target, labels, source)
         return unread_in(path)
@@ -196,7 +197,8 @@ def _predict_one(wish: _Wish, path: Path, target: Path, pool: Any, bar: Any) -> 
         way=wish.way,
         sha256=model.sha256(),
         channels=wish.channels,
-        scale=network_scale(model, reading, wish.diameter),
+        is_inverted=reading.is_inverted,
+        scale=scale,
         core=backend_of(model).large_core,
         folder=str(folder.with_name(f".{folder.name}.blocks").absolute()),
     )

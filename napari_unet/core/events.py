@@ -157,15 +157,18 @@ class Progress:
 
 @dataclass(frozen=True)
 class Measured:
-    """The size of a picture's objects was measured.
+    """How the model sees a picture was measured.
 
     Attributes
     ----------
     picture : str
         Identity of the picture.
     diameter : float or None
-        In pixels; None if there was nothing to see.
+        Of its objects, in pixels; None if there was nothing to see.
+    is_inverted : bool or None
+        Whether the model sees it better with dark and bright exchanged; None: that was not asked.
     """
 
     picture: str
     diameter: float | None
+    is_inverted: bool | None = None

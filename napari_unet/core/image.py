@@ -7,6 +7,7 @@ import itertools
 import math
 import operator
 from collections.abc import Sequence
+from copy import copy
 from typing import Self
 
 import numpy as np
@@ -42,6 +43,8 @@ class ImageSource:
         Number of channels; 1 if the picture has no such axis.
     is_color : bool
         Whether the channels are red, green and blue (alpha is left out).
+    is_inverted : bool
+        Whether `limits` show dark as bright; `read` gives what is there.
     voxel_size : tuple of float
         Extent of a voxel along each axis of `shape`; only their ratios count.
     dtype : numpy.dtype
@@ -65,6 +68,7 @@ class ImageSource:
         self.letters = axes_of(len(axes))
         self.channels = len(picked)
         self.is_color = is_color
+        self.is_inverted = False
         self.voxel_size = _voxel_size(voxel_size, len(axes))
         self.dtype = read_dtype(np.dtype(levels[0].dtype))
         self._levels = tuple(levels)
@@ -263,7 +267,13 @@ class ImageSource:
             voxel_size=self.voxel_size,
             name=self.name,
         )
-        view.letters, view._known_limits = self.letters, self._known_limits
+        view.letters, view._known_limits, view.is_inverted = self.letters, self._known_limits, self.is_inverted
+        return view
+
+    def inverted(self) -> ImageSource:
+        """The same picture with `limits` that show dark as bright, and bright as dark."""
+        view = copy(self)
+        view.is_inverted = not self.is_inverted
         return view
 
     def limits(self, channels: Sequence[int] | None = None) -> Limits:
@@ -283,7 +293,7 @@ class ImageSource:
         if known is None:
             known = estimate_limits(self._sample(self._level_for_limits()), joint=self.is_color)
             self._known_limits[self._picked, self.is_color] = known
-        return known
+        return known.inverted() if self.is_inverted else known
 
     def key(self) -> str:
         """Give the identity of the picture: the same tomorrow, and for the same voxels in another file.

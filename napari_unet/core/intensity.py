@@ -24,7 +24,7 @@ class Limits:
     Attributes
     ----------
     low, high : tuple of float
-        In the picture's own units.
+        In the picture's own units. Where `low` is the higher one, the picture is seen inverted.
     """
 
     low: tuple[float, ...]
@@ -33,6 +33,10 @@ class Limits:
     def select(self, channels: tuple[int, ...]) -> Limits:
         """The limits of some channels."""
         return Limits(tuple(self.low[c] for c in channels), tuple(self.high[c] for c in channels))
+
+    def inverted(self) -> Limits:
+        """Dark becomes bright, and bright dark."""
+        return Limits(self.high, self.low)
 
 
 def limits_from(given: object, channels: int) -> Limits:
@@ -107,16 +111,20 @@ def normalize(raw: npt.NDArray[np.generic], limits: Limits) -> FloatArray:
     Returns
     -------
     (C, ...) float32
-        Clipped to `LOWEST` .. `HIGHEST`.
+        Clipped to `LOWEST` .. `HIGHEST`; 1 less that where the limits are inverted.
     """
     shape = (-1,) + (1,) * (raw.ndim - 1)
     # all of it halved: the difference of two of the largest numbers is none
-    low = np.asarray(limits.low, np.float64).reshape(shape) / 2
-    span = np.asarray(limits.high, np.float64).reshape(shape) / 2 - low
+    ends = np.asarray(limits.low, np.float64) / 2, np.asarray(limits.high, np.float64) / 2
+    low, high = (end.reshape(shape) for end in (np.minimum(*ends), np.maximum(*ends)))
+    span = high - low
     with np.errstate(over="ignore", invalid="ignore"):
         scaled: FloatArray = ((raw.astype(np.float64) / 2 - low) / span).astype(np.float32)
     np.nan_to_num(scaled, copy=False, nan=0.0, posinf=HIGHEST, neginf=LOWEST)
     np.clip(scaled, LOWEST, HIGHEST, out=scaled)
+    is_inverted = ends[0] > ends[1]
+    if is_inverted.any():  # after what is far away was clipped, as crops to learn from are inverted
+        scaled[is_inverted] = 1 - scaled[is_inverted]
     return scaled
 
 

@@ -42,6 +42,8 @@ class Picture:
         The label layer as it is; before there is one, what it is to start with.
     channels : tuple of int or None
         The channels that the model reads; None: all.
+    is_inverted : bool or None
+        Whether the model sees it better with dark and bright exchanged; None before it was looked at so.
     measured : float or None
         Diameter of its objects, in pixels, by what the model saw and what the user drew; None before that.
     seen : float or None
@@ -63,21 +65,22 @@ class Picture:
     taught: npt.NDArray[np.uint8]
     masks: npt.NDArray[np.int32] | None = None
     channels: tuple[int, ...] | None = None
+    is_inverted: bool | None = None
     measured: float | None = None
     seen: float | None = None
     drawn: list[float] = field(default_factory=list)
     scale: float = 1.0
     view: Box | None = None
     path: str = ""
-    _reading: tuple[tuple[int, ...] | None, ImageSource] | None = field(default=None, init=False, repr=False)
+    _reading: tuple[object, ImageSource] | None = field(default=None, init=False, repr=False)
 
     @property
     def reading(self) -> ImageSource:
-        """The picture with the channels that the model reads; the same object while they are the same."""
-        known = self._reading
-        if known is None or known[0] != self.channels:
-            known = (self.channels, self.source if self.channels is None else self.source.select(self.channels))
-            self._reading = known
+        """The picture as the model reads it, its channels and perhaps inverted; the same object while these stay."""
+        way, known = (self.channels, bool(self.is_inverted)), self._reading
+        if known is None or known[0] != way:
+            reading = self.source if self.channels is None else self.source.select(self.channels)
+            self._reading = known = (way, reading.inverted() if self.is_inverted else reading)
         return known[1]
 
     def lay_known(self, known: npt.NDArray[np.int32], kind: str) -> None:
@@ -100,6 +103,16 @@ class Picture:
                 known[free] = laid.labels[free]
             else:
                 known[free] = seen[free]
+
+    def use_channels(self, channels: tuple[int, ...] | None) -> None:
+        """Have the model read these channels; whether it sees them better inverted is not known then."""
+        self.channels, self.is_inverted = channels, None
+
+    def note_sight(self, diameter: float | None, is_inverted: bool | None) -> bool:
+        """Take over how the model sees the picture, inverted or not the first time alone; whether that changed."""
+        self.measured, before = diameter, self.is_inverted
+        self.is_inverted = is_inverted if before is None else before
+        return bool(before) != bool(self.is_inverted)
 
     def note_sizes(self, edit: Edit) -> None:
         """The more objects the user set, the more their size counts, and the less what the model saw at first.

@@ -23,10 +23,9 @@ from napari_unet.core.image import ImageSource
 from napari_unet.core.intensity import fit_channels, normalize
 from napari_unet.core.prompt_maps import Window, obeying, prompt_maps
 from napari_unet.core.prompts import Point, Prompts, array_of, box_in, pixels_of, points_in
-from napari_unet.core.sizes import scale_for, usual_scale
 from napari_unet.engine.device import backend_for
 from napari_unet.engine.forward import forward_with_features
-from napari_unet.engine.measure import measured_by
+from napari_unet.engine.measure import as_seen_by
 from napari_unet.engine.network import resize, scaled
 from napari_unet.nets.click import SIDE, shown
 from napari_unet.nets.model import A_MODEL, Model
@@ -175,9 +174,8 @@ class ClickSegmenter:
         source = source if channels is None else source.select(channels)
         if len(source.shape) != 2:
             raise ImageError(f"This picture has {len(source.shape)} axes; clicks are on one plane of (Y, X).")
-        known = self.model.card.diameter
-        measured = measured_by(self.model, source) if diameter is None else None
-        self.look_at(source, (), usual_scale(measured, known) if diameter is None else scale_for(diameter, known))
+        source, scale = as_seen_by(self.model, source, diameter)
+        self.look_at(source, (), scale)
 
     def look_at(self, source: ImageSource, lead: tuple[int, ...], scale: float) -> None:
         """The plane that is clicked on: of a picture, at `lead` (time, z), read at `scale`."""

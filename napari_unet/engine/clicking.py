@@ -14,6 +14,7 @@ from napari_unet.core.click_mask import ClickMask
 from napari_unet.core.corrections import Edit, Mask
 from napari_unet.core.diff import place_object
 from napari_unet.core.geometry import Box
+from napari_unet.core.image import ImageSource
 from napari_unet.core.metrics import overlap
 from napari_unet.core.picture import Picture, usual_size
 from napari_unet.core.prompt_maps import next_click
@@ -170,12 +171,12 @@ def clicked(
     """
     segmenter = ClickSegmenter(model)
     for known in pictures:
-        measured = measured_by(model, known.source, expected=expected)
-        scale = usual_scale(measured, model.card.diameter)
-        segmenter.look_at(known.source, (), scale)
+        sight = measured_by(model, known.source, expected=expected)
+        source, scale = sight.of(known.source), usual_scale(sight.diameter, model.card.diameter)
+        segmenter.look_at(source, (), scale)
         found: dict[str, Clicked] = {OURS: Clicked()}
         others = ways() if peers else {}
-        scene = _scene(model, known, model.card.diameter / scale) if peers else None
+        scene = _scene(model, known, source, scale) if peers else None
         for truth in objects_of(known, objects, seed):
             answers: dict[str, Answer] = {OURS: _Ours(segmenter, truth.shape)}
             if scene is not None:
@@ -192,12 +193,12 @@ def _note(clicked: Clicked, answer: Answer, truth: Mask, most: int) -> None:
     clicked.seconds += [seconds for *_, seconds in steps]
 
 
-def _scene(model: Model, known: Known, diameter: float) -> Scene:
+def _scene(model: Model, known: Known, source: ImageSource, scale: float) -> Scene:
     """What the other ways see of a picture."""
     raw = known.source.read(Box.whole(known.source.shape)).reshape(-1, *known.truth.shape).mean(0, dtype=np.float64)
     low, high = np.percentile(raw, (0.1, 99.9))
     grey = ((raw - low) / max(float(high - low), 1e-12)).clip(0, 1)
-    return Scene(grey, segment_source(model, known.source, diameter=diameter), diameter)
+    return Scene(grey, segment_source(model, source, scale=scale), model.card.diameter / scale)
 
 
 def together(parts: Sequence[dict[str, Clicked]]) -> dict[str, Clicked]:
@@ -302,7 +303,7 @@ class _ClickDesk:
     def _keep(self, known: Known, truth: Mask) -> bool:
         """Click on an object until it is good, and teach what it is; dropped if it never is."""
         picture = self._picture(known)
-        self._segmenter.look_at(known.source, (), picture.scale)
+        self._segmenter.look_at(picture.reading, (), picture.scale)
         *_, (prompts, mask, score, _) = click_until(_Ours(self._segmenter, truth.shape), truth, PATIENCE, GOOD)
         box = Box.of_mask(mask)
         if box is None or score < KEPT:
@@ -329,7 +330,8 @@ class _ClickDesk:
             picture = Picture(
                 known.name, known.name, known.source, np.zeros(shape, np.int32), np.zeros(shape, np.uint8)
             )
-            picture.measured = measured_by(self.model, known.source, expected=self.usual)
+            sight = measured_by(self.model, known.source, expected=self.usual)
+            picture.note_sight(sight.diameter, sight.is_inverted)
             picture.rescale(None, self.model.card.diameter)
             self._pictures[known.name] = picture
         return picture

@@ -1,4 +1,4 @@
-"""How large the objects of a picture are, as a model itself sees them."""
+"""How a model sees a picture best: how large its objects are, and whether dark and bright are to be exchanged."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
 from napari_unet.core.instances import InstanceSettings, build_objects
 from napari_unet.core.intensity import fit_channels, normalize
-from napari_unet.core.sizes import contrast_of_parts, diameters, usual_scale
+from napari_unet.core.metrics import evaluate
+from napari_unet.core.sizes import contrast_of_parts, diameters, scale_for, usual_scale
 from napari_unet.core.targets import rim_distance
-from napari_unet.engine.network import resize, run_network
+from napari_unet.engine.network import Axes, resize, run_network
 from napari_unet.nets.model import Model
 
 SIDE = 512
@@ -41,6 +42,10 @@ much smaller they are at least (docs/experiments.md)."""
 NEARER, IN_DOUBT = 1.4, 0.1
 """How much nearer than the picture as it is groups are looked for, and the strife from which on they are: a network
 that knows what it sees contradicts itself less."""
+STEADY, STEADIER = 0.9, 0.03
+"""Agreement of the masks of a picture and of its mirror image (ap50) from which on a picture is seen well as it is; and
+how much more they must agree where it is inverted (docs/experiments.md)."""
+MIRROR_IMAGE: Axes = (-2, -1)
 ALIKE = 1.15
 """How much larger one size may be than another that says the same."""
 LOOKS, LOOKS_EXPECTED = 2, 3
@@ -53,10 +58,36 @@ ENOUGH = 8
 """Objects that tell a size; with fewer, other parts of the picture are looked at, too."""
 
 
+@dataclass(frozen=True)
+class Sight:
+    """How a model sees a picture best.
+
+    Attributes
+    ----------
+    diameter : float or None
+        Of most of the foreground's objects, in pixels of the picture; None if there is nothing to see.
+    is_inverted : bool or None
+        Whether the picture is better seen with dark and bright exchanged; None: it was not looked at so.
+    """
+
+    diameter: float | None = None
+    is_inverted: bool | None = None
+
+    def of(self, source: ImageSource) -> ImageSource:
+        """A picture as it is seen best."""
+        return source.inverted() if self.is_inverted else source
+
+
 def measure(
-    model: Model, source: ImageSource, view: Box | None = None, *, expected: float | None = None
-) -> Generator[Progress, None, float | None]:
-    """Find the diameter that most of a picture's foreground has; one `next()` looks at one part of it.
+    model: Model,
+    source: ImageSource,
+    view: Box | None = None,
+    *,
+    expected: float | None = None,
+    given: float | None = None,
+    as_it_is: bool = False,
+) -> Generator[Progress, None, Sight]:
+    """Find out how a model sees a picture best; one `next()` looks at one part of it.
 
     The picture is looked at as it is and from farther away, each time once more at the scale at which objects of the
     size found are as large as those the model was trained on. Objects that are larger than those are measured from
@@ -68,6 +99,10 @@ def measure(
     there alone, and the network may not contradict itself more: whoever corrects the largest objects first has not
     said that all are as large.
 
+    A network that knows what it sees finds the same in a mirror image. Where it does not, the picture is looked at
+    inverted, too; so it is seen if the masks agree better then, and the network contradicts itself less.
+    Where nothing shows as it is, they must agree as well as in a picture that nobody doubts: it may be empty.
+
     Parameters
     ----------
     model : Model
@@ -78,45 +113,87 @@ def measure(
         nothing shows there, of other planes: the first ones of a stack are often empty.
     expected : float, optional
         Diameter of the objects that the user set in other pictures.
+    given : float, optional
+        Diameter of the objects in this one, so that it is not looked for.
+    as_it_is : bool
+        Do not look at it inverted.
 
     Returns
     -------
-    float or None
-        In pixels of the picture; None if there is nothing to see.
+    Sight
     """
     if model.card.kind != "objects" or model.net.ndim != 2:
-        return None
-    for place in [view] if view else _planes(source.shape):
-        looks = _Looks(model, source, place)
-        near = yield from looks.closely(AS_IT_IS)
-        far = yield from looks.closely(FROM_AFAR)
-        if near or far:
-            break
-    free = looks.better(near, far)
-    if free and near and near.strife >= IN_DOUBT:
-        free = yield from looks.ungrouped(free, near)
-    if expected is None:
-        return free.diameter if free else None
-    agree = near and far and _alike(near.diameter, far.diameter)
-    if free and agree and _alike(free.diameter, expected, BELIEVED):
-        return free.diameter
-    own = yield from looks.closely(usual_scale(expected, model.card.diameter), LOOKS_EXPECTED)
-    if own is None or not _alike(own.diameter, expected, BELIEVED):
-        return free.diameter if free else expected
-    if free is None or _preferred(own, free, expected, (near, far)):
-        return own.diameter
-    return free.diameter
+        return Sight(given)
+    places = [_Looks(model, source, place) for place in ([view] if view else _planes(source.shape))]
+    plain, looks = yield from _first_of(places, expected, given)
+    size = given or (plain.diameter if plain else expected)
+    if as_it_is:
+        return Sight(size)
+    steadiness = (yield from looks.steadiness(plain)) if plain else 0.0
+    if steadiness < STEADY:
+        places = [each.inverted() for each in ([looks] if plain else places)]
+        inverted, looks = yield from _first_of(places, expected, given)
+        if inverted and (plain is None or inverted.strife < plain.strife):
+            steadier = yield from looks.steadiness(inverted)
+            if steadier > (steadiness + STEADIER if plain else STEADY):
+                return Sight(given or inverted.diameter, is_inverted=True)
+    return Sight(size, False if plain else None)
 
 
-def measured_by(model: Model, source: ImageSource, *, expected: float | None = None) -> float | None:
+def measured_by(
+    model: Model,
+    source: ImageSource,
+    *,
+    expected: float | None = None,
+    given: float | None = None,
+    as_it_is: bool = False,
+) -> Sight:
     """What `measure` finds in a picture, at once."""
-    looking = measure(model, source, expected=expected)
+    looking = measure(model, source, expected=expected, given=given, as_it_is=as_it_is)
     while True:
         try:
             next(looking)
         except StopIteration as end:
-            found: float | None = end.value
+            found: Sight = end.value
             return found
+
+
+def as_seen_by(model: Model, source: ImageSource, diameter: float | None = None) -> tuple[ImageSource, float]:
+    """A picture as a model sees it best, and how much it is resized: to objects of `diameter`, or as measured."""
+    known = model.card.diameter
+    scale = None if diameter is None else scale_for(diameter, known)
+    sight = measured_by(model, source, given=diameter)
+    return sight.of(source), scale or usual_scale(sight.diameter, known)
+
+
+def _first_of(
+    places: Sequence[_Looks], expected: float | None, given: float | None
+) -> Generator[Progress, None, tuple[_Look | None, _Looks]]:
+    """What shows at the first place where something does, and the looks at that place."""
+    for looks in places:
+        if given is not None:
+            found = yield from looks.at_size(given)
+        else:
+            found = yield from _best(looks, expected)
+        if found:
+            break
+    return found, looks
+
+
+def _best(looks: _Looks, expected: float | None) -> Generator[Progress, None, _Look | None]:
+    """The look that tells the size of what shows at a place; None if nothing does, or none of the size expected."""
+    near = yield from looks.closely(AS_IT_IS)
+    far = yield from looks.closely(FROM_AFAR)
+    free = looks.better(near, far)
+    if free and near and near.strife >= IN_DOUBT:
+        free = yield from looks.ungrouped(free, near)
+    agree = near and far and _alike(near.diameter, far.diameter)
+    if expected is None or (free and agree and _alike(free.diameter, expected, BELIEVED)):
+        return free
+    own = yield from looks.expectantly(expected)
+    if own is None or not _alike(own.diameter, expected, BELIEVED):
+        return free
+    return own if free is None or _preferred(own, free, expected, (near, far)) else free
 
 
 @dataclass(frozen=True)
@@ -221,6 +298,32 @@ class _Looks:
                 break
         return best
 
+    def expectantly(self, diameter: float) -> Generator[Progress, None, _Look | None]:
+        """Look from where objects of a size that is expected are as large as the model knows them, and so on."""
+        return (yield from self.closely(usual_scale(diameter, self._model.card.diameter), LOOKS_EXPECTED))
+
+    def at_size(self, diameter: float) -> Generator[Progress, None, _Look | None]:
+        """Look from where objects of a size are as large as the model knows them."""
+        return (yield from self._at(usual_scale(diameter, self._model.card.diameter)))
+
+    def inverted(self) -> _Looks:
+        """The same place of the inverted picture."""
+        return _Looks(self._model, self._source.inverted(), self._view)
+
+    def steadiness(self, look: _Look) -> Generator[Progress, None, float]:
+        """How far the masks of a look and of one at the mirror image agree, 0..1.
+
+        A few objects tell nothing: one that fills the picture is the same in the mirror.
+        """
+        part = look.part
+        if part is None or part.labels.max(initial=0) < ENOUGH:
+            return 0.0
+        lead = self._view.start[:-2]
+        box = Box((*lead, *part.box.start), (*(i + 1 for i in lead), *part.box.stop))
+        mirrored, _, _ = _outputs_in(self._model, self._source, box, look.scale, mirrors=(MIRROR_IMAGE,))
+        yield Progress("predict", "Measuring the objects", 0, 1)
+        return evaluate(mirrored, part.labels)["ap50"]
+
     def _at(self, scale: float) -> Generator[Progress, None, _Look | None]:
         """What shows at one scale; None if nothing does."""
         known = next((known for known in self._known if _alike(scale, known, SAME)), scale)
@@ -274,13 +377,13 @@ def _parts(shape: tuple[int, ...], view: Box, side: int) -> list[Box]:
 
 
 def _outputs_in(
-    model: Model, source: ImageSource, part: Box, scale: float
+    model: Model, source: ImageSource, part: Box, scale: float, mirrors: Sequence[Axes] = ((),)
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """The objects in one part of a picture, the distances to their rims, and the picture, in pixels of the network."""
     raw = source.read(part)
     x = fit_channels(normalize(raw, source.limits()), model.card.in_channels)
     x = x.reshape(len(x), *part.shape[-2:])
-    outputs = run_network(model, x, scale, at_network_size=True).astype(np.float32)
+    outputs = run_network(model, x, scale, at_network_size=True, mirrors=mirrors).astype(np.float32)
     image = resize(torch.from_numpy(x.mean(0, keepdims=True))[None], outputs.shape[1:])[0, 0].numpy()
     return build_objects(outputs[0], outputs[1], InstanceSettings()), outputs[1], image
 

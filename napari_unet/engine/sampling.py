@@ -11,6 +11,7 @@ import torch
 from skimage.segmentation import relabel_sequential
 from torch import Tensor
 
+from napari_unet.core.arrays import RawArray
 from napari_unet.core.card import ModelCard
 from napari_unet.core.corrections import Correction, Labels, Mask
 from napari_unet.core.errors import ModelError
@@ -75,13 +76,17 @@ def split(corrections: Sequence[Correction]) -> tuple[list[Correction], list[Cor
     return taught, held_out
 
 
+def channels_of(correction: Correction) -> RawArray:
+    """The picture of a correction, (C, [Z,] Y, X), without alpha."""
+    raw = correction.image
+    if correction.is_color:
+        return np.moveaxis(raw[..., :3], -1, 0)
+    return raw[None] if raw.shape == correction.labels.shape else raw
+
+
 def network_input(correction: Correction, channels: int) -> FloatArray:
     """The normalised picture of a correction, (C, [Z,] Y, X) float32."""
-    raw, shape = np.asarray(correction.image), np.shape(correction.labels)
-    if correction.is_color:
-        raw = np.moveaxis(raw[..., :3], -1, 0)
-    elif raw.shape == shape:
-        raw = raw[None]
+    raw = channels_of(correction)
     limits = correction.limits or estimate_limits(raw, joint=correction.is_color)
     return fit_channels(normalize(raw, limits), channels)
 

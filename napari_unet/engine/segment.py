@@ -18,10 +18,9 @@ from napari_unet.core.events import Prediction, Progress
 from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
 from napari_unet.core.instances import InstanceSettings, lay_over
-from napari_unet.core.sizes import scale_for, usual_scale
 from napari_unet.core.tiles import Tile
 from napari_unet.engine.device import backend_of, usable_cores
-from napari_unet.engine.measure import measured_by
+from napari_unet.engine.measure import as_seen_by
 from napari_unet.engine.network import Outputs
 from napari_unet.engine.pipeline import in_order
 from napari_unet.engine.predict import Plane, labels_of, mirrors_for, outputs_of, plane_of, read_tile
@@ -140,14 +139,15 @@ def segment(
     source = ImageSource.of_array(image, channel_axis=few_channels_axis(getattr(image, "shape", ())))
     if channels is not None:
         source = source.select(channels)
-    return segment_source(model, source, diameter=diameter)
+    source, scale = as_seen_by(model, source, diameter)
+    return segment_source(model, source, scale=scale)
 
 
 def segment_source(
     model: Model,
     source: ImageSource,
     *,
-    diameter: float | None = None,
+    scale: float | None = None,
     labels: npt.NDArray[np.int32] | None = None,
     doubt: npt.NDArray[np.floating] | None = None,
     report: Callable[[Progress], None] | None = None,
@@ -156,8 +156,10 @@ def segment_source(
 
     Parameters
     ----------
-    model, source, diameter
+    model, source
         As for `segment`.
+    scale : float, optional
+        How much it is resized; None: it is measured, and seen inverted where that is better.
     labels : (*shape) int32, optional
         Where to write them; zeros.
     doubt : (*shape) float, optional
@@ -170,8 +172,10 @@ def segment_source(
     DeviceError
         If not even small tiles fit into the device's memory.
     """
+    if scale is None:
+        source, scale = as_seen_by(model, source)
     labels = np.zeros(source.shape, np.int32) if labels is None else labels
-    assembly, start, scale = Assembly(labels), time.monotonic(), network_scale(model, source, diameter)
+    assembly, start = Assembly(labels), time.monotonic()
     lead = source.shape[: max(len(source.shape) - model.net.ndim, 0)]
     for number, index in enumerate(np.ndindex(*lead)):
         for event in _in_memory(model, source, Box(index, tuple(i + 1 for i in index)), scale):
@@ -183,13 +187,6 @@ def segment_source(
     if model.card.kind == "objects":
         assembly.finish()
     return labels
-
-
-def network_scale(model: Model, source: ImageSource, diameter: float | None) -> float:
-    """How much a picture is resized for a model: to objects of the diameter given, or of the one that is measured."""
-    if diameter is not None:
-        return scale_for(diameter, model.card.diameter)
-    return usual_scale(measured_by(model, source), model.card.diameter)
 
 
 def predicted_tiles(model: Model, plane: Plane, tiles: Sequence[Tile]) -> Iterator[Prediction]:

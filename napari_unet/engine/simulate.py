@@ -24,7 +24,7 @@ from napari_unet.core.picture import DRAWN_ENOUGH, Picture, usual_size
 from napari_unet.core.sides import Sides
 from napari_unet.core.sizes import usual_scale
 from napari_unet.core.suggest import Suggestion, side_of_place, suggest
-from napari_unet.engine.measure import measured_by
+from napari_unet.engine.measure import Sight, measured_by
 from napari_unet.engine.pool import Pool
 from napari_unet.engine.segment import segment_source
 from napari_unet.engine.student import FINE_TUNE, Recipe
@@ -339,17 +339,19 @@ class _Desk:
     def score(self, held_out: Sequence[Known]) -> dict[str, float]:
         """Mean scores of the model over pictures that nobody corrects, at the size that the app would read them."""
         told = [self._as_told(known) for known in held_out]
-        return mean_scores([evaluate(self._segment(known, self._measure(known)), known.truth) for known in told])
+        seen = [(known, self._sight_of(known.source)) for known in told]
+        masks = [self._segment(sight.of(known.source), sight.diameter) for known, sight in seen]
+        return mean_scores([evaluate(found, known.truth) for found, known in zip(masks, told, strict=True)])
 
-    def _measure(self, known: Known) -> float | None:
-        """The size of the objects in a picture that was not corrected yet."""
-        return measured_by(self.model, known.source, expected=usual_size(self._pictures.values()))
+    def _sight_of(self, source: ImageSource, *, as_it_is: bool = False) -> Sight:
+        """How a picture that was not corrected yet is seen best."""
+        return measured_by(self.model, source, expected=usual_size(self._pictures.values()), as_it_is=as_it_is)
 
-    def _segment(self, known: Known, measured: float | None, doubt: npt.NDArray[np.float16] | None = None) -> Labels:
+    def _segment(
+        self, source: ImageSource, measured: float | None, doubt: npt.NDArray[np.float16] | None = None
+    ) -> Labels:
         """The prediction for a picture whose objects were measured."""
-        diameter = self.model.card.diameter
-        scale = usual_scale(measured, diameter)
-        return segment_source(self.model, known.source, diameter=diameter / scale, doubt=doubt)
+        return segment_source(self.model, source, scale=usual_scale(measured, self.model.card.diameter), doubt=doubt)
 
     def _predict(self, index: int) -> None:
         """Bring the masks of a picture up to date as the app does: the prediction, around what the user set."""
@@ -361,9 +363,10 @@ class _Desk:
             picture = self._pictures[index] = Picture(known.name, known.name, known.source, truth, taught)
             self._masks[index], self._doubt[index] = np.zeros(shape, np.int32), np.zeros(shape, np.float16)
         if len(picture.drawn) < DRAWN_ENOUGH:
-            picture.measured = self._measure(known)
+            sight = self._sight_of(picture.reading, as_it_is=picture.is_inverted is not None)
+            picture.note_sight(sight.diameter, sight.is_inverted)
         picture.rescale(None, self.model.card.diameter)
-        labels = self._segment(known, picture.measured, self._doubt[index])
+        labels = self._segment(picture.reading, picture.measured, self._doubt[index])
         before, whole = self._masks[index], np.ones(labels.shape, bool)
         if self.model.card.kind == "classes":
             self._masks[index] = np.where(picture.taught != 0, before, labels)

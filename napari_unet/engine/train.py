@@ -20,6 +20,7 @@ from napari_unet.core.errors import ModelError, check_type
 from napari_unet.core.events import TrainStep, WeightsChanged
 from napari_unet.engine.click_rounds import ClickRounds
 from napari_unet.engine.evaluate import Score, score_on
+from napari_unet.engine.oriented import Oriented
 from napari_unet.engine.rehearsal import rehearsal_of
 from napari_unet.engine.sampling import split
 from napari_unet.engine.student import FINE_TUNE, Recipe, Student
@@ -35,6 +36,9 @@ JURY = 8
 held-out place without objects would welcome weights that find none anywhere."""
 RESERVE = 5.0
 """Seconds of a budget that are kept for judging the first round, at most; after it, as many as that took."""
+
+LOOKING = 0.25
+"""Share of a budget that may be spent on finding out how the model sees the pictures best."""
 
 SOME_CORRECTIONS = "Give corrections: [Correction(image, labels, trusted), ...]."
 NO_OBJECTS = "Only background was corrected so far; the old weights stay. Draw an object, or click one."
@@ -172,20 +176,20 @@ def fine_tune(
     limit = Budget(steps, seconds, 0.0 if seconds is None else min(RESERVE, seconds / 4))
     student = Student(model, recipe, seed, rehearsal_of(model))
     heads = ClickRounds(model, seed, student.rehearsal) if model.click is not None else None
-    return _rounds(model, corrections, limit, student, control or Control(), heads)
+    return _rounds(model, Oriented(model, corrections), limit, student, control or Control(), heads)
 
 
 def _rounds(
     model: Model,
-    corrections: Sequence[Correction],
+    corrections: Oriented,
     budget: Budget,
     student: Student,
     control: Control,
     heads: ClickRounds | None,
 ) -> Iterator[TrainStep | WeightsChanged]:
     """The training behind `fine_tune`, as one text from top to bottom."""
-    recipe = student.recipe
-    in_use = _InUse(model)
+    recipe, in_use = student.recipe, _InUse(model)
+    yield from _looked_at(corrections, budget)
     patience, known, refused = float(recipe.patience), list(corrections), 0.0
     for number in count(1):
         student.heed(model, list(corrections))
@@ -235,6 +239,14 @@ def _rounds(
         patience = recipe.patience if is_better or not _same(now, known) else patience - part
         known, budget.reserve = now, budget.elapsed - learnt
         if budget.used(student.step) >= 1 or (budget.is_open and patience <= 0):
+            return
+
+
+def _looked_at(corrections: Oriented, budget: Budget) -> Iterator[TrainStep]:
+    """Find out how the model sees the pictures best, unless that takes too much of the budget."""
+    for _ in corrections.look():
+        yield TrainStep(0, 1, 0.0, math.nan)
+        if budget.used(0) > LOOKING:
             return
 
 

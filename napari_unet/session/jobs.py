@@ -54,9 +54,11 @@ class Request:
         Later requests have higher ones.
     settings : InstanceSettings
     measures : bool
-        Measure the size of the objects first, and wait for the picture's scale to follow.
+        Measure first how the model sees the picture, and wait for the picture to follow.
     expected : float or None
         Diameter of the objects that the user set in other pictures, in pixels.
+    given : float or None
+        Diameter that the user gave, so that it is not measured.
     """
 
     picture: Picture
@@ -64,6 +66,7 @@ class Request:
     settings: InstanceSettings
     measures: bool
     expected: float | None = None
+    given: float | None = None
 
 
 class Device:
@@ -113,7 +116,7 @@ class Device:
         """Predict the plane that a picture's view lies in."""
         model = self._need_model()
         if request.measures:
-            yield from self.measure(request.picture, request.picture.view, request.expected)
+            yield from self.measure(request.picture, request.picture.view, request.expected, request.given)
         plane = self._plane(model, request)
 
         def look() -> Box:
@@ -142,10 +145,14 @@ class Device:
             request=request.number,
         )
 
-    def measure(self, picture: Picture, view: Box | None, expected: float | None) -> Iterator[Progress | Measured]:
-        """Measure the size of a picture's objects; whoever pulls sets its scale."""
-        found = yield from measure(self._need_model(), picture.reading, view, expected=expected)
-        yield Measured(picture.key, found)
+    def measure(
+        self, picture: Picture, view: Box | None, expected: float | None, given: float | None
+    ) -> Iterator[Progress | Measured]:
+        """Measure how the model sees a picture; whoever pulls tells the picture."""
+        known = picture.is_inverted is not None
+        way = {"expected": expected, "given": given}
+        found = yield from measure(self._need_model(), picture.reading, view, **way, as_it_is=known)
+        yield Measured(picture.key, picture.measured if given else found.diameter, found.is_inverted)
 
     def click(
         self, picture: Picture, lead: tuple[int, ...], prompts: Prompts, previous: tuple[Box, Mask] | None
@@ -163,7 +170,7 @@ class Device:
         """The plane of a request, with the outputs it has already; the last four are kept."""
         picture = request.picture
         lead = picture.view.start[: len(picture.source.shape) - model.net.ndim] if picture.view else ()
-        recipe = (id(model), picture.channels, picture.scale, self.core)
+        recipe = (id(model), picture.channels, picture.is_inverted, picture.scale, self.core)
         known = self.planes.pop((picture.key, lead), None)
         if known is None or known[0] != recipe:
             core = self.core or backend_of(model).core

@@ -350,7 +350,10 @@ def _record_in(project: Project, picture: Picture) -> PictureRecord:
     """What a project says of a picture as a whole, or is to say of one that it does not know yet."""
     shape = tuple(picture.source.shape)
     seen = picture.seen or picture.measured
-    new = PictureRecord(picture.key, picture.name, picture.path, shape, picture.channels, diameter=seen)
+    is_inverted = picture.is_inverted
+    new = PictureRecord(
+        picture.key, picture.name, picture.path, shape, picture.channels, diameter=seen, is_inverted=is_inverted
+    )
     return project.pictures.get(picture.key, new)
 
 

@@ -123,8 +123,12 @@ class Predictor:
         """A prediction, begun in the device thread."""
         from napari_unet.session.jobs import Request
 
-        measures = self.diameter is None and picture.measured is None
-        return self._learner.device().predict(Request(picture, number, self.settings, measures, self.usual))
+        request = Request(picture, number, self.settings, self._is_unseen(picture), self.usual, self.diameter)
+        return self._learner.device().predict(request)
+
+    def _is_unseen(self, picture: Picture) -> bool:
+        """Whether it is not known yet how the model sees a picture."""
+        return picture.is_inverted is None or (self.diameter is None and picture.measured is None)
 
     def _closer_look(self, picture: Picture, number: int) -> Iterator[Prediction | None]:
         """A closer look at what was predicted, begun in the device thread."""
@@ -167,9 +171,9 @@ class Predictor:
     ) -> Iterator[Progress | Measured | ObjectMask]:
         """The answer to a click, begun in the device thread; a picture that was not predicted yet is measured first."""
         device = self._learner.device()
-        if self.diameter is None and picture.measured is None and picture.key not in self._looked_at:
+        if self._is_unseen(picture) and picture.key not in self._looked_at:
             plane = Box((*lead, 0, 0), (*(i + 1 for i in lead), *picture.source.shape[-2:]))
-            yield from device.measure(picture, plane, self.usual)
+            yield from device.measure(picture, plane, self.usual, self.diameter)
             self._looked_at.add(picture.key)  # where there is nothing to see, it is not looked for at each click
         found = device.click(picture, lead, prompts, previous)
         yield replace(found, request=number, seconds=time.monotonic() - asked)

@@ -187,7 +187,7 @@ class Session:
 
     def use_channels(self, key: str, channels: tuple[int, ...] | None) -> None:
         """Which channels of the picture the model reads; None: all."""
-        self.pictures[key].channels = channels
+        self.pictures[key].use_channels(channels)
         self._keeper.keep_picture(self.pictures[key])
         self._teaching.rebuild(self.pictures)
         self._board.update(channels=(key, channels))
@@ -205,11 +205,11 @@ class Session:
         self._predictor.diameter = diameter
         self._rescale()
 
-    def _rescale(self) -> None:
-        """Pictures are read at the size that the model knows."""
+    def _rescale(self, *, is_new: bool = False) -> None:
+        """Pictures are read at the size that the model knows; perhaps one of them in another way anyhow."""
         pictures, known = list(self.pictures.values()), self.state.diameter
         self._predictor.usual = follow_sizes(pictures, self._predictor.usual)
-        if [picture for picture in pictures if picture.rescale(self._predictor.diameter, known)]:
+        if [picture for picture in pictures if picture.rescale(self._predictor.diameter, known)] or is_new:
             self._teaching.rebuild(self.pictures)
 
     # --- corrections ---------------------------------------------------------
@@ -377,9 +377,8 @@ class Session:
             if is_other or self.state.predicting:
                 self._predictor.again()
         elif isinstance(event, Measured):
-            if event.picture in self.pictures:
-                self.pictures[event.picture].measured = event.diameter
-            self._rescale()
+            known = self.pictures.get(event.picture)
+            self._rescale(is_new=known is not None and known.note_sight(event.diameter, event.is_inverted))
             self._board.update(measured=event.diameter)
         elif job == SPEEDS:
             self._board.update(device=event)

@@ -116,6 +116,8 @@ class Teaching:
         picture.forget_sizes()
         if (record := self._keeper.record_of(picture)) is not None:
             picture.measured = record.diameter or picture.measured
+            if record.is_inverted is not None:
+                picture.is_inverted = record.is_inverted
             if max(record.channels or (0,)) < picture.source.channels:  # a stranger's project may say anything
                 picture.channels = record.channels or None
         for edit in (*edits, *(edit for draft in drafts for edit in draft.edits)):

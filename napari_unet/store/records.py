@@ -52,6 +52,8 @@ class PictureRecord:
         Intensities that become 0 and 1.
     diameter : float or None
         Size of the objects in pixels; None: not set.
+    is_inverted : bool or None
+        Whether the model sees it with dark and bright exchanged; None: not known.
     """
 
     key: str
@@ -61,6 +63,7 @@ class PictureRecord:
     channels: tuple[int, ...] | None = None
     limits: Limits | None = None
     diameter: float | None = None
+    is_inverted: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -277,6 +280,7 @@ def _contents(values: dict[str, Any], problems: list[str]) -> Contents:
 
 def _picture(value: dict[str, Any]) -> PictureRecord:
     limits, channels, diameter = value["limits"], value["channels"], value["diameter"]
+    is_inverted = value.get("is_inverted")  # not noted before 2026-11-28
     if not is_key(value["key"]):
         raise ValueError("unsafe")
     return PictureRecord(
@@ -287,6 +291,7 @@ def _picture(value: dict[str, Any]) -> PictureRecord:
         channels=None if channels is None else _counts(channels),
         limits=None if limits is None else Limits(_numbers(limits["low"]), _numbers(limits["high"])),
         diameter=None if diameter is None else _number(diameter),
+        is_inverted=None if is_inverted is None else bool(is_inverted),
     )
 
 

@@ -25,7 +25,7 @@ import numpy as np
 from napari_unet.core.corrections import Correction
 from napari_unet.core.geometry import Box
 from napari_unet.core.metrics import evaluate, mean_scores
-from napari_unet.core.sizes import median_diameter
+from napari_unet.core.sizes import median_diameter, usual_scale
 from napari_unet.engine.fit import at_known_size
 from napari_unet.engine.measure import measured_by
 from napari_unet.engine.pool import Pool
@@ -130,8 +130,11 @@ def learnt(
 
 def score(model: Model, held_out: Sequence[Known], expected: float | None) -> float:
     """Of pictures at the size that the model measures in them, perhaps where another one is expected."""
-    sizes = [measured_by(model, known.source, expected=expected) for known in held_out]
-    masks = [segment_source(model, known.source, diameter=d) for known, d in zip(held_out, sizes, strict=True)]
+    masks = []
+    for known in held_out:
+        sight = measured_by(model, known.source, expected=expected)
+        scale = usual_scale(sight.diameter, model.card.diameter)
+        masks.append(segment_source(model, sight.of(known.source), scale=scale))
     return mean_scores([evaluate(m, known.truth) for m, known in zip(masks, held_out, strict=True)])[named(model)]
 
 

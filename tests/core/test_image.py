@@ -370,3 +370,14 @@ def test_one_changed_pixel_of_a_camera_frame_is_another_picture():
     before = ImageSource.of_array(raw).key()
     raw[1234, 567] = 1
     assert ImageSource.of_array(raw).key() != before
+
+
+def test_an_inverted_picture_has_the_same_voxels_and_other_limits():
+    """What is read, and its identity, are those of the picture; channels chosen of it are inverted as well."""
+    source = ImageSource.of_array(np.random.default_rng(0).integers(0, 200, (2, 30, 40)), channel_axis=0)
+    inverted = source.inverted()
+    assert (source.is_inverted, inverted.is_inverted, inverted.inverted().is_inverted) == (False, True, False)
+    assert inverted.limits() == source.limits().inverted()
+    assert inverted.select([1]).limits() == source.limits([1]).inverted() == inverted.limits([1])
+    assert np.array_equal(inverted.read(Box((0, 0), (30, 40))), source.read(Box((0, 0), (30, 40))))
+    assert inverted.key() == source.key()

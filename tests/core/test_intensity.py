@@ -109,3 +109,14 @@ def test_other_numbers_of_channels_are_the_users_choice(have, wanted):
     """Where channels would have to be guessed, a sentence says where to choose them."""
     with pytest.raises(ImageError, match=f"has {have} channels; the model reads {wanted}. Choose"):
         fit_channels(np.zeros((have, 2, 2), np.float32), wanted)
+
+
+def test_inverted_limits_show_dark_as_bright():
+    """1 less what the picture is otherwise, whatever is clipped."""
+    raw = np.array([[[0.0, 10.0, 20.0, 1000.0, -1000.0]], [[10.0, 0.0, 20.0, 15.0, 5.0]]])
+    limits = Limits((0.0, 0.0), (20.0, 10.0))
+    assert np.array_equal(normalize(raw, limits.inverted()), 1 - normalize(raw, limits))
+    assert limits.inverted().inverted() == limits
+    mixed = Limits((0.0, 10.0), (20.0, 0.0))
+    assert np.array_equal(normalize(raw, mixed)[0], normalize(raw, limits)[0])
+    assert np.array_equal(normalize(raw, mixed)[1], 1 - normalize(raw, limits)[1])

@@ -164,3 +164,18 @@ def test_classes_that_a_project_knows_nothing_of_stay_what_they_are(picture):
     assert not picture.masks[:20].any()
     assert (picture.masks[20:25, 100:110] == 1).all()
     assert (picture.masks[95:110, 100:110] == 2).all()
+
+
+def test_how_the_model_sees_a_picture_is_taken_over(picture):
+    """Its size each time, inverted or not once; other channels are to be looked at anew."""
+    limits = picture.source.limits()
+    assert picture.note_sight(20.0, None) is False
+    assert (picture.measured, picture.is_inverted, picture.reading) == (20, None, picture.source)
+    assert picture.note_sight(21.0, is_inverted=True) is True
+    assert picture.reading.limits() == limits.inverted()
+    assert picture.reading is picture.reading
+    assert picture.note_sight(22.0, is_inverted=False) is False
+    assert (picture.measured, picture.is_inverted) == (22, True)
+    picture.use_channels((0,))
+    assert picture.is_inverted is None
+    assert picture.reading.limits() == limits

@@ -1,4 +1,4 @@
-"""How large objects are, as the model sees them."""
+"""How the model sees a picture best: how large objects are, and whether it is to be inverted."""
 
 from dataclasses import replace
 
@@ -9,21 +9,23 @@ from scipy import ndimage
 from napari_unet.core.events import Progress
 from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
+from napari_unet.core.metrics import evaluate
 from napari_unet.core.sizes import median_diameter
 from napari_unet.core.targets import rim_distance
 from napari_unet.engine import measure as engine
 from napari_unet.engine.measure import measure
+from napari_unet.engine.segment import segment
 
 
 def measured(model, image, view=None, expected=None):
-    """What is found, and in how many looks."""
-    looks, found = [], measure(model, ImageSource.of_array(image), view, expected=expected)
+    """The size that is found in a picture as it is, and in how many looks."""
+    looks, found = [], measure(model, ImageSource.of_array(image), view, expected=expected, as_it_is=True)
     try:
         while True:
             looks.append(next(found))
     except StopIteration as end:
         assert all(isinstance(look, Progress) for look in looks)
-        return end.value, len(looks)
+        return end.value.diameter, len(looks)
 
 
 @pytest.mark.parametrize("zoom", [1, 2, 4])
@@ -197,6 +199,80 @@ def test_outputs_that_fit_each_other_are_at_peace(disc_model, draw, monkeypatch)
 
     assert strife(rim_distance(labels)) == 0
     assert strife(np.zeros(labels.shape, np.float32)) > 0.3
+
+
+@pytest.mark.parametrize("zoom", [1, 3])
+def test_a_picture_is_seen_inverted_where_the_model_knows_it_so(disc_model, draw, zoom):
+    """A model of bright discs finds dark ones as well once dark is bright, at their size; bright ones as they are."""
+    image, labels = draw(1, shape=(160, 160), count=14)
+    image, labels = (np.kron(each, np.ones((zoom, zoom), each.dtype)) for each in (image, labels))
+    for dark, raw in ((False, image), (True, 1000 - image)):
+        source = ImageSource.of_array(raw)
+        sight = engine.measured_by(disc_model, source)
+        assert sight.is_inverted == dark
+        assert sight.diameter == pytest.approx(median_diameter(labels), rel=0.25)
+        reading, _ = engine.as_seen_by(disc_model, source)
+        assert reading.is_inverted == dark
+        assert evaluate(segment(disc_model, raw), labels)["ap50"] > 0.7
+
+
+def test_with_a_size_that_is_given_only_the_side_is_looked_for(disc_model, draw):
+    """What the user says of the size stands, and is where both ways are looked at."""
+    image, labels = draw(1, shape=(160, 160), count=14)
+    given = 1.1 * median_diameter(labels)
+    for dark, raw in ((False, image), (True, 1000 - image)):
+        assert engine.measured_by(disc_model, ImageSource.of_array(raw), given=given) == engine.Sight(given, dark)
+        reading, scale = engine.as_seen_by(disc_model, ImageSource.of_array(raw), given)
+        assert reading.is_inverted == dark
+        assert scale == pytest.approx(disc_model.card.diameter / given)
+
+
+@pytest.mark.parametrize(
+    ("plain", "inverted", "is_inverted"),
+    [
+        ((0.95, 0.1), (1.0, 0.05), False),  # it is steady as it is: nobody looks
+        ((0.7, 0.1), (0.8, 0.09), True),
+        ((0.7, 0.1), (0.72, 0.05), False),
+        ((0.7, 0.1), (0.9, 0.11), False),
+    ],
+)
+def test_inverted_it_must_be_steadier_and_contradict_itself_less(disc_model, monkeypatch, plain, inverted, is_inverted):
+    """One of the two alone may be chance."""
+
+    def of(looks):
+        return inverted if looks._source.is_inverted else plain
+
+    monkeypatch.setattr(engine, "_best", lambda looks, _: _at_once(engine._Look(20.0, of(looks)[1])))
+    monkeypatch.setattr(engine._Looks, "at_size", lambda looks, _: _at_once(engine._Look(20.0, of(looks)[1])))
+    monkeypatch.setattr(engine._Looks, "steadiness", lambda looks, _: _at_once(of(looks)[0]))
+    sight = engine.measured_by(disc_model, ImageSource.of_array(np.zeros((64, 64), np.float32)))
+    assert sight == engine.Sight(20.0, is_inverted)
+
+
+def test_steadiness_is_how_far_a_mirror_image_shows_the_same(disc_model, draw, monkeypatch):
+    """1 where the masks are the same, less where the network finds other things in the mirror image."""
+    image, labels = draw(1, shape=(160, 160), count=14)
+    looks = engine._Looks(disc_model, ImageSource.of_array(image), Box((0, 0), (160, 160)))
+    look = engine._Look(disc_model.card.diameter, 0.1, 1.0, part(labels, image))
+    assert labels.max() >= engine.ENOUGH
+
+    def found_in(*_, mirrors=((),)):
+        return labels if mirrors == ((),) else np.where(labels % 2, labels, 0), rim_distance(labels), image
+
+    monkeypatch.setattr(engine, "_outputs_in", found_in)
+    share = np.mean(np.unique(labels[labels > 0]) % 2)
+    assert ended(looks.steadiness(look)) == pytest.approx(share)
+    few = replace(look, part=part(np.where(labels < engine.ENOUGH, labels, 0)))
+    assert ended(looks.steadiness(few)) == 0  # they would agree by chance
+
+
+def ended(looking):
+    """What a look gives in the end."""
+    while True:
+        try:
+            next(looking)
+        except StopIteration as end:
+            return end.value
 
 
 def part(labels, image=None, box=None):

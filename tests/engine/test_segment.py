@@ -42,13 +42,13 @@ def test_small_pictures_are_looked_at_from_four_sides(disc_model, draw, monkeypa
     image, _ = draw(3, shape=(96, 128), count=10)
     runs = []
     monkeypatch.setattr(network, "forward", lambda *args, **how: runs.append(args[1]) or forward(*args, **how))
-    found = segment(disc_model, image, diameter=disc_model.card.diameter)
+    found = segment_source(disc_model, ImageSource.of_array(image), scale=1)
     assert len(runs) == 4
-    mirrored = segment(disc_model, image[::-1, ::-1], diameter=disc_model.card.diameter)
+    mirrored = segment_source(disc_model, ImageSource.of_array(image[::-1, ::-1]), scale=1)
     assert np.mean((mirrored[::-1, ::-1] > 0) == (found > 0)) > 0.999
     runs.clear()
     monkeypatch.setattr(engine, "SMALL", image.size - 1)
-    segment(disc_model, image, diameter=disc_model.card.diameter)
+    segment_source(disc_model, ImageSource.of_array(image), scale=1)
     assert len(runs) == 1
 
 

@@ -76,11 +76,11 @@ class Ear:
 
 
 def start(make_session, source, path=None, *, measured=None, **kwargs):
-    """A session with the picture, and its model loaded; the size of the objects is taken as measured already."""
+    """A session with the picture, and its model loaded; how the model sees it is taken as measured already."""
     session, ear = make_session(**kwargs)
     picture = session.open_picture("discs", source, path=path)
     ear.wait(lambda: session.state.model)
-    picture.measured = measured or session.state.diameter
+    picture.note_sight(measured or session.state.diameter, is_inverted=False)
     return session, ear, picture
 
 

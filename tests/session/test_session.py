@@ -79,7 +79,7 @@ def one_thread(monkeypatch):
 def test_predictions_assemble_to_what_the_engine_gives(one_thread, make_session, source, model_file):
     """What arrives tile by tile, in the end, is what `segment` gives at once, at the size that both measure."""
     session, ear, picture = start(make_session, source)
-    picture.measured = None
+    picture.measured = picture.is_inverted = None
     session.predict(picture.key, whole(picture))
     ear.wait(lambda: is_complete(ear) and not session.state.predicting)
     ear.wait(lambda: len(ear.of("prediction_ready")) == 2)  # the one tile, and a closer look at it

@@ -17,7 +17,9 @@ from napari_unet.store.records import Contents, PictureRecord, VersionRecord, du
 FULL = Contents(
     model="default",
     pictures={
-        "ab12": PictureRecord("ab12", "plate 3 · é", "../a.tif", (3, 512, 512), (0, 2), Limits((0.5,), (99.0,)), 32.0),
+        "ab12": PictureRecord(
+            "ab12", "plate 3 · é", "../a.tif", (3, 512, 512), (0, 2), Limits((0.5,), (99.0,)), 32.0, is_inverted=True
+        ),
         "cd34": PictureRecord("cd34"),
     },
     settings={"threshold": 0.5, "names": ["a", "b"], "deep": {"x": None, "y": True}},
@@ -42,6 +44,7 @@ pictures = st.builds(
     channels=st.none() | st.lists(counts, max_size=3).map(tuple),
     limits=st.none() | st.builds(Limits, st.lists(numbers).map(tuple), st.lists(numbers).map(tuple)),
     diameter=st.none() | numbers,
+    is_inverted=st.none() | st.booleans(),
 )
 versions = st.builds(
     VersionRecord,
