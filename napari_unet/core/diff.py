@@ -113,18 +113,19 @@ def accepted_region(labels: Labels, region: Box, *, picture: str = "") -> Edit |
     return _edit(labels, wide, trusted, picture=picture, tool="region")
 
 
-def clear_region(labels: Labels, region: Box) -> Change | None:
+def clear_region(labels: Labels, region: Box, *, whole_objects: bool = True) -> Change | None:
     """Make `region` background. Objects that lie mostly inside go as a whole; None if there are none.
 
-    A cut-off rest of an object that was mostly inside would be wrong too, so it goes with it.
+    A cut-off rest of an object that was mostly inside would be wrong too, so it goes with it; not where
+    labels are classes (`whole_objects` False), of which one number is everywhere.
     """
     region = region.clip(labels.shape)
     if region.is_empty or not (inside := _ids(labels[region.slices])):
         return None
-    wide = object_box(labels, inside, region)
+    wide = object_box(labels, inside, region) if whole_objects else region
     after = labels[wide.slices].astype(np.int32)
     within = region.within(wide).slices
-    for found in inside:
+    for found in inside if whole_objects else ():
         if np.count_nonzero(after[within] == found) * 2 > np.count_nonzero(after == found):
             after[after == found] = 0
     after[within] = 0

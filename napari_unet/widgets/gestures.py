@@ -43,6 +43,8 @@ _DRAWN = {"cut": "path", "join": "path", "region": "rectangle", "nothing": "rect
 _STILL = 4  # pixels of the screen that the mouse may move in a click
 _HIDDEN = "The masks were hidden. Look at them, and do it once more."
 _FLAT = "Switch to the 2-D view to correct objects."
+_OF_OBJECTS = ("delete", "join", "cut", "accept")
+_NO_OBJECTS = "This model tells classes apart, and has no objects. Paint, or use Region and Nothing."
 _PEN = "U-Net Live pen"
 
 _gestures: weakref.WeakKeyDictionary[Any, Gestures] = weakref.WeakKeyDictionary()
@@ -86,10 +88,7 @@ class Gestures:
         masks = self.desk.add_masks()
         if again or masks is None:
             return
-        if self.desk.viewer.dims.ndisplay != 2:
-            self.said.emit(_FLAT)
-            return
-        if tool == "click" and (reason := self.clicker.why_not()):
+        if reason := self._why_not(tool, masks):
             self.said.emit(reason)
             return
         layer = masks.layer
@@ -111,6 +110,14 @@ class Gestures:
         self._share_grid()
         self.changed.emit(tool)
         self.said.emit("Click the object to join it to. Esc ends." if self._first else HINTS[tool])
+
+    def _why_not(self, tool: str, masks: MaskLayer) -> str:
+        """Why a tool cannot be used now; '' if it can. Of a class one number is everywhere: no tool is to take it all."""
+        if self.desk.viewer.dims.ndisplay != 2:
+            return _FLAT
+        if tool == "click":
+            return self.clicker.why_not()
+        return _NO_OBJECTS if tool in _OF_OBJECTS and not masks.has_objects else ""
 
     def leave(self) -> None:
         """Drop the object in work; put the tool away if there is none."""
@@ -140,6 +147,9 @@ class Gestures:
         """What a key does: delete or accept the object under the cursor (else the selected one), or start a join."""
         masks = self.desk.masks
         if masks is None or masks.layer is not layer or self._says_unseen(masks):
+            return
+        if reason := self._why_not(tool, masks):
+            self.said.emit(reason)
             return
         point = self._voxel(masks, layer.world_to_data(self.desk.viewer.cursor.position))
         self.clicker.keep_before(lambda: self._act_at(tool, masks, point))

@@ -73,7 +73,7 @@ def clear_region(mask: MaskLayer, region: Box) -> bool:
     if region.is_empty:
         return False
     mask.settle()
-    mask.apply(diff.clear_region(mask.layer.data, region), "nothing")
+    mask.apply(diff.clear_region(mask.layer.data, region, whole_objects=mask.has_objects), "nothing")
     # what was background already is taught as well
     labels, trusted = np.zeros(region.shape, np.int32), np.ones(region.shape, bool)
     return mask.accept(Edit(mask.picture.key, region, labels, trusted, "nothing"), "Nothing in the region")

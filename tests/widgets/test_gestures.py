@@ -1,5 +1,7 @@
 """The tools in hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -120,3 +122,30 @@ def test_layers_of_tools_take_no_place_in_the_grid(masks, viewer):
         assert not seen()
     viewer.canvas.grid.enabled = False
     assert seen() == of_tools
+
+
+@pytest.mark.parametrize("tool", ["delete", "join", "cut", "accept"])
+def test_of_classes_no_tool_takes_all_of_one(desk, masks, viewer, session, tool):
+    """Key D on a spot deleted the whole class, K made a hundred classes of it: they need objects, and say so."""
+    session.state = replace(session.state, kind="classes", classes=("background", "class 1"))
+    gestures, before, said = gestures_of(viewer), masks.layer.data.copy(), []
+    gestures.said.connect(said.append)
+    if tool != "cut":
+        viewer.cursor.position = (20, 20)
+        gestures.at_cursor(tool, masks.layer)
+    gestures.start(tool)
+    assert gestures.tool == ""
+    assert said[-1].startswith("This model tells classes apart")
+    assert not session.edits
+    assert np.array_equal(masks.layer.data, before)
+    gestures.start("region")
+    assert gestures.tool == "region"
+
+
+def test_nothing_of_a_class_goes_beyond_the_rectangle(masks, session):
+    """Most of the class lies in the rectangle: the rest of it stays, for it is no piece of one object."""
+    masks.layer.data[0, :2] = 2
+    session.state = replace(session.state, kind="classes", classes=("background", "class 1", "class 2"))
+    assert tools.clear_region(masks, Box((25, 30), (60, 80)))
+    assert np.count_nonzero(masks.layer.data == 2) == 2
+    assert not masks.layer.data[25:, 30:].any()
