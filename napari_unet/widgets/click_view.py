@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.geometry import Box
-from napari_unet.widgets.layers import SHOWN, add_unlisted, click_layer, lay_plane, redraw
+from napari_unet.widgets.layers import SHOWN, add_unlisted, click_layer, lie_over, redraw, voxel_sides
 
 if TYPE_CHECKING:
     from napari.layers import Labels
@@ -42,8 +42,9 @@ class ClickView:
             self.layer, self._under = click_layer(), None
             add_unlisted(layers, self.layer)
         if self._under is not masks.layer:
-            lay_plane(self.layer, np.zeros(masks.baseline.shape[-2:], np.uint8), masks.layer)
+            self.layer.data = np.zeros(masks.baseline.shape[-2:], np.uint8)
             self._under, self._drawn = masks.layer, []
+        lie_over(self.layer, masks.layer)
 
     def show(self, found: Found | None, prompts: Prompts, value: str) -> None:
         """Show a mask as a 'guess' or as the 'mask', and the clicks over it; what was shown before goes."""
@@ -64,7 +65,7 @@ class ClickView:
 
     def _dot(self, layer: Labels, point: Point, value: int) -> None:
         """A click, as large as it is seen well."""
-        radius = max(0.6, DOT / (self._viewer.scene.camera.zoom * float(layer.scale[-1])))
+        radius = max(0.6, DOT / (self._viewer.scene.camera.zoom * float(voxel_sides(layer)[-1])))
         around = int(np.ceil(radius))
         box = Box(tuple(round(c) - around for c in point), tuple(round(c) + around + 1 for c in point))
         box = box.clip(layer.data.shape)

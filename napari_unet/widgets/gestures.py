@@ -15,7 +15,7 @@ from napari_unet.core.geometry import Box
 from napari_unet.widgets import tools
 from napari_unet.widgets.clicker import clicker_of
 from napari_unet.widgets.desk import Desk, desk_of
-from napari_unet.widgets.layers import OURS, add_unlisted, is_in_view
+from napari_unet.widgets.layers import OURS, add_unlisted, is_in_view, lie_over, voxel_sides
 from napari_unet.widgets.mask_layer import MaskLayer
 from napari_unet.widgets.viewer_session import real
 
@@ -112,7 +112,7 @@ class Gestures:
         self.said.emit("Click the object to join it to. Esc ends." if self._first else HINTS[tool])
 
     def _why_not(self, tool: str, masks: MaskLayer) -> str:
-        """Why a tool cannot be used now; '' if it can. Of a class one number is everywhere: no tool is to take it all."""
+        """Why a tool cannot be used now; '' if it can. Of a class one number is everywhere: no tool takes it all."""
         if self.desk.viewer.dims.ndisplay != 2:
             return _FLAT
         if tool == "click":
@@ -227,7 +227,7 @@ class Gestures:
         """Whether the mouse hardly moved."""
         way = np.ptp(np.array(path)[:, list(axes)], axis=0).max()
         layer = self._masks.layer if self._masks is not None else None
-        pixel = float(layer.scale[axes[1]]) * float(self.desk.viewer.scene.camera.zoom) if layer is not None else 1.0
+        pixel = float(voxel_sides(layer)[-1]) * float(self.desk.viewer.scene.camera.zoom) if layer is not None else 1.0
         return bool(way * pixel <= _STILL)
 
     def _finish(self, tool: str, masks: MaskLayer, path: list[Point], axes: tuple[int, int]) -> bool:
@@ -298,7 +298,7 @@ class Gestures:
         if shape == "rectangle":
             (y0, x0), (y1, x1) = points[0], points[-1]
             points = np.array([[y0, x0], [y0, x1], [y1, x1], [y1, x0]])
-        width = 2 / (self.desk.viewer.scene.camera.zoom * float(self._pen.scale[-1]))  # two pixels of the screen
+        width = 2 / (self.desk.viewer.scene.camera.zoom * float(voxel_sides(self._pen)[-1]))  # two pixels of the screen
         self._pen.data = []
         self._pen.add(points, shape_type=shape, edge_color="white", face_color="transparent", edge_width=width)
 
@@ -309,14 +309,12 @@ class Gestures:
         removing one takes napari some 200 ms.
         """
         layers = self.desk.viewer.layers
-        flat = {name: getattr(layer, name)[-2:] for name in ("scale", "translate", "units")}
         if self._pen is None or self._pen not in layers:
-            self._pen = Shapes(ndim=2, name=_PEN, metadata={OURS: "pen"}, opacity=0.9, **flat)
+            self._pen = Shapes(ndim=2, name=_PEN, metadata={OURS: "pen"}, opacity=0.9)
+            lie_over(self._pen, layer)
             add_unlisted(layers, self._pen)
             return
-        for name, value in flat.items():
-            if np.any(np.asarray(getattr(self._pen, name)) != np.asarray(value)):
-                setattr(self._pen, name, value)
+        lie_over(self._pen, layer)
         if layers[-1] is not self._pen:
             layers.move(layers.index(self._pen), len(layers))
 

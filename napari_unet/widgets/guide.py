@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from napari_unet.core.geometry import Box
 from napari_unet.core.suggest import side_of_place, suggest
 from napari_unet.widgets.desk import Desk, desk_of
-from napari_unet.widgets.layers import covers, share_place
+from napari_unet.widgets.layers import covers, share_place, voxel_sides
 from napari_unet.widgets.viewer_session import real
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class Guide:
                 viewer.dims.set_point(axis, value)
         # not by what is in view: a picture that was hidden until now has not been drawn yet
         room = viewer.canvas.viewbox_size(viewer.layers)
-        sides = [box.shape[axis - missing] * abs(layer.scale[axis - missing]) for axis in shown[-2:]]
+        sides = [box.shape[axis - missing] * voxel_sides(layer)[axis - missing] for axis in shown[-2:]]
         viewer.scene.camera.zoom = _FILLS * min(pixels / side for pixels, side in zip(room, sides, strict=True))
         center = [middle[axis - missing] if axis >= missing else 0.0 for axis in shown]
         viewer.scene.camera.center = (0.0, *center)[-3:]

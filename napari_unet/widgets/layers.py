@@ -173,7 +173,7 @@ def heat_layer(doubt: npt.NDArray[np.uint8], image: Image) -> Image:
 
 
 def click_layer() -> Labels:
-    """Shows the object that is being clicked on; an array of `SHOWN` values is laid into it (`lay_plane`)."""
+    """Shows the object that is being clicked on; an array of `SHOWN` values is laid into it."""
     colors = {None: np.zeros(4), 0: np.zeros(4)} | {SHOWN[name]: np.array(color) for name, color in _SHOWN_AS.items()}
     return Labels(
         np.zeros((1, 1), np.uint8),
@@ -184,15 +184,22 @@ def click_layer() -> Labels:
     )
 
 
-def lay_plane(layer: Labels, plane: npt.NDArray[np.uint8], under: Labels) -> None:
-    """Lay an array (Y, X) over the plane of a label layer that is in view."""
+def lie_over(layer: Layer, under: Labels) -> None:
+    """Have a flat layer lie where the plane of a label layer lies that is in view."""
     place = place_of(under)
-    layer.data = plane
-    for name in ("scale", "translate", "units"):
-        setattr(layer, name, place[name][-2:])
-    if "rotate" in place:
-        layer.rotate, layer.shear = np.asarray(place["rotate"])[-2:, -2:], np.asarray(place["shear"])[-1:]
-    layer.affine = np.asarray(place["affine"])[-3:, -3:]
+    flat = {name: place[name][-2:] for name in ("scale", "translate", "units")}
+    flat |= {"rotate": place["rotate"][-2:, -2:], "shear": place["shear"][-1:], "affine": place["affine"][-3:, -3:]}
+    for name, value in flat.items():
+        if np.any(np.asarray(getattr(layer, name)) != np.asarray(value)):
+            setattr(layer, name, value)
+
+
+def voxel_sides(layer: Layer) -> npt.NDArray[np.float64]:
+    """(ndim,): how long a voxel is in the world along each axis of a layer, whatever gives it its size."""
+    origin, ends = np.zeros(layer.ndim), np.eye(layer.ndim)
+    return np.array(
+        [np.linalg.norm(np.subtract(layer.data_to_world(end), layer.data_to_world(origin))) for end in ends]
+    )
 
 
 def box_in_view(layer: Labels, dims: Dims) -> Box:

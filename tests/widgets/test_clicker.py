@@ -396,3 +396,29 @@ def test_the_clicks_are_seen_on_a_scaled_and_moved_picture(qtbot, viewer, sessio
     assert layer.data.shape == (50, 40)
     assert np.allclose(layer.scale, 0.5)
     assert np.allclose(layer.translate, (100, 20))
+
+
+def test_what_is_drawn_lies_over_a_picture_that_was_moved_meanwhile(viewer, masks):
+    """The tool was used before: taken in hand again, its layers lie where the picture lies now, turned as it is."""
+    gestures = gestures_of(viewer)
+    gestures.start("click")
+    gestures.stop()
+    picture = viewer.layers["picture"]
+    picture.scale, picture.translate, picture.rotate = (2, 2), (5, 7), 30
+    picture.affine = np.diag([0.1, 0.1, 1])
+    gestures.start("click")
+    at = masks.layer.data_to_world((10, 60))
+    for layer in (clicker_of(viewer).view.layer, viewer.layers["U-Net Live pen"]):
+        assert np.allclose(layer.data_to_world((10, 60)), at)
+
+
+def test_a_hand_that_shakes_clicks_on_a_picture_of_tiny_pixels(hand, session, qtbot):
+    """The size of the pixels may come from the picture's affine: one pixel of the screen is no box."""
+    viewer = hand.viewer
+    viewer.layers["picture"].affine = np.diag([0.05, 0.05, 1])
+    viewer.reset_view()
+    gestures_of(viewer).start("click")
+    spot = desk_masks(hand).layer.data_to_world((10, 60))
+    hand.drag(spot, np.array(spot) + 1.5 / viewer.scene.camera.zoom)
+    qtbot.waitUntil(lambda: clicker_of(viewer).is_at_work)
+    assert session.clicks[-1][2].box is None
