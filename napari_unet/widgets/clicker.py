@@ -17,6 +17,7 @@ from napari_unet.widgets import tools
 from napari_unet.widgets.click_view import ClickView
 from napari_unet.widgets.clicked import Kept, Late, Stage, flat, holds, within
 from napari_unet.widgets.desk import Desk, desk_of
+from napari_unet.widgets.layers import box_in_view
 from napari_unet.widgets.tools import Found
 from napari_unet.widgets.viewer_session import before_closing, listen, once, real
 
@@ -78,6 +79,7 @@ class Clicker:
         self.view = ClickView(desk.viewer)
         self._rest = once(desk, HOVER_MS, self._ask_hover)
         listen(desk.session.object_found, desk, self._on_found)
+        desk.viewer.dims.events.current_step.connect(self._on_slider)
         before_closing(desk.viewer, self._finish)
 
     # --- the tool in hand ------------------------------------------------------
@@ -362,13 +364,18 @@ class Clicker:
         if is_away:
             self._hand_over()
 
+    def _on_slider(self) -> None:
+        """Another slice may be in view: what was shown belongs to the one before."""
+        self._hover_asked, self._hover = 0, None
+        self._draw()
+
     def _draw(self, guess: Found | None = None) -> None:
-        """Show the object in work, or a guess, and the clicks."""
-        prompts = self._stages[-1].prompts if self._stages else Prompts()
-        if guess is not None:
-            self.view.show(guess, prompts, "guess")
-        else:
-            self.view.show(self.found, prompts, "mask")
+        """Show the object in work, or a guess, and the clicks, in their slice."""
+        shown = self._stages[-1].prompts if self._stages else Prompts()
+        found, value = (self.found, "mask") if guess is None else (guess, "guess")
+        if self._masks is None or box_in_view(self._masks.layer, self.desk.viewer.dims).start[:-2] != self._lead:
+            found, shown = None, Prompts()
+        self.view.show(found, shown, value)
 
     # --- hovering --------------------------------------------------------------
 

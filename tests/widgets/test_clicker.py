@@ -309,7 +309,7 @@ def test_turned_axes_are_refused(clicker, desk, session):
 
 
 def test_clicks_in_a_stack_ask_for_the_slice(qtbot, viewer, session):
-    """The plane of the question is the slice that was clicked in; the object is written there alone."""
+    """The plane of the question is the slice that was clicked in; the object is shown and written there alone."""
     from napari_unet.widgets.desk import desk_of
 
     viewer.add_image(np.random.default_rng(0).random((4, 60, 80), dtype=np.float32), name="stack")
@@ -318,8 +318,14 @@ def test_clicks_in_a_stack_ask_for_the_slice(qtbot, viewer, session):
     masks = desk.add_masks()
     gestures_of(viewer).start("click")
     clicker = clicker_of(viewer)
+    viewer.dims.set_point(0, 2)
     clicker.take("on", [[2.0, 30.0, 40.0]], (1, 2))
     qtbot.waitUntil(lambda: not clicker.is_waiting)
+    assert clicker.view.layer.data[30, 40]
+    viewer.dims.set_point(0, 3)
+    assert not clicker.view.layer.data.any()  # it is no object of this slice
+    viewer.dims.set_point(0, 2)
+    assert clicker.view.layer.data[30, 40]
     clicker.keep()
     assert session.clicks[-1][1] == (2,)
     assert masks.layer.data[2, 30, 40] > 0
