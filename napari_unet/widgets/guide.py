@@ -5,6 +5,8 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from napari_unet.core.geometry import Box
 from napari_unet.core.suggest import side_of_place, suggest
 from napari_unet.widgets.desk import Desk, desk_of
@@ -104,6 +106,12 @@ class Guide:
         # not by what is in view: a picture that was hidden until now has not been drawn yet
         room = viewer.canvas.viewbox_size(viewer.layers)
         sides = [box.shape[axis - missing] * voxel_sides(layer)[axis - missing] for axis in shown[-2:]]
-        viewer.scene.camera.zoom = _FILLS * min(pixels / side for pixels, side in zip(room, sides, strict=True))
+        camera = viewer.scene.camera
+        before, zoom = np.array(camera.center[-2:]), float(camera.zoom)
+        camera.zoom = _FILLS * min(pixels / side for pixels, side in zip(room, sides, strict=True))
         center = [middle[axis - missing] if axis >= missing else 0.0 for axis in shown]
-        viewer.scene.camera.center = (0.0, *center)[-3:]
+        camera.center = (0.0, *center)[-3:]
+        # the mouse rests, and points at another place now; napari looks only when it moves, and keys go by that
+        at, axes = np.array(viewer.cursor.position), list(shown[-2:])
+        at[axes] = np.array(camera.center[-2:]) + (at[axes] - before) * zoom / camera.zoom
+        viewer.cursor.position = tuple(at.tolist())

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
 
 from napari_unet.widgets.correct_panel import CorrectPanel
 from napari_unet.widgets.desk import desk_of
@@ -127,3 +129,18 @@ def test_the_button_and_the_key_do_it(viewer, two, qtbot):
     panel.suggest.click()
     assert viewer.scene.camera.zoom > before
     assert desk_of(viewer) is two
+
+
+def test_keys_act_on_what_lies_under_a_mouse_that_rests_while_the_view_flies(hand, session, qtbot):
+    """N, then D or Y: the object that lies under the mouse now is meant, not the one that lay there before."""
+    viewer = hand.viewer
+    masks = desk_of(viewer).masks
+    masks.doubt[30:50, 40:60] = 255
+    spot = hand.pixel((10, 10))
+    QTest.mouseMove(hand.canvas, spot)
+    qtbot.waitUntil(lambda: np.allclose(viewer.cursor.position, (10, 10), atol=1))
+    assert guide_of(viewer).go()
+    pointed = viewer.cursor.position
+    hand._move_pressed(spot, Qt.KeyboardModifier.NoModifier)
+    assert np.allclose(viewer.cursor.position, pointed, atol=0.5)
+    assert not np.allclose(pointed, (10, 10), atol=2)
