@@ -242,8 +242,8 @@ class Desk(QObject):
         except UNetLiveError as error:
             show_error(str(error))
             return False
-        self.picture_changed.emit()
-        return True
+        image, self.image = self.image, None
+        return self.take(image)  # anew: with the masks that the project knows
 
     # --- predicting ---
 

@@ -226,6 +226,21 @@ def test_another_project_is_shown_in_the_layers_at_once(viewer, desk, masks, ses
     assert (layer.data == 4).all()
 
 
+def test_a_project_shows_what_it_knows_of_a_picture_without_masks(viewer, session):
+    """Its folder was moved, so it was not found by itself: opened by hand, it shows all at once, before any Predict."""
+    desk = desk_of(viewer)
+    desk.take(viewer.layers["picture"])
+    assert desk.masks is None
+
+    def open_folder(path):
+        picture = session.pictures["picture"]
+        picture.truth[:5], picture.taught[:5] = 9, 1
+
+    session.open_project = open_folder
+    assert desk.open_project(Path("/a/moved.unetproj"))
+    assert (desk.masks.layer.data[:5] == 9).all()
+
+
 def test_opening_the_project_that_is_open_leaves_the_masks(desk, masks, session):
     """Masks that nobody confirmed stay, too."""
     assert desk.open_project(Path("/a/cells.unetproj"))
