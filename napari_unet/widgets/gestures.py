@@ -84,6 +84,11 @@ class Gestures:
     def start(self, tool: str, first: Sequence[int] | None = None) -> None:
         """Take a tool in hand, or put it away if it is there already. `first`: the first object of a join."""
         again = tool == self.tool and first is None
+        if again and self._masks is not None and self.desk.viewer.layers.selection.active is not self._masks.layer:
+            # another layer was chosen meanwhile, for its contrast, say: the tool works on, with what is in work
+            self.desk.viewer.layers.selection.active = self._masks.layer
+            self.changed.emit(tool)
+            return
         self.stop()
         masks = self.desk.add_masks()
         if again or masks is None:

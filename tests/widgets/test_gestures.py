@@ -8,6 +8,7 @@ import pytest
 from napari_unet.core.geometry import Box
 from napari_unet.widgets import tools
 from napari_unet.widgets.clicker import clicker_of
+from napari_unet.widgets.correct_panel import CorrectPanel
 from napari_unet.widgets.gestures import gestures_of
 from tests.widgets.conftest import predicted
 
@@ -149,3 +150,16 @@ def test_nothing_of_a_class_goes_beyond_the_rectangle(masks, session):
     assert tools.clear_region(masks, Box((25, 30), (60, 80)))
     assert np.count_nonzero(masks.layer.data == 2) == 2
     assert not masks.layer.data[25:, 30:].any()
+
+
+def test_a_tool_whose_layer_was_left_is_in_hand_again_at_once(desk, masks, viewer):
+    """Who looked after the picture's contrast and presses Click again wants to click: not to put the tool away."""
+    panel, viewer.layers.selection.active = CorrectPanel(viewer), masks.layer
+    panel.tools["click"].click()
+    viewer.layers.selection.active = viewer.layers["picture"]
+    panel.tools["click"].click()
+    assert viewer.layers.selection.active is masks.layer
+    assert gestures_of(viewer).tool == "click"
+    assert panel.tools["click"].isChecked()
+    panel.tools["click"].click()
+    assert gestures_of(viewer).tool == ""
