@@ -91,7 +91,7 @@ class Desk(QObject):
         self._album = Album(self.session)
         self._anew = once(self, _LOOK_MS, self._take_anew)
         self._album.exchanged.connect(self._on_exchanged)
-        self._overlays = Overlays(viewer, taught=chosen.show_taught)
+        self._overlays = Overlays(viewer, self.show_overlays, taught=chosen.show_taught)
         self._masks = LabelLayers(self.session, self._overlays, self, chosen.pause)
         self._masks.acted.connect(self._tell)
         self._masks.turning.connect(self.picture_changed.emit)  # tools are put away

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from napari_unet.widgets.layers import add_quietly, heat_layer, redraw, rim_layer
@@ -18,14 +18,23 @@ if TYPE_CHECKING:
 class Overlays:
     """One layer for each picture and kind ('taught' or 'doubt'), made when it is wanted for the first time.
 
+    Parameters
+    ----------
+    viewer : napari.Viewer
+    again : callable
+        Shows all of them again: asked for where the view turns to 3-D, and back.
+    taught : bool
+        Whether the rim is on to begin with.
+
     Attributes
     ----------
     on : dict of str to bool
         Which kinds are shown.
     """
 
-    def __init__(self, viewer: Any, *, taught: bool) -> None:
+    def __init__(self, viewer: Any, again: Callable[[], object], *, taught: bool) -> None:
         self._viewer = weakref.proxy(viewer)
+        viewer.dims.events.ndisplay.connect(again)
         self.on = {"taught": taught, "doubt": False}
         self._layers: dict[tuple[str, str], Layer] = {}  # of a picture and a kind
         self._loose: list[Layer] = []
@@ -35,10 +44,14 @@ class Overlays:
         return [layer for place, layer in self._layers.items() if place[0] == key]
 
     def show(self, masks: MaskLayer, image: Image, *, is_behind: bool) -> None:
-        """Show what is on over a picture, and hide what is off; all of it where the picture is behind another one."""
+        """Show what is on over a picture, and hide what is off; all of it where the picture is behind another one.
+
+        In 3-D napari draws no outlines: the rim would be a solid block that hides everything, and is hidden itself.
+        """
         self.sweep()
+        is_flat = self._viewer.dims.ndisplay == 2
         for kind, is_on in self.on.items():
-            on = is_on and not is_behind
+            on = is_on and not is_behind and (is_flat or kind != "taught")
             layer = self._layers.get((masks.picture.key, kind))
             if layer is None and on:
                 layer = rim_layer(masks.picture, image) if kind == "taught" else heat_layer(masks.doubt, image)

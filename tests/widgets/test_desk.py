@@ -5,6 +5,7 @@ import pytest
 from qtpy.QtTest import QTest
 
 from napari_unet.core.geometry import Box
+from napari_unet.widgets.desk import desk_of
 from napari_unet.widgets.gestures import gestures_of
 from napari_unet.widgets.predict_panel import PredictPanel
 from tests.widgets.conftest import cells
@@ -249,3 +250,18 @@ def test_a_second_layer_of_a_picture_moves_no_masks(viewer, desk, masks):
     desk.predict()
     again.translate = (50, 50)
     assert np.allclose(masks.layer.translate, 0)
+
+
+@pytest.mark.filterwarnings("ignore:Contours are not displayed")
+def test_the_rim_is_not_shown_in_3d(viewer, session):
+    """There napari draws no outlines: all that was taught was a solid block over the masks."""
+    viewer.layers.clear()
+    stack = viewer.add_image(np.random.default_rng(0).random((4, 60, 80), dtype=np.float32), name="stack")
+    desk = desk_of(viewer)
+    desk.take(stack)
+    desk.add_masks()
+    rim = viewer.layers["stack taught"]
+    for ndisplay, is_seen in ((3, False), (2, True)):
+        viewer.dims.ndisplay = ndisplay
+        assert rim.visible == is_seen
+        assert desk.shows_taught
