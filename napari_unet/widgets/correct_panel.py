@@ -88,7 +88,9 @@ class CorrectPanel(QWidget):
 
     def _name_controls(self) -> None:
         named(
-            self.new_objects, "new_objects", "The brush takes a fresh number when a stroke begins away from its object"
+            self.new_objects,
+            "new_objects",
+            "The brush and the polygon take a fresh number where they begin away from their object",
         )
         named(self.may_replace, "may_replace", "An object that is clicked may replace what you confirmed before")
         tip(self.suggest, "suggest", "Fly to the place where a correction helps most")

@@ -55,7 +55,7 @@ class MaskLayer:
     kind : {'objects', 'classes'}
         What its labels are, those that the user sets too.
     is_numbering : bool
-        Whether a brush stroke that begins on background begins a new object.
+        Whether a brush stroke or a polygon that begins on background begins a new object.
 
     Signals
     -------
@@ -83,7 +83,7 @@ class MaskLayer:
         self.is_numbering = True
         self.trail = Trail(self)
         self.take_back: Callable[[], bool] = bool
-        self._is_quiet = False
+        self._is_quiet = self._is_outlining = False
         self._next_id = diff.free_id(self.baseline)
         layer.selected_label = self._suggested = self._next_id
         self._events = (
@@ -297,6 +297,7 @@ class MaskLayer:
         """A stroke, a fill, an erased or polygon-filled area ended: remember where."""
         if self._is_quiet or not self.fits:
             return
+        self._is_outlining = False
         self.reserve(int(self.layer.selected_label))
         self._take_in_hand([_box_of_atom(atom) for atom in event.value])
 
@@ -333,8 +334,10 @@ class MaskLayer:
     def _watch_button(self, layer: Labels, event: Any) -> Iterator[None]:
         """Know whether the button is down: a stroke is not settled while it is being drawn."""
         self.is_pressed = True
-        if self.is_numbering and self.has_objects and str(layer.mode) == "paint":
+        begins = str(layer.mode) == "paint" or (str(layer.mode) == "polygon" and not self._is_outlining)
+        if self.is_numbering and self.has_objects and begins:
             self._number_stroke([round(float(c)) for c in layer.world_to_data(event.position)])
+        self._is_outlining = str(layer.mode) == "polygon"
         if str(layer.mode) in ("paint", "fill", "polygon"):
             self.reserve(int(self.layer.selected_label))
         yield
