@@ -194,6 +194,8 @@ class Gestures:
         masks, tool = self._masks, self.tool
         if masks is None or (event.button != 1 and tool != "click"):
             return
+        if tool != "click" and self._says_unseen(masks):  # a click shows its object, whatever is hidden
+            return
         self.desk.be_active()
         held, drawn = set(event.modifiers), _DRAWN.get(tool, "")
         if tool == "click":

@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from qtpy.QtCore import Qt
 
 from napari_unet.core.geometry import Box
 from napari_unet.widgets import tools
 from napari_unet.widgets.clicker import clicker_of
 from napari_unet.widgets.correct_panel import CorrectPanel
+from napari_unet.widgets.desk import desk_of
 from napari_unet.widgets.gestures import gestures_of
 from tests.widgets.conftest import predicted
 
@@ -163,3 +165,15 @@ def test_a_tool_whose_layer_was_left_is_in_hand_again_at_once(desk, masks, viewe
     assert panel.tools["click"].isChecked()
     panel.tools["click"].click()
     assert gestures_of(viewer).tool == ""
+
+
+def test_a_tool_in_hand_changes_no_masks_that_were_hidden_meanwhile(hand, session):
+    """They are shown, and the next click is taken."""
+    masks = desk_of(hand.viewer).masks
+    gestures_of(hand.viewer).start("delete")
+    hand.press(Qt.Key.Key_V)
+    assert not masks.layer.visible
+    for is_there in (True, False):
+        hand.drag((20, 20), (20, 20))
+        assert masks.layer.visible
+        assert bool(masks.layer.data[20, 20]) == is_there
