@@ -107,6 +107,7 @@ class MaskLayer:
             self.baseline[...] = 0
         self.kind, self._is_predicted = self.session.state.kind, False
         self._show_known(known_labels(self.picture))
+        self._suggest()
 
     def turn_to(self, picture: Picture) -> None:
         """Serve another picture of the same size from now on; the one before keeps its labels.

@@ -44,6 +44,7 @@ def test_a_model_of_another_kind_begins_with_its_own_corrections(desk, masks, se
     qtbot.waitUntil(lambda: ("turn",) in session.calls)
     assert [(edit.kind, edit.labels.max()) for edit in session.edits] == [("objects", 7)]
     assert not masks.layer.data.any()
+    assert masks.layer.selected_label == 1  # the number of an object is no class
     masks.layer.paint((5, 70), 1)
     desk.settle()
     assert session.edits[1].kind == "classes"
