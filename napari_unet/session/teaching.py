@@ -101,6 +101,8 @@ class Teaching:
             known = self._aside.pop((key, kind), None)
             if picture.taught.any():
                 self._aside[key, old] = picture.truth.copy(), picture.taught.copy()
+                if picture.masks is not None:  # a project lays it there before its model tells of which kind labels are
+                    picture.masks[picture.taught != 0] = 0
             picture.truth[...], picture.taught[...] = known or (0, 0)
         return old != kind
 

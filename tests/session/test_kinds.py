@@ -68,6 +68,7 @@ def test_objects_are_not_learnt_as_classes_and_come_back(make_session, model_fil
     assert session._keeper.flush(60)
     session.turn()
     assert set(np.unique(again.truth[again.taught != 0])) == {2}
+    assert not np.isin(again.masks, (7, 8)).any()
     assert learnt_from(session) == {2}
     session.use_model(str(model_file))
     ear.wait_state(kind="objects")
