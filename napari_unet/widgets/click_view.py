@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.geometry import Box
-from napari_unet.widgets.layers import SHOWN, add_unlisted, click_layer, lie_over, redraw, voxel_sides
+from napari_unet.widgets.layers import SHOWN, add_unlisted, click_layer, lie_over, raise_unlisted, redraw, voxel_sides
 
 if TYPE_CHECKING:
     from napari.layers import Labels
@@ -45,6 +45,7 @@ class ClickView:
             self.layer.data = np.zeros(masks.baseline.shape[-2:], np.uint8)
             self._under, self._drawn = masks.layer, []
         lie_over(self.layer, masks.layer)
+        raise_unlisted(layers, self.layer)
 
     def show(self, found: Found | None, prompts: Prompts, value: str) -> None:
         """Show a mask as a 'guess' or as the 'mask', and the clicks over it; what was shown before goes."""

@@ -15,7 +15,7 @@ from napari_unet.core.geometry import Box
 from napari_unet.widgets import tools
 from napari_unet.widgets.clicker import clicker_of
 from napari_unet.widgets.desk import Desk, desk_of
-from napari_unet.widgets.layers import OURS, add_unlisted, is_in_view, lie_over, voxel_sides
+from napari_unet.widgets.layers import OURS, add_unlisted, is_in_view, lie_over, raise_unlisted, voxel_sides
 from napari_unet.widgets.mask_layer import MaskLayer
 from napari_unet.widgets.viewer_session import real
 
@@ -322,8 +322,7 @@ class Gestures:
             add_unlisted(layers, self._pen)
             return
         lie_over(self._pen, layer)
-        if layers[-1] is not self._pen:
-            layers.move(layers.index(self._pen), len(layers))
+        raise_unlisted(layers, self._pen)
 
     def _share_grid(self, *_: object) -> None:
         """In napari's grid a layer that is seen has a place of its own: those of tools have none without a tool.

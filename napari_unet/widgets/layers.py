@@ -291,6 +291,12 @@ def add_unlisted(layers: LayerList, layer: Layer) -> None:
                 view.setRowHidden(row, True)
 
 
+def raise_unlisted(layers: LayerList, layer: Layer) -> None:
+    """Bring a layer that a tool draws on above all that napari lists: pictures that came later would hide it."""
+    if any(_is_listed(other) for other in layers[layers.index(layer) + 1 :]):
+        layers.move(layers.index(layer), len(layers))
+
+
 def _is_listed(layer: Layer) -> bool:
     """Whether napari's layer list shows a layer."""
     return layer.metadata.get(OURS) not in ("pen", "click")

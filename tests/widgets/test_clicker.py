@@ -428,3 +428,20 @@ def test_a_hand_that_shakes_clicks_on_a_picture_of_tiny_pixels(hand, session, qt
     hand.drag(spot, np.array(spot) + 1.5 / viewer.scene.camera.zoom)
     qtbot.waitUntil(lambda: clicker_of(viewer).is_at_work)
     assert session.clicks[-1][2].box is None
+
+
+def test_what_tools_draw_lies_over_a_picture_that_came_later(viewer, masks):
+    """The object in work and the clicks were hidden by the second picture: nothing was seen of them."""
+    from napari_unet.widgets.desk import desk_of
+
+    gestures_of(viewer).start("click")
+    gestures_of(viewer).stop()
+    desk = desk_of(viewer)
+    desk.take(viewer.add_image(np.ones((60, 80)), name="second"))
+    gestures_of(viewer).start("click")
+    drawn = {clicker_of(viewer).view.layer, viewer.layers["U-Net Live pen"]}
+    assert set(viewer.layers[-2:]) == drawn
+    order = list(viewer.layers)
+    gestures_of(viewer).stop()
+    gestures_of(viewer).start("click")
+    assert list(viewer.layers) == order
