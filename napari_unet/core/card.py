@@ -15,8 +15,7 @@ KINDS = ("objects", "classes")
 SHIPPED = {
     "default": "Generalist (shipped)",
     "classes": "2 classes, to begin with",
-    "classes3": "3 classes, to begin with",
-    "classes4": "4 classes, to begin with",
+    **{f"classes{count}": f"{count} classes, to begin with" for count in range(3, 10)},
     "scratch": "From scratch (untaught)",
 }
 """Models that come with the package, and what the user reads."""

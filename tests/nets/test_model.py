@@ -308,8 +308,9 @@ def test_from_scratch_knows_nothing():
 
 
 def test_every_name_that_is_shown_can_be_loaded():
-    """The list that the dock shows holds no dead name."""
+    """The list that the dock shows holds no dead name, and models of two to nine classes."""
     assert all(load_model(name, device="cpu") for name in SHIPPED)
+    assert sum(name.startswith("classes") for name in SHIPPED) == 8
 
 
 @pytest.mark.parametrize("name", ["", "gpu", "cuda:", "cuda:x", "cuda:-1", "cuda:²", "cpu:1", "cuda:999", "meta", None])
