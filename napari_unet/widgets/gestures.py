@@ -87,6 +87,8 @@ class Gestures:
         if again and self._masks is not None and self.desk.viewer.layers.selection.active is not self._masks.layer:
             # another layer was chosen meanwhile, for its contrast, say: the tool works on, with what is in work
             self.desk.viewer.layers.selection.active = self._masks.layer
+            self._lay_pen(self._masks.layer)  # the picture may have been moved meanwhile
+            self.clicker.view.lay(self._masks)
             self.changed.emit(tool)
             return
         self.stop()

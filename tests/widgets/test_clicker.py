@@ -12,7 +12,7 @@ from napari_unet.session.session import SessionState
 from napari_unet.widgets import tools
 from napari_unet.widgets.clicker import clicker_of
 from napari_unet.widgets.gestures import gestures_of
-from tests.widgets.conftest import cells, predicted
+from tests.widgets.conftest import cells
 
 PLANE = (0, 1)
 
@@ -386,62 +386,3 @@ def test_real_drags_are_boxes_and_scribbles(hand, session, qtbot):
 def desk_masks(hand):
     """The label layer in hand."""
     return gestures_of(hand.viewer).desk.masks
-
-
-def test_the_clicks_are_seen_on_a_scaled_and_moved_picture(qtbot, viewer, session):
-    """The layer of the clicks lies over the picture, whatever its scale and place."""
-    from napari_unet.widgets.desk import desk_of
-
-    picture = np.random.default_rng(0).random((3, 50, 40), dtype=np.float32)
-    viewer.add_image(picture, name="moved", scale=(4, 0.5, 0.5), translate=(0, 100, 20))
-    desk = desk_of(viewer)
-    desk.take(viewer.layers["moved"])
-    desk.add_masks().paste(predicted(np.zeros((1, 50, 40), np.int32), "moved", Box((0, 0, 0), (1, 50, 40))))
-    gestures_of(viewer).start("click")
-    layer = clicker_of(viewer).view.layer
-    assert layer.data.shape == (50, 40)
-    assert np.allclose(layer.scale, 0.5)
-    assert np.allclose(layer.translate, (100, 20))
-
-
-def test_what_is_drawn_lies_over_a_picture_that_was_moved_meanwhile(viewer, masks):
-    """The tool was used before: taken in hand again, its layers lie where the picture lies now, turned as it is."""
-    gestures = gestures_of(viewer)
-    gestures.start("click")
-    gestures.stop()
-    picture = viewer.layers["picture"]
-    picture.scale, picture.translate, picture.rotate = (2, 2), (5, 7), 30
-    picture.affine = np.diag([0.1, 0.1, 1])
-    gestures.start("click")
-    at = masks.layer.data_to_world((10, 60))
-    for layer in (clicker_of(viewer).view.layer, viewer.layers["U-Net Live pen"]):
-        assert np.allclose(layer.data_to_world((10, 60)), at)
-
-
-def test_a_hand_that_shakes_clicks_on_a_picture_of_tiny_pixels(hand, session, qtbot):
-    """The size of the pixels may come from the picture's affine: one pixel of the screen is no box."""
-    viewer = hand.viewer
-    viewer.layers["picture"].affine = np.diag([0.05, 0.05, 1])
-    viewer.reset_view()
-    gestures_of(viewer).start("click")
-    spot = desk_masks(hand).layer.data_to_world((10, 60))
-    hand.drag(spot, np.array(spot) + 1.5 / viewer.scene.camera.zoom)
-    qtbot.waitUntil(lambda: clicker_of(viewer).is_at_work)
-    assert session.clicks[-1][2].box is None
-
-
-def test_what_tools_draw_lies_over_a_picture_that_came_later(viewer, masks):
-    """The object in work and the clicks were hidden by the second picture: nothing was seen of them."""
-    from napari_unet.widgets.desk import desk_of
-
-    gestures_of(viewer).start("click")
-    gestures_of(viewer).stop()
-    desk = desk_of(viewer)
-    desk.take(viewer.add_image(np.ones((60, 80)), name="second"))
-    gestures_of(viewer).start("click")
-    drawn = {clicker_of(viewer).view.layer, viewer.layers["U-Net Live pen"]}
-    assert set(viewer.layers[-2:]) == drawn
-    order = list(viewer.layers)
-    gestures_of(viewer).stop()
-    gestures_of(viewer).start("click")
-    assert list(viewer.layers) == order

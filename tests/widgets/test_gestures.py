@@ -159,7 +159,9 @@ def test_a_tool_whose_layer_was_left_is_in_hand_again_at_once(desk, masks, viewe
     panel, viewer.layers.selection.active = CorrectPanel(viewer), masks.layer
     panel.tools["click"].click()
     viewer.layers.selection.active = viewer.layers["picture"]
+    viewer.layers["picture"].translate = (5, 7)
     panel.tools["click"].click()
+    assert np.allclose(clicker_of(viewer).view.layer.translate, (5, 7))
     assert viewer.layers.selection.active is masks.layer
     assert gestures_of(viewer).tool == "click"
     assert panel.tools["click"].isChecked()

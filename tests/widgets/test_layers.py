@@ -4,13 +4,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from qtpy.QtCore import Qt
-from qtpy.QtTest import QTest
 
 from napari_unet.core.errors import ImageError
 from napari_unet.core.geometry import Box
 from napari_unet.widgets import tools
-from napari_unet.widgets.desk import desk_of
 from napari_unet.widgets.gestures import gestures_of
 from napari_unet.widgets.history import STEPS
 from napari_unet.widgets.layers import label_layer, source_of
@@ -390,16 +387,3 @@ def test_a_prediction_of_another_picture_goes_nowhere(desk):
     """Only the picture it was made of gets it."""
     desk._masks.paste(predicted(cells(), key="another"))
     assert not desk.masks.layer.data.any()
-
-
-def test_each_polygon_has_a_number_of_its_own(hand):
-    """Cells that are outlined one by one are no single object; a polygon that begins on one adds to it."""
-    layer = desk_of(hand.viewer).masks.layer
-    hand.viewer.layers.selection.active = layer
-    layer.mode = "polygon"
-    for corners in (((5, 40), (5, 50), (15, 50)), ((5, 65), (5, 75), (15, 75)), ((7, 73), (20, 70), (20, 78))):
-        for corner in corners:
-            QTest.mouseMove(hand.canvas, hand.pixel(corner))
-            QTest.mouseClick(hand.canvas, Qt.MouseButton.LeftButton, pos=hand.pixel(corner))
-        hand.press(Qt.Key.Key_Return)
-    assert [layer.data[point] for point in ((7, 48), (7, 73), (18, 74))] == [3, 4, 4]

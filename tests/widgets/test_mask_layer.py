@@ -4,7 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
 
+from napari_unet.widgets.desk import desk_of
 from tests.widgets.conftest import predicted
 
 
@@ -64,3 +67,16 @@ def test_masks_of_a_project_stay_when_its_model_of_classes_comes(desk, masks, se
     session.state_changed.emit(state)
     qtbot.waitUntil(lambda: masks.kind == "classes")
     assert (masks.layer.data == 1).all()
+
+
+def test_each_polygon_has_a_number_of_its_own(hand):
+    """Cells that are outlined one by one are no single object; a polygon that begins on one adds to it."""
+    layer = desk_of(hand.viewer).masks.layer
+    hand.viewer.layers.selection.active = layer
+    layer.mode = "polygon"
+    for corners in (((5, 40), (5, 50), (15, 50)), ((5, 65), (5, 75), (15, 75)), ((7, 73), (20, 70), (20, 78))):
+        for corner in corners:
+            QTest.mouseMove(hand.canvas, hand.pixel(corner))
+            QTest.mouseClick(hand.canvas, Qt.MouseButton.LeftButton, pos=hand.pixel(corner))
+        hand.press(Qt.Key.Key_Return)
+    assert [layer.data[point] for point in ((7, 48), (7, 73), (18, 74))] == [3, 4, 4]
