@@ -144,7 +144,9 @@ def _predict_in_blocks(
     part = target.with_name(f".{target.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     with about_file(target):
-        labels = create_label_zarr(part, source.shape, axes=source.letters, voxel_size=source.voxel_size)
+        labels = create_label_zarr(
+            part, source.shape, axes=source.letters, voxel_size=source.voxel_size, name=target.name
+        )
     assembly = Assembly(labels)
     tiles = tiles_of(model, source, plan)
     made = _made_elsewhere(plan, tiles, pool) if pool is not None else _made_here(model, source, plan, tiles)

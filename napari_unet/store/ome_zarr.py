@@ -122,6 +122,7 @@ def create_label_zarr(
     voxel_size: Sequence[float] | None = None,
     dtype: npt.DTypeLike = np.uint32,
     resume: bool = False,
+    name: str = "",
 ) -> zarr.Array[Any]:
     """Make an OME-Zarr 0.5 folder of labels to write blocks into; napari opens it as it is.
 
@@ -142,6 +143,8 @@ def create_label_zarr(
         Whole numbers.
     resume : bool
         Take the folder that is there and keep what it holds, if it has the same shape and type.
+    name : str
+        What viewers call it; by default the folder's name.
 
     Returns
     -------
@@ -160,7 +163,8 @@ def create_label_zarr(
         return _resumed(path, shape, dtype, resume=resume)
     FileSystem().make_folder(path.parent)
     axes = (axes or axes_of(len(shape))).lower()
-    group = zarr.create_group(path, attributes={"ome": _label_metadata(path, axes, voxel_size or (1.0,) * len(shape))})
+    metadata = _label_metadata(name or path.name, axes, voxel_size or (1.0,) * len(shape))
+    group = zarr.create_group(path, attributes={"ome": metadata})
     return group.create_array(
         "0",
         shape=shape,
@@ -171,12 +175,12 @@ def create_label_zarr(
     )
 
 
-def _label_metadata(path: Path, axes: str, voxel_size: Sequence[float]) -> dict[str, Any]:
+def _label_metadata(name: str, axes: str, voxel_size: Sequence[float]) -> dict[str, Any]:
     """What OME-Zarr 0.5 wants to know of a label picture of one level."""
     kinds = {"t": "time", "z": "space", "y": "space", "x": "space"}
     transform = {"type": "scale", "scale": [float(size) for size in voxel_size]}
     multiscale = {
-        "name": path.name,
+        "name": name,
         "axes": [{"name": letter, "type": kinds[letter]} if letter in kinds else {"name": letter} for letter in axes],
         "datasets": [{"path": "0", "coordinateTransformations": [transform]}],
     }

@@ -82,6 +82,14 @@ def test_a_large_tiff_becomes_an_ome_zarr(unet_live, model, tmp_path, monkeypatc
     assert "1 of 1 pictures have masks" in err
 
 
+def test_labels_bear_their_own_name(unet_live, model, tmp_path):
+    """A viewer calls the labels as their folder is called, not as it was called while they were written."""
+    zarr.save_array(tmp_path / "cells.ome.zarr", discs()[0])
+    assert unet_live("predict", tmp_path / "cells.ome.zarr", "-o", tmp_path / "out", "--model", model)[0] == 0
+    metadata = zarr.open_group(tmp_path / "out" / "cells.ome.zarr", mode="r").attrs["ome"]
+    assert metadata["multiscales"][0]["name"] == "cells.ome.zarr"
+
+
 def test_a_stopped_run_goes_on(unet_live, model, picture, small_blocks, tmp_path, monkeypatch):
     """What was predicted before an interruption is not predicted again, and the labels are the same."""
     expected = predict(unet_live, picture, tmp_path / "whole", model)
