@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import logging
+import signal
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from typing import Any
 
 from napari_unet.core.errors import DeviceError
@@ -49,9 +53,36 @@ def cluster(scheduler: str, workers: int) -> Iterator[Any]:
             yield client
         return
     # what fails is told by the command, in a sentence; dask would add its own lines, and tracebacks
-    own = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL)
+    with _ctrl_c_waits():
+        own = LocalCluster(
+            n_workers=workers, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL
+        )
     with own, Client(own) as client:
         yield client
+
+
+@contextmanager
+def _ctrl_c_waits() -> Iterator[None]:
+    """Ctrl+C is heard at the end of this, and never by processes that begin in it: they end with this one.
+
+    dask cannot close workers that are half begun, and each would tell its end in a traceback.
+    """
+    if threading.current_thread() is not threading.main_thread():  # Python lets no other thread choose
+        yield
+        return
+    pressed: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
+    if sys.platform != "win32":
+        resource_tracker.ensure_running()  # it lifts the block as it begins
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        if sys.platform != "win32":
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt
 
 
 def threads_of(client: Any) -> int:
