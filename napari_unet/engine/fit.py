@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +24,8 @@ from napari_unet.engine.student import FROM_PICTURES, Student
 from napari_unet.engine.train import train
 from napari_unet.nets.model import Model, load_model, rounded
 
-CHECKPOINT_EVERY = 250
+CHECKPOINT_EVERY = 60.0
+"""Seconds between two checkpoints: what a stopped training loses at most, and on a slow computer no more."""
 NETWORK, CLICKS = ".checkpoint", ".clicks.checkpoint"
 """What is between the name of a model and the end of a checkpoint's name."""
 ROW_EVERY = 25
@@ -149,11 +151,13 @@ def fit(
     corrections = at_known_size(corrections, model.card)
     torch.backends.cudnn.benchmark = True  # crops are all of one size
     losses: list[float] = []
+    due = time.monotonic() + CHECKPOINT_EVERY
     for event in train(student, corrections, steps=steps, seconds=seconds, used=used):
         if math.isfinite(event.loss):
             losses.append(event.loss)
-        if event.step % CHECKPOINT_EVERY == 0 and student.ranks.leads:
+        if student.ranks.leads and time.monotonic() >= due:
             write_checkpoint(student, checkpoint, event.progress, of)
+            due = time.monotonic() + CHECKPOINT_EVERY
         if event.step % ROW_EVERY == 0 and losses:
             yield {"step": event.step, "progress": round(event.progress, 4), "loss": _mean(losses)}
             losses.clear()
@@ -204,12 +208,14 @@ def fit_clicks(
     seen, of = at_known_size(corrections, model.card), of or model.card.trained_on
     student, losses, checkpoint = ClickStudent(model, seed, ranks=ranks), list[float](), _checkpoint_of(output, CLICKS)
     resume(student, checkpoint, of)
+    due = time.monotonic() + CHECKPOINT_EVERY
     for loss in train_clicks(student, seen, steps=steps):
         step = student.step
         if math.isfinite(loss):
             losses.append(loss)
-        if step % CHECKPOINT_EVERY == 0 and ranks.leads:
+        if ranks.leads and time.monotonic() >= due:
             write_checkpoint(student, checkpoint, step / steps, of)
+            due = time.monotonic() + CHECKPOINT_EVERY
         if (step % ROW_EVERY == 0 or step == steps) and losses:
             yield {"click_step": step, "progress": round(step / steps, 4), "loss": _mean(losses)}
             losses.clear()

@@ -2,8 +2,10 @@
 
 import errno
 import itertools
+import time
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -29,14 +31,15 @@ from napari_unet.engine.fit import (
 from napari_unet.nets.model import load_model, rounded
 
 SMALL = {"in_channels": 1, "out_channels": 2, "base_channels": 4, "depth": 1}
+USUAL = engine.CHECKPOINT_EVERY
 CARD = ModelCard("new", architecture=SMALL, diameter=9.0, trained_on="that")
 
 
 @pytest.fixture
 def student(quick, monkeypatch):
-    """Make a model and its student, of few small crops; checkpoints come every second step, rows at each."""
+    """Make a model and its student, of few small crops; checkpoints and rows come at each step."""
     monkeypatch.setattr(engine, "FROM_PICTURES", replace(quick, micro=1, crop=16, train_norm=True))
-    monkeypatch.setattr(engine, "CHECKPOINT_EVERY", 2)
+    monkeypatch.setattr(engine, "CHECKPOINT_EVERY", 0.0)
     monkeypatch.setattr(engine, "ROW_EVERY", 1)
     return lambda seed=0, base="": new_student(CARD, base, "cpu", seed)
 
@@ -73,8 +76,22 @@ def test_an_interrupted_training_goes_on(student, correct, tmp_path):
 
     model, learner = student(seed=99)
     rows = list(fit(model, learner, corrections, tmp_path / "m.safetensors", steps=7))
-    assert [row["step"] for row in rows] == [5, 6, 7, 7]
+    assert [row["step"] for row in rows] == [6, 7, 7]
     assert (tmp_path / "m.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
+
+
+def test_a_slow_training_is_kept_as_often_as_a_fast_one(student, correct, tmp_path, monkeypatch):
+    """Checkpoints come with the minutes: where each step takes half a minute, the second one is on disk."""
+    monkeypatch.setattr(engine, "CHECKPOINT_EVERY", USUAL)
+    monkeypatch.setattr(engine, "time", Mock(spec=time, monotonic=itertools.count(step=30.0).__next__))
+    output, corrections = tmp_path / "m.safetensors", [correct(0)]
+    model, learner = student()
+    job = fit(model, learner, corrections, output, steps=9)
+    kept = [(next(job)["step"], (tmp_path / "m.checkpoint.safetensors").exists()) for _ in range(2)]
+    assert kept == [(1, False), (2, True)]
+    job = fit_clicks(model, corrections, output, steps=9, seed=0)
+    kept = [(next(job)["click_step"], (tmp_path / "m.clicks.checkpoint.safetensors").exists()) for _ in range(2)]
+    assert kept == [(1, False), (2, True)]
 
 
 def test_the_click_head_learns_last(student, correct, tmp_path, monkeypatch):
@@ -116,7 +133,7 @@ def test_stopped_among_the_clicks_neither_part_begins_anew(student, correct, tmp
 
     assert through("whole.safetensors") == ([1, 2, 3, 3], [1, 2, 3, 4, 5])
     assert through("m.safetensors", stops=True)[1] == [1, 2, 3]
-    assert through("m.safetensors") == ([3], [3, 4, 5])
+    assert through("m.safetensors") == ([3], [4, 5])
     assert (tmp_path / "m.safetensors").read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
     forget_checkpoint(tmp_path / "m.safetensors")
     assert [p.name for p in tmp_path.glob("m.*")] == ["m.safetensors"]
@@ -139,7 +156,7 @@ def test_an_interrupted_checkpoint_leaves_the_one_before(student, correct, tmp_p
     monkeypatch.setattr(Path, "write_bytes", real)
     assert not list(tmp_path.glob("*.part"))
     model, learner = student()
-    assert next(fit(model, learner, [correct(0)], tmp_path / "m.safetensors", steps=9))["step"] == 3
+    assert next(fit(model, learner, [correct(0)], tmp_path / "m.safetensors", steps=9))["step"] == 4
 
 
 def test_time_that_was_used_counts(student, correct, tmp_path):
