@@ -55,10 +55,10 @@ class SizeBox(QDoubleSpinBox):
         self.setKeyboardTracking(False)
         self.show_measured(None)
 
-    def show_measured(self, found: float | None) -> None:
-        """Show what was measured; None: nothing was yet."""
+    def show_measured(self, found: float | None, *, is_inverted: bool = False) -> None:
+        """Show what was measured (None: nothing was yet), and whether the model sees the picture inverted."""
         self.usual = found or self.usual
-        self.setSpecialValueText(f"auto: {found:.0f} px" if found else "auto")
+        self.setSpecialValueText((f"auto: {found:.0f} px" if found else "auto") + (", inverted" if is_inverted else ""))
 
     def stepBy(self, steps: int) -> None:  # noqa: N802  Qt's name
         """One step up or down."""
@@ -187,8 +187,15 @@ class PredictPanel(QWidget):
         self.image.setCurrentIndex(place)
         self.image_row.setVisible(self.image.count() > 1)
         self.predict.setEnabled(self.desk.picture is not None)
-        self.diameter.show_measured(self.desk.picture.measured if self.desk.picture is not None else None)
+        self._show_sight()
         self._fill_channels()
+
+    def _show_sight(self) -> None:
+        picture = self.desk.picture
+        if picture is None:
+            self.diameter.show_measured(None)
+        else:
+            self.diameter.show_measured(picture.measured, is_inverted=bool(picture.is_inverted))
 
     def _fill_channels(self) -> None:
         picture = self.desk.picture
@@ -304,7 +311,7 @@ class PredictPanel(QWidget):
                 slider.blockSignals(True)
                 slider.setValue(value)
                 slider.blockSignals(False)
-        self.diameter.show_measured(self.desk.picture.measured if self.desk.picture is not None else None)
+        self._show_sight()
         self.work.setCurrentIndex(1 if state.predicting else 0)
         if not state.predicting:
             self._end_activity()

@@ -146,6 +146,8 @@ def test_the_measured_size_is_shown_until_the_user_gives_one(predict_panel, sess
     predict_panel.diameter.setValue(0)
     assert session.calls[-1] == ("use_diameter", None)
     assert text() == "auto: 32 px"
+    predict_panel.desk.picture.is_inverted = True
+    tell(qtbot, session, "state_changed", SessionState(model="tiny"), lambda: text() == "auto: 32 px, inverted")
 
 
 def test_only_a_model_of_classes_names_classes(predict_panel, session, qtbot):
