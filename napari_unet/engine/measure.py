@@ -46,6 +46,8 @@ STEADY, STEADIER = 0.9, 0.03
 """Agreement of the masks of a picture and of its mirror image (ap50) from which on a picture is seen well as it is; and
 how much more they must agree where it is inverted (docs/experiments.md)."""
 MIRROR_IMAGE: Axes = (-2, -1)
+MANY = 20
+"""Objects whose agreement in the mirror tells something; with fewer, some kinds were seen worse."""
 ALIKE = 1.15
 """How much larger one size may be than another that says the same."""
 LOOKS, LOOKS_EXPECTED = 2, 3
@@ -86,6 +88,7 @@ def measure(
     expected: float | None = None,
     given: float | None = None,
     as_it_is: bool = False,
+    many: int = MANY,
 ) -> Generator[Progress, None, Sight]:
     """Find out how a model sees a picture best; one `next()` looks at one part of it.
 
@@ -117,6 +120,8 @@ def measure(
         Diameter of the objects in this one, so that it is not looked for.
     as_it_is : bool
         Do not look at it inverted.
+    many : int
+        So many objects must show for it to be seen inverted.
 
     Returns
     -------
@@ -129,14 +134,15 @@ def measure(
     size = given or (plain.diameter if plain else expected)
     if as_it_is:
         return Sight(size)
-    steadiness = (yield from looks.steadiness(plain)) if plain else 0.0
-    if steadiness < STEADY:
-        places = [each.inverted() for each in ([looks] if plain else places)]
-        inverted, looks = yield from _first_of(places, expected, given)
-        if inverted and (plain is None or inverted.strife < plain.strife):
-            steadier = yield from looks.steadiness(inverted)
-            if steadier > (steadiness + STEADIER if plain else STEADY):
-                return Sight(given or inverted.diameter, is_inverted=True)
+    steadiness = (yield from looks.steadiness(plain, many)) if plain else 0.0
+    if steadiness is None or steadiness >= STEADY:
+        return Sight(size, is_inverted=False)
+    places = [each.inverted() for each in ([looks] if plain else places)]
+    inverted, looks = yield from _first_of(places, expected, given)
+    if inverted and (plain is None or inverted.strife < plain.strife):
+        steadier = (yield from looks.steadiness(inverted, many)) or 0.0
+        if steadier > (steadiness + STEADIER if plain else STEADY):
+            return Sight(given or inverted.diameter, is_inverted=True)
     return Sight(size, False if plain else None)
 
 
@@ -169,7 +175,7 @@ def as_seen_by(model: Model, source: ImageSource, diameter: float | None = None)
 def _first_of(
     places: Sequence[_Looks], expected: float | None, given: float | None
 ) -> Generator[Progress, None, tuple[_Look | None, _Looks]]:
-    """What shows at the first place where something does, and the looks at that place."""
+    """What shows at the first place where something does, and the looks there."""
     for looks in places:
         if given is not None:
             found = yield from looks.at_size(given)
@@ -190,7 +196,7 @@ def _best(looks: _Looks, expected: float | None) -> Generator[Progress, None, _L
     agree = near and far and _alike(near.diameter, far.diameter)
     if expected is None or (free and agree and _alike(free.diameter, expected, BELIEVED)):
         return free
-    own = yield from looks.expectantly(expected)
+    own = yield from looks.at_size(expected, LOOKS_EXPECTED)
     if own is None or not _alike(own.diameter, expected, BELIEVED):
         return free
     return own if free is None or _preferred(own, free, expected, (near, far)) else free
@@ -298,26 +304,22 @@ class _Looks:
                 break
         return best
 
-    def expectantly(self, diameter: float) -> Generator[Progress, None, _Look | None]:
-        """Look from where objects of a size that is expected are as large as the model knows them, and so on."""
-        return (yield from self.closely(usual_scale(diameter, self._model.card.diameter), LOOKS_EXPECTED))
-
-    def at_size(self, diameter: float) -> Generator[Progress, None, _Look | None]:
-        """Look from where objects of a size are as large as the model knows them."""
-        return (yield from self._at(usual_scale(diameter, self._model.card.diameter)))
+    def at_size(self, diameter: float, most: int = 1) -> Generator[Progress, None, _Look | None]:
+        """Look from where objects of a size are as large as the model knows them, and so on."""
+        return (yield from self.closely(usual_scale(diameter, self._model.card.diameter), most))
 
     def inverted(self) -> _Looks:
         """The same place of the inverted picture."""
         return _Looks(self._model, self._source.inverted(), self._view)
 
-    def steadiness(self, look: _Look) -> Generator[Progress, None, float]:
-        """How far the masks of a look and of one at the mirror image agree, 0..1.
+    def steadiness(self, look: _Look, many: int) -> Generator[Progress, None, float | None]:
+        """How far the masks of a look and of one at the mirror image agree, 0..1; None of fewer than `many` objects.
 
         A few objects tell nothing: one that fills the picture is the same in the mirror.
         """
         part = look.part
-        if part is None or part.labels.max(initial=0) < ENOUGH:
-            return 0.0
+        if part is None or part.labels.max(initial=0) < many:
+            return None
         lead = self._view.start[:-2]
         box = Box((*lead, *part.box.start), (*(i + 1 for i in lead), *part.box.stop))
         mirrored, _, _ = _outputs_in(self._model, self._source, box, look.scale, mirrors=(MIRROR_IMAGE,))

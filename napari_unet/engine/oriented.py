@@ -10,12 +10,13 @@ from napari_unet.core.corrections import Correction
 from napari_unet.core.events import Progress
 from napari_unet.core.image import ImageSource
 from napari_unet.core.intensity import estimate_limits
-from napari_unet.engine.measure import Sight, measure
+from napari_unet.engine.measure import ENOUGH, Sight, measure
 from napari_unet.engine.sampling import channels_of
 from napari_unet.nets.model import Model
 
 LOOKED_AT = 6
-"""Pictures of which most decide for all: those of one experiment look alike, and a look takes a part of a second."""
+"""Pictures of which most decide for all: those of one experiment look alike, and a look takes a part of a second. In
+each fewer objects are enough than where one picture decides alone."""
 
 
 class Oriented(Sequence[Correction]):
@@ -41,7 +42,7 @@ class Oriented(Sequence[Correction]):
             raw = channels_of(correction)
             source = ImageSource.of_array(raw, rgb=correction.is_color, channel_axis=0)
             given = self._model.card.diameter / correction.scale
-            sight = yield from _looked(measure(self._model, source, given=given))
+            sight = yield from _looked(measure(self._model, source, given=given, many=ENOUGH))
             found.append(bool(sight.is_inverted))
         self._is_inverted = sum(found) > len(found) / 2
 

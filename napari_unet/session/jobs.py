@@ -149,9 +149,8 @@ class Device:
         self, picture: Picture, view: Box | None, expected: float | None, given: float | None
     ) -> Iterator[Progress | Measured]:
         """Measure how the model sees a picture; whoever pulls tells the picture."""
-        known = picture.is_inverted is not None
-        way = {"expected": expected, "given": given}
-        found = yield from measure(self._need_model(), picture.reading, view, **way, as_it_is=known)
+        model, known = self._need_model(), picture.is_inverted is not None
+        found = yield from measure(model, picture.reading, view, expected=expected, given=given, as_it_is=known)
         yield Measured(picture.key, picture.measured if given else found.diameter, found.is_inverted)
 
     def click(

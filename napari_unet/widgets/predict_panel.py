@@ -117,7 +117,8 @@ class PredictPanel(QWidget):
         named(
             self.diameter,
             "diameter",
-            "Usual diameter of the objects: the picture is scaled to what the model knows. Auto: measured by it",
+            "Usual diameter of the objects: the picture is scaled to what the model knows. Auto: measured by it; "
+            "inverted: it knows the picture better with dark and bright exchanged, and sees it so",
         )
         self.measure = small_button(
             "measure", "measure", "Measure it: the median diameter of your objects, or of all in view"

@@ -204,7 +204,8 @@ def test_outputs_that_fit_each_other_are_at_peace(disc_model, draw, monkeypatch)
 @pytest.mark.parametrize("zoom", [1, 3])
 def test_a_picture_is_seen_inverted_where_the_model_knows_it_so(disc_model, draw, zoom):
     """A model of bright discs finds dark ones as well once dark is bright, at their size; bright ones as they are."""
-    image, labels = draw(1, shape=(160, 160), count=14)
+    image, labels = draw(1, shape=(240, 240), count=40)
+    assert labels.max() > 1.2 * engine.MANY
     image, labels = (np.kron(each, np.ones((zoom, zoom), each.dtype)) for each in (image, labels))
     for dark, raw in ((False, image), (True, 1000 - image)):
         source = ImageSource.of_array(raw)
@@ -218,7 +219,7 @@ def test_a_picture_is_seen_inverted_where_the_model_knows_it_so(disc_model, draw
 
 def test_with_a_size_that_is_given_only_the_side_is_looked_for(disc_model, draw):
     """What the user says of the size stands, and is where both ways are looked at."""
-    image, labels = draw(1, shape=(160, 160), count=14)
+    image, labels = draw(1, shape=(240, 240), count=40)
     given = 1.1 * median_diameter(labels)
     for dark, raw in ((False, image), (True, 1000 - image)):
         assert engine.measured_by(disc_model, ImageSource.of_array(raw), given=given) == engine.Sight(given, dark)
@@ -234,6 +235,8 @@ def test_with_a_size_that_is_given_only_the_side_is_looked_for(disc_model, draw)
         ((0.7, 0.1), (0.8, 0.09), True),
         ((0.7, 0.1), (0.72, 0.05), False),
         ((0.7, 0.1), (0.9, 0.11), False),
+        ((None, 0.1), (0.9, 0.05), False),  # too few objects to tell
+        ((0.7, 0.1), (None, 0.05), False),
     ],
 )
 def test_inverted_it_must_be_steadier_and_contradict_itself_less(disc_model, monkeypatch, plain, inverted, is_inverted):
@@ -244,7 +247,7 @@ def test_inverted_it_must_be_steadier_and_contradict_itself_less(disc_model, mon
 
     monkeypatch.setattr(engine, "_best", lambda looks, _: _at_once(engine._Look(20.0, of(looks)[1])))
     monkeypatch.setattr(engine._Looks, "at_size", lambda looks, _: _at_once(engine._Look(20.0, of(looks)[1])))
-    monkeypatch.setattr(engine._Looks, "steadiness", lambda looks, _: _at_once(of(looks)[0]))
+    monkeypatch.setattr(engine._Looks, "steadiness", lambda looks, *_: _at_once(of(looks)[0]))
     sight = engine.measured_by(disc_model, ImageSource.of_array(np.zeros((64, 64), np.float32)))
     assert sight == engine.Sight(20.0, is_inverted)
 
@@ -254,16 +257,14 @@ def test_steadiness_is_how_far_a_mirror_image_shows_the_same(disc_model, draw, m
     image, labels = draw(1, shape=(160, 160), count=14)
     looks = engine._Looks(disc_model, ImageSource.of_array(image), Box((0, 0), (160, 160)))
     look = engine._Look(disc_model.card.diameter, 0.1, 1.0, part(labels, image))
-    assert labels.max() >= engine.ENOUGH
 
     def found_in(*_, mirrors=((),)):
         return labels if mirrors == ((),) else np.where(labels % 2, labels, 0), rim_distance(labels), image
 
     monkeypatch.setattr(engine, "_outputs_in", found_in)
     share = np.mean(np.unique(labels[labels > 0]) % 2)
-    assert ended(looks.steadiness(look)) == pytest.approx(share)
-    few = replace(look, part=part(np.where(labels < engine.ENOUGH, labels, 0)))
-    assert ended(looks.steadiness(few)) == 0  # they would agree by chance
+    assert ended(looks.steadiness(look, labels.max())) == pytest.approx(share)
+    assert ended(looks.steadiness(look, labels.max() + 1)) is None  # they would agree by chance
 
 
 def ended(looking):

@@ -16,7 +16,7 @@ from napari_unet.engine.train import fine_tune
 
 def corrections_of(draw, model, dark, count=3, **how):
     """Whole pictures of discs without limits, as their own model sees their size."""
-    pictures = [draw(seed, shape=(160, 160), count=14) for seed in range(count)]
+    pictures = [draw(seed, shape=(240, 240), count=40) for seed in range(count)]
     return [
         Correction(1000 - image if dark else image, labels, np.ones(labels.shape, bool), scale=scale, **how)
         for image, labels in pictures
