@@ -28,6 +28,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "trained_on": str,
     "parent": str,
     "scores": dict,
+    "is_inverted": bool,
 }
 
 
@@ -56,6 +57,8 @@ class ModelCard:
         SHA-256 of the weights it was fine-tuned from; '' if from none.
     scores : dict of str to float
         Figures of quality, by name.
+    is_inverted : bool
+        Whether the pictures that it learnt last were seen with dark and bright exchanged; so others are first, too.
     """
 
     name: str = "untitled"
@@ -67,6 +70,7 @@ class ModelCard:
     trained_on: str = ""
     parent: str = ""
     scores: dict[str, float] = field(default_factory=dict)
+    is_inverted: bool = False
 
     @property
     def in_channels(self) -> int:

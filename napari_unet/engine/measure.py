@@ -77,7 +77,7 @@ class Sight:
 
     def of(self, source: ImageSource) -> ImageSource:
         """A picture as it is seen best."""
-        return source.inverted() if self.is_inverted else source
+        return source if self.is_inverted in (None, source.is_inverted) else source.inverted()
 
 
 def measure(
@@ -103,8 +103,8 @@ def measure(
     said that all are as large.
 
     A network that knows what it sees finds the same in a mirror image. Where it does not, the picture is looked at
-    inverted, too; so it is seen if the masks agree better then, and the network contradicts itself less.
-    Where nothing shows as it is, they must agree as well as in a picture that nobody doubts: it may be empty.
+    inverted, too (or as it is, if what was learnt last was inverted); so it is seen if the masks agree better then, and
+    the network contradicts itself less. Where nothing shows, they must agree as well as where nobody doubts.
 
     Parameters
     ----------
@@ -128,7 +128,9 @@ def measure(
     Sight
     """
     if model.card.kind != "objects" or model.net.ndim != 2:
-        return Sight(given)
+        return Sight(given, model.card.is_inverted or None)
+    if not as_it_is and source.is_inverted != model.card.is_inverted:
+        source = source.inverted()
     places = [_Looks(model, source, place) for place in ([view] if view else _planes(source.shape))]
     plain, looks = yield from _first_of(places, expected, given)
     size = given or (plain.diameter if plain else expected)
@@ -136,14 +138,14 @@ def measure(
         return Sight(size)
     steadiness = (yield from looks.steadiness(plain, many)) if plain else 0.0
     if steadiness is None or steadiness >= STEADY:
-        return Sight(size, is_inverted=False)
+        return Sight(size, source.is_inverted)
     places = [each.inverted() for each in ([looks] if plain else places)]
     inverted, looks = yield from _first_of(places, expected, given)
     if inverted and (plain is None or inverted.strife < plain.strife):
         steadier = (yield from looks.steadiness(inverted, many)) or 0.0
         if steadier > (steadiness + STEADIER if plain else STEADY):
-            return Sight(given or inverted.diameter, is_inverted=True)
-    return Sight(size, False if plain else None)
+            return Sight(given or inverted.diameter, not source.is_inverted)
+    return Sight(size, source.is_inverted if plain else None)
 
 
 def measured_by(

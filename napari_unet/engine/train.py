@@ -224,7 +224,7 @@ def _rounds(
         won = heads.won if heads else {}
         if not reason:
             model.lost, refused = would_lose, 0.0
-            model.replace_weights({**candidate, **won})
+            _take_over(model, {**candidate, **won}, taught)
             in_use.take_over(scored, scores)
             yield replace(last, progress=1.0, kept=True, score=after.mean)
             yield WeightsChanged(model.version, before.mean, after.mean, len(held_out), len(taught))
@@ -248,6 +248,13 @@ def _looked_at(corrections: Oriented, budget: Budget) -> Iterator[TrainStep]:
         yield TrainStep(0, 1, 0.0, math.nan)
         if budget.used(0) > LOOKING:
             return
+
+
+def _take_over(model: Model, weights: Mapping[str, Tensor], taught: Sequence[Correction]) -> None:
+    """Have a model use new weights, and see pictures as most of those that they were taught with."""
+    model.replace_weights(weights)
+    inverted = [c.limits is not None and c.limits.low[0] > c.limits.high[0] for c in taught]
+    model.card = replace(model.card, is_inverted=sum(inverted) > len(inverted) / 2)
 
 
 def _jury(taught: Sequence[Correction], held_out: Sequence[Correction]) -> list[Correction]:

@@ -252,6 +252,35 @@ def test_inverted_it_must_be_steadier_and_contradict_itself_less(disc_model, mon
     assert sight == engine.Sight(20.0, is_inverted)
 
 
+def test_the_side_that_was_learnt_is_looked_at_first(disc_model, monkeypatch):
+    """It stays unless the other one is clearly better, whichever the picture is given in; a size is measured in it."""
+    steadiness = {False: 0.7, True: 0.72}
+    monkeypatch.setattr(
+        engine, "_best", lambda looks, _: _at_once(engine._Look(20.0, 0.1 - looks._source.is_inverted / 20))
+    )
+    monkeypatch.setattr(engine._Looks, "steadiness", lambda looks, *_: _at_once(steadiness[looks._source.is_inverted]))
+    source = ImageSource.of_array(np.zeros((64, 64), np.float32))
+    for learnt in (False, True):
+        disc_model.card = replace(disc_model.card, is_inverted=learnt)
+        for given in (source, source.inverted()):
+            sight = engine.measured_by(disc_model, given)
+            assert sight.is_inverted == sight.of(given).is_inverted == learnt
+            assert engine.measured_by(disc_model, given, as_it_is=True) == engine.Sight(20.0)
+    steadiness[False] = 0.9
+    assert engine.measured_by(disc_model, source).is_inverted  # but the network contradicts itself more
+    steadiness[True] = 0.95
+    assert engine.measured_by(disc_model, source).is_inverted
+
+
+def test_classes_are_seen_as_they_were_learnt(make_model):
+    """Nothing is measured for them."""
+    model = make_model("classes")
+    source = ImageSource.of_array(np.zeros((64, 64), np.float32))
+    assert engine.measured_by(model, source).of(source) is source
+    model.card = replace(model.card, is_inverted=True)
+    assert engine.measured_by(model, source).of(source).is_inverted
+
+
 def test_steadiness_is_how_far_a_mirror_image_shows_the_same(disc_model, draw, monkeypatch):
     """1 where the masks are the same, less where the network finds other things in the mirror image."""
     image, labels = draw(1, shape=(160, 160), count=14)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from napari_unet.core.corrections import Correction
+from napari_unet.core.events import WeightsChanged
 from napari_unet.core.image import ImageSource
 from napari_unet.core.sizes import median_diameter
 from napari_unet.engine.measure import as_seen_by
@@ -70,3 +71,4 @@ def test_fine_tune_begins_with_what_the_model_knows(disc_model, draw, quick):
     given = corrections_of(draw, disc_model, dark=True)
     events = list(fine_tune(disc_model, given, steps=quick.round_steps, recipe=quick))
     assert next(e.score for e in reversed(events) if getattr(e, "score", None) is not None) > 0.8
+    assert disc_model.card.is_inverted == any(isinstance(e, WeightsChanged) for e in events)
