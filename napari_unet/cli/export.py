@@ -23,7 +23,7 @@ def export(
     """Write a model for other tools: a package of bioimage.io, a graph of ONNX or OpenVINO, TorchScript, a state dict.
 
     All but the state dict take float32 (batch, channels, Y, X), normalised to percentiles 1 and 99.8, each side a
-    multiple of 16 (2 to the depth), and give logits.
+    multiple of 16 (2 to the depth), and give logits. What learnt pictures inverted takes 1 less that; packages do so.
     """
     from napari_unet.engine import bioimageio, export  # torch: only when it is needed
     from napari_unet.nets.model import load_model
@@ -40,5 +40,8 @@ def export(
         raise ModelError(f"There is no format '{kind}'. Choose one with --format: {', '.join(writers)}.")
     check_output(output, "-o")
     make_folder(output.parent)
-    written = export.export(load_model(name, device="cpu"), output, writers[kind])
+    model = load_model(name, device="cpu")
+    written = export.export(model, output, writers[kind])
     typer.echo(f"Wrote {' and '.join(map(str, written))}.")
+    if model.card.is_inverted and kind != "bioimageio":
+        typer.echo("It learnt pictures with dark and bright exchanged: give it 1 less what is normalised.")

@@ -112,6 +112,7 @@ def _input(model: Model, test: dict[str, str]) -> dict[str, Any]:
         "preprocessing": [
             {"id": "scale_range", "kwargs": scale},
             {"id": "clip", "kwargs": {"min": LOWEST, "max": HIGHEST}},
+            *([{"id": "scale_linear", "kwargs": {"gain": -1, "offset": 1}}] if model.card.is_inverted else []),
         ],
     }
 
@@ -151,8 +152,9 @@ def _test_pair(model: Model) -> tuple[FloatArray, FloatArray]:
     """A made picture (1, C, Y, X), and the logits that it gives (1, K, Y, X)."""
     made = next(synthetic_pictures(1, side=TEST_SIDE)).image
     raw = 100 * fit_channels(made, model.card.in_channels)
+    limits = estimate_limits(raw).inverted() if model.card.is_inverted else estimate_limits(raw)
     with torch.no_grad():
-        logits = model.net(torch.from_numpy(normalize(raw, estimate_limits(raw)))[None])
+        logits = model.net(torch.from_numpy(normalize(raw, limits))[None])
     return raw[None].astype(np.float32), logits.numpy()
 
 

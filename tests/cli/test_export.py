@@ -1,5 +1,7 @@
 """unet-live export: models for other tools."""
 
+from dataclasses import replace
+
 import pytest
 
 from napari_unet.nets.model import load_model
@@ -33,6 +35,17 @@ def test_a_package_predicts(unet_live, folders, model, tmp_path):
     code, _, _ = unet_live("predict", folders[0] / "a.tif", "-o", tmp_path / "masks", "--model", tmp_path / "p.zip")
     assert code == 0
     assert read_labels(tmp_path / "masks" / "a.tif").shape == (64, 64)
+
+
+def test_what_learnt_pictures_inverted_says_so(unet_live, model, tmp_path):
+    """A package does it by itself; of the others the user must know."""
+    inverted = load_model(model, device="cpu")
+    inverted.card = replace(inverted.card, is_inverted=True)
+    (tmp_path / "i.safetensors").write_bytes(inverted.to_bytes())
+    assert "1 less" in unet_live("export", tmp_path / "i.safetensors", "-o", tmp_path / "i.pt")[1]
+    assert "1 less" not in unet_live("export", tmp_path / "i.safetensors", "-o", tmp_path / "i.zip")[1]
+    assert "1 less" not in unet_live("export", model, "-o", tmp_path / "j.pt")[1]
+    assert load_model(tmp_path / "i.zip", device="cpu").card.is_inverted
 
 
 def test_a_start_is_exported(unet_live, tmp_path):

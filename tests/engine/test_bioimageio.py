@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -52,15 +53,24 @@ def test_each_file_is_named_with_its_fingerprint(package):
     assert dict(named_in(description)) == {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
 
 
-def test_the_program_gives_what_the_package_promises(package):
-    """The test picture, prepared as the description says, gives the test output."""
-    description, files = contents(package[0])
+@pytest.mark.parametrize("is_inverted", [False, True])
+def test_the_program_gives_what_the_package_promises(package, tmp_path, is_inverted):
+    """The test picture, prepared as the description says, gives the test output; inverted, if so it was learnt."""
+    path, model = package
+    if is_inverted:
+        path, model = tmp_path / "inverted.zip", model.copy()
+        model.card = replace(model.card, is_inverted=True)
+        write_package(model, path)
+    description, files = contents(path)
     picture, logits = (np.load(io.BytesIO(files[name]), allow_pickle=False) for name in ("picture.npy", "logits.npy"))
-    scale, clip = (step["kwargs"] for step in description["inputs"][0]["preprocessing"])
+    scale, clip, *inversion = (step["kwargs"] for step in description["inputs"][0]["preprocessing"])
+    assert len(inversion) == is_inverted
     low, high = (
         np.percentile(picture, scale[f"{end}_percentile"], axis=(2, 3), keepdims=True) for end in ("min", "max")
     )
     prepared = np.clip((picture - low) / (high - low + EPS), clip["min"], clip["max"])
+    for step in inversion:
+        prepared = step["gain"] * prepared + step["offset"]
     told = run_torchscript(io.BytesIO(files["weights.pt"]), torch.from_numpy(prepared.astype(np.float32)))
     np.testing.assert_allclose(told.numpy(), logits, atol=1e-4)
     assert float(np.ptp(logits)) > 0.01
