@@ -310,8 +310,9 @@ class Keeper:
                 self.project = project
                 if name:
                     self._changes.appendleft(lambda now: now.begin_model(name))
-        if picture.key not in self.project.pictures and not self.project.read_only:
-            self.project.add_picture(_record_in(self.project, picture))
+        record = _record_in(self.project, picture)
+        if self.project.pictures.get(picture.key) != record and not self.project.read_only:
+            self.project.add_picture(record)
         return self.project
 
     def _write_changes(self, project: Project) -> None:
@@ -348,13 +349,10 @@ class Keeper:
 
 def _record_in(project: Project, picture: Picture) -> PictureRecord:
     """What a project says of a picture as a whole, or is to say of one that it does not know yet."""
-    shape = tuple(picture.source.shape)
-    seen = picture.seen or picture.measured
-    is_inverted = picture.is_inverted
-    new = PictureRecord(
-        picture.key, picture.name, picture.path, shape, picture.channels, diameter=seen, is_inverted=is_inverted
-    )
-    return project.pictures.get(picture.key, new)
+    shape, seen = tuple(picture.source.shape), picture.seen or picture.measured
+    new = PictureRecord(picture.key, picture.name, picture.path, shape, picture.channels, diameter=seen)
+    known = project.pictures.get(picture.key, new)
+    return known if picture.is_inverted is None else replace(known, is_inverted=picture.is_inverted)
 
 
 def _is_same(folder: Path, other: Path) -> bool:
