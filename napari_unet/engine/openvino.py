@@ -119,13 +119,20 @@ def _convolution(x: Any, layer: nn.Module) -> Any:
 
 
 def _weights(layer: nn.Module) -> tuple[Any, Any]:
-    """Kernel, and bias as (1, channels, 1, 1).
+    """Kernel, and bias as (1, channels, 1, 1)."""
+    kernel, bias = (layer.get_parameter(name).detach() for name in ("weight", "bias"))
+    return _constant(kernel), _constant(bias.reshape(1, -1, 1, 1))
 
-    Copied by torch, and OpenVINO told to use the copy: its own way of copying takes 0.15 s for the shipped network, in
-    which Python stands still.
+
+def _constant(values: Tensor) -> Any:
+    """A constant of the graph.
+
+    Torch copies into memory that OpenVINO asked for, and lets other threads run. OpenVINO's own way of copying an array
+    took up to 0.05 s a layer of the shipped network, in which Python stood still; to share an array of Python's with
+    it is not safe: its threads let go of it when they like.
     """
-    from openvino import opset13 as ops
+    import openvino
 
-    plain = torch.contiguous_format
-    kernel, bias = (layer.get_parameter(n).detach().clone(memory_format=plain).numpy() for n in ("weight", "bias"))
-    return tuple(ops.constant(values, shared_memory=True) for values in (kernel, bias.reshape(1, -1, 1, 1)))
+    held = openvino.Tensor(openvino.Type.f32, openvino.Shape(values.shape))
+    torch.from_numpy(held.data).copy_(values)
+    return openvino.op.Constant(held)

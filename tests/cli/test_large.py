@@ -241,6 +241,7 @@ def test_a_killed_worker_loses_nothing(model, tmp_path):
         way=("torch", "float32"),
         sha256="",
         channels=None,
+        is_inverted=False,
         scale=1.0,
         core=128,
         folder=str(tmp_path / "blocks"),
