@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,6 @@ def compiled(net: UNet, dtype: torch.dtype, threads: int, *, features: bool = Fa
         (B, base_channels, Y, X) after them if they are asked for. All float32. The second argument is a callable or
         None: it is called every few milliseconds meanwhile, and what it raises breaks the run off.
     """
-    import openvino
-
     graph = _model(net, features=features)
     config = {
         "INFERENCE_PRECISION_HINT": HINTS[dtype],
@@ -55,7 +54,7 @@ def compiled(net: UNet, dtype: torch.dtype, threads: int, *, features: bool = Fa
         "NUM_STREAMS": 1,
         "ENABLE_CPU_PINNING": False,  # two processes would share one core, and leave the other alone
     }
-    request = openvino.Core().compile_model(graph, "CPU", config).create_infer_request()
+    request = _core().compile_model(graph, "CPU", config).create_infer_request()
 
     def run(x: Tensor, check: Callable[[], None] | None) -> list[Tensor]:
         request.start_async([x.contiguous().numpy()], share_inputs=True)
@@ -78,6 +77,18 @@ def write_graph(net: UNet, path: Path) -> None:
     import openvino
 
     openvino.save_model(_model(net), path, compress_to_fp16=False)
+
+
+@lru_cache(maxsize=1)
+def _core() -> Any:
+    """What compiles: one for the whole process.
+
+    Each one (2026.4) gives its thread a stack for signals, and puts the one of before back as it ends. Of two that end
+    in the order in which they began the second puts back what the first has freed, and the next Ctrl+C is a crash.
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 def _model(net: UNet, *, features: bool = False) -> Any:

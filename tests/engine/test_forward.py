@@ -1,6 +1,8 @@
 """The network in its fastest form."""
 
 import gc
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.util import find_spec
@@ -132,6 +134,23 @@ def test_a_compiled_network_keeps_its_weights(model):
     gc.collect()
     assert torch.equal(run(x, None)[0], before)
     assert before.abs().max() > 0
+
+
+def test_a_signal_is_handled_after_networks_were_compiled_and_forgotten():
+    """In whichever order they go: Ctrl+C after that ended the process with a crash."""
+    pytest.importorskip("openvino")
+    code = """
+import signal, sys, torch
+from napari_unet.engine.openvino import compiled
+from napari_unet.nets.unet import UNet
+net = UNet(1, 2, base_channels=4, depth=1, norm="none").eval()
+runs = [compiled(net, torch.float32, 1) for _ in range(2)]
+del runs[0]
+del runs[0]
+signal.signal(signal.SIGINT, lambda *_: sys.exit(3))
+signal.raise_signal(signal.SIGINT)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 3
 
 
 def test_the_outputs_are_ones_own(model):
