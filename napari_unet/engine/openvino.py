@@ -139,8 +139,7 @@ def _constant(values: Tensor) -> Any:
     """A constant of the graph.
 
     Torch copies into memory that OpenVINO asked for, and lets other threads run. OpenVINO's own way of copying an array
-    took up to 0.05 s a layer of the shipped network, in which Python stood still; to share an array of Python's with
-    it is not safe: its threads let go of it when they like.
+    took up to 0.05 s a layer of the shipped network, in which Python stood still.
     """
     import openvino
 

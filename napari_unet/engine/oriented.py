@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import overload
 
@@ -10,7 +10,7 @@ from napari_unet.core.corrections import Correction
 from napari_unet.core.events import Progress
 from napari_unet.core.image import ImageSource
 from napari_unet.core.intensity import estimate_limits
-from napari_unet.engine.measure import ENOUGH, Sight, measure
+from napari_unet.engine.measure import ENOUGH, measure
 from napari_unet.engine.sampling import channels_of
 from napari_unet.nets.model import Model
 
@@ -34,7 +34,7 @@ class Oriented(Sequence[Correction]):
         self._is_inverted = False
         self._known: dict[int, tuple[Correction, Correction]] = {}  # the given one is kept: its id stays its own
 
-    def look(self) -> Iterator[None]:
+    def look(self) -> Iterator[Progress]:
         """Look at some pictures, one piece of work at a time; whoever stops before the end has decided nothing."""
         unknown = {id(c.image): c for c in self._given if c.limits is None}
         found = []
@@ -42,7 +42,7 @@ class Oriented(Sequence[Correction]):
             raw = channels_of(correction)
             source = ImageSource.of_array(raw, rgb=correction.is_color, channel_axis=0)
             given = self._model.card.diameter / correction.scale
-            sight = yield from _looked(measure(self._model, source, given=given, many=ENOUGH))
+            sight = yield from measure(self._model, source, given=given, many=ENOUGH)
             found.append(bool(sight.is_inverted))
         self._is_inverted = sum(found) > len(found) / 2
 
@@ -67,14 +67,3 @@ class Oriented(Sequence[Correction]):
             limits = estimate_limits(channels_of(given), joint=given.is_color).inverted()
             self._known[id(given)] = given, replace(given, limits=limits)
         return self._known[id(given)][1]
-
-
-def _looked(looking: Generator[Progress, None, Sight]) -> Generator[None, None, Sight]:
-    """The same looks, without a word on each."""
-    while True:
-        try:
-            next(looking)
-        except StopIteration as end:
-            found: Sight = end.value
-            return found
-        yield

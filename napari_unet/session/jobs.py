@@ -148,10 +148,11 @@ class Device:
     def measure(
         self, picture: Picture, view: Box | None, expected: float | None, given: float | None
     ) -> Iterator[Progress | Measured]:
-        """Measure how the model sees a picture; whoever pulls tells the picture."""
-        model, known = self._need_model(), picture.is_inverted is not None
-        found = yield from measure(model, picture.reading, view, expected=expected, given=given, as_it_is=known)
-        yield Measured(picture.key, picture.measured if given else found.diameter, found.is_inverted)
+        """Measure how the model sees a picture; whoever pulls tells the picture. A size that it has stays."""
+        size, known = given or picture.measured, picture.is_inverted is not None
+        model, reading = self._need_model(), picture.reading
+        found = yield from measure(model, reading, view, expected=expected, given=size, as_it_is=known)
+        yield Measured(picture.key, picture.measured if size else found.diameter, found.is_inverted)
 
     def click(
         self, picture: Picture, lead: tuple[int, ...], prompts: Prompts, previous: tuple[Box, Mask] | None

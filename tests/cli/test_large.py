@@ -228,12 +228,11 @@ def unet_live_command():
     return [sys.executable, "-c", "from napari_unet.app import main; main()"]
 
 
-def test_a_killed_worker_loses_nothing(model, tmp_path):
-    """A worker killed in the middle: the block is predicted by another one, and the labels are the same."""
-    from distributed import Client, LocalCluster
-
+@pytest.fixture
+def plan(model, tmp_path):
+    """What a process must know to predict a picture of discs."""
     zarr.save_array(tmp_path / "cells.ome.zarr", discs(seed=3, side=500)[0])
-    plan = large.Plan(
+    return large.Plan(
         picture=str(tmp_path / "cells.ome.zarr"),
         key="",
         model=str(model),
@@ -246,11 +245,23 @@ def test_a_killed_worker_loses_nothing(model, tmp_path):
         core=128,
         folder=str(tmp_path / "blocks"),
     )
+
+
+@pytest.mark.parametrize("is_inverted", [False, True])
+def test_each_process_sees_the_picture_from_the_same_side(plan, is_inverted):
+    """Inverted, if the one that began saw it so."""
+    assert large.opened(replace(plan, is_inverted=is_inverted))[1].is_inverted == is_inverted
+
+
+def test_a_killed_worker_loses_nothing(plan, tmp_path):
+    """A worker killed in the middle: the block is predicted by another one, and the labels are the same."""
+    from distributed import Client, LocalCluster
+
     labels = []
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as own, Client(own) as client:
         for pool, name in ((None, "alone"), (client, "killed")):
             folder = str(tmp_path / f"blocks-{name}")
-            own_plan = large.Plan(**{**vars(plan), "folder": folder})
+            own_plan = replace(plan, folder=folder)
             killed = []
 
             def report(done, total, pool=pool, killed=killed):

@@ -99,3 +99,21 @@ def test_a_picture_is_seen_inverted_from_the_first_look_on(make_session, source,
     again, ear = make_session()
     reopened = again.open_picture("discs", source, path=tmp_path / "discs.tif")
     assert reopened.reading.limits() == limits.inverted()
+
+
+def test_a_size_that_is_known_stays_when_the_side_is_looked_for(make_session, source, monkeypatch):
+    """What the user drew before the first prediction told it, or a project of before sides were noted."""
+    asked = []
+
+    def measure(model, source, view, *, expected, given, as_it_is):
+        asked.append(given)
+        return Sight(given, is_inverted=True)
+        yield
+
+    monkeypatch.setattr(jobs, "measure", measure)
+    session, ear, picture = start(make_session, source)
+    picture.measured, picture.is_inverted = 31.0, None
+    session.predict(picture.key, whole(picture))
+    ear.wait(lambda: is_complete(ear) and not session.state.predicting)
+    assert asked == [31]
+    assert (picture.measured, picture.is_inverted) == (31, True)
