@@ -10,7 +10,8 @@ from napari_unet.core.corrections import Correction
 from napari_unet.core.events import Progress
 from napari_unet.core.image import ImageSource
 from napari_unet.core.intensity import estimate_limits
-from napari_unet.engine.measure import ENOUGH, measure
+from napari_unet.engine.looks import ENOUGH
+from napari_unet.engine.measure import measure
 from napari_unet.engine.sampling import channels_of
 from napari_unet.nets.model import Model
 

@@ -8,9 +8,11 @@ import torch
 
 from napari_unet.core.card import ModelCard
 from napari_unet.core.corrections import Correction
+from napari_unet.core.geometry import Box
 from napari_unet.core.intensity import Limits
 from napari_unet.engine import device
 from napari_unet.engine.augment import Augmentation
+from napari_unet.engine.looks import _Part
 from napari_unet.engine.student import Recipe, Student
 from napari_unet.engine.train import train
 from napari_unet.nets.model import Model
@@ -135,3 +137,9 @@ def run_torchscript(program, pictures) -> torch.Tensor:
     with torch.no_grad():
         given: torch.Tensor = torch.jit.load(program)(pictures)
     return given
+
+
+def part(labels, image=None, box=None):
+    """A part of a picture that was looked at."""
+    image = np.zeros(labels.shape, np.float32) if image is None else image
+    return _Part(box or Box.whole(labels.shape), image, labels)

@@ -11,10 +11,11 @@ from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
 from napari_unet.core.metrics import evaluate
 from napari_unet.core.sizes import median_diameter
-from napari_unet.core.targets import rim_distance
+from napari_unet.engine import looks as seen
 from napari_unet.engine import measure as engine
 from napari_unet.engine.measure import measure
 from napari_unet.engine.segment import segment
+from tests.engine.conftest import part
 
 
 def measured(model, image, view=None, expected=None):
@@ -59,14 +60,14 @@ def test_an_expected_size_is_believed_unless_the_network_contradicts_itself(
 
     Where nothing else is of about that size, it may hang together less.
     """
-    looks = engine._Look(near, 0.1), engine._Look(14.0, 0.3), engine._Look(40.0, strife)
+    looks = seen.Look(near, 0.1), seen.Look(14.0, 0.3), seen.Look(40.0, strife)
     assert _found(disc_model, monkeypatch, *looks) == size
 
 
 def test_an_expected_size_decides_nothing_where_the_looks_say_another_one(disc_model, monkeypatch):
     """Two looks that agree are believed; and what one of them said has been weighed already."""
-    near, far = engine._Look(30.0, 0.12), engine._Look(23.0, 0.1)
-    own = engine._Look(31.0, 0.08)
+    near, far = seen.Look(30.0, 0.12), seen.Look(23.0, 0.1)
+    own = seen.Look(31.0, 0.08)
     disc_model.card = replace(disc_model.card, diameter=10.0)
     assert _found(disc_model, monkeypatch, near, replace(far, diameter=33.0), replace(own, diameter=40.0)) == 33
     assert _found(disc_model, monkeypatch, near, far, own) == 23
@@ -75,7 +76,7 @@ def test_an_expected_size_decides_nothing_where_the_looks_say_another_one(disc_m
 
 def test_a_look_of_the_expected_size_is_believed_against_one_that_is_far_from_it(disc_model, monkeypatch):
     """Cells in a dense colony: from afar the colony shows, as well or better, and the user has drawn cells."""
-    near, far = engine._Look(35.0, 0.16), engine._Look(100.0, 0.15)
+    near, far = seen.Look(35.0, 0.16), seen.Look(100.0, 0.15)
     assert _found(disc_model, monkeypatch, near, far, replace(near, strife=0.18)) == 35
     assert _found(disc_model, monkeypatch, near, far, replace(near, strife=0.3)) == 100
 
@@ -83,7 +84,7 @@ def test_a_look_of_the_expected_size_is_believed_against_one_that_is_far_from_it
 def _found(model, monkeypatch, near, far, own):
     """The size that three looks make: as it is, from afar, and as 44 pixels ask for."""
     looks = iter((near, far, own))
-    monkeypatch.setattr(engine._Looks, "closely", lambda *how: _at_once(next(looks)))
+    monkeypatch.setattr(seen.Looks, "closely", lambda *how: _at_once(next(looks)))
     return measured(model, np.zeros((64, 64), np.float32), expected=44.0)[0]
 
 
@@ -100,9 +101,9 @@ def test_looks_go_on_until_they_agree_and_none_is_made_twice(disc_model, monkeyp
     def look(model, source, view, scale):
         yield Progress("predict", "", 0, 1)
         scales.append(scale)
-        return engine._Look(known * (3 if scale == 1 else 2), 0.05)
+        return seen.Look(known * (3 if scale == 1 else 2), 0.05)
 
-    monkeypatch.setattr(engine, "_look", look)
+    monkeypatch.setattr(seen, "_look", look)
     assert measured(disc_model, np.zeros((64, 64), np.float32))[0] == 2 * known
     assert scales == pytest.approx([1, 1 / 3, 1 / 2])
 
@@ -115,9 +116,9 @@ def test_an_expected_size_gets_a_third_look(disc_model, monkeypatch):
     def look(model, source, view, scale):
         yield Progress("predict", "", 0, 1)
         scales.append(scale)
-        return engine._Look(known * sizes.get(round(scale, 3), 1.8), 0.05)
+        return seen.Look(known * sizes.get(round(scale, 3), 1.8), 0.05)
 
-    monkeypatch.setattr(engine, "_look", look)
+    monkeypatch.setattr(seen, "_look", look)
     found, _ = measured(disc_model, np.zeros((64, 64), np.float32), expected=2.5 * known)
     assert scales == pytest.approx([1, 0.5, 0.4, 1 / 2.2, 1 / 1.8])
     assert found == pytest.approx(1.8 * known)
@@ -137,7 +138,7 @@ def test_a_model_of_classes_measures_nothing(make_model):
 
 def test_other_parts_are_looked_at_when_the_view_shows_little(disc_model, draw, monkeypatch):
     """The view comes first; where it is empty, the rest of the plane is looked at; of a stack its plane alone."""
-    monkeypatch.setattr(engine, "SIDE", 160)
+    monkeypatch.setattr(seen, "SIDE", 160)
     image, labels = draw(1, shape=(160, 160), count=14)
     stack = np.full((2, 400, 400), 100, np.float32)
     stack[1, :160, :160] = image
@@ -158,11 +159,6 @@ def test_of_a_stack_some_planes_are_looked_at(disc_model, draw, shown):
     assert found == pytest.approx(2 * median_diameter(labels), rel=0.25)
 
 
-def test_specks_and_fragments_do_not_count(disc_model, monkeypatch):
-    """What is far smaller than most of the foreground is debris."""
-    assert engine._usual([1.0, 2.0, 20.0, 21.0, 22.0]) == 21
-
-
 @pytest.mark.parametrize(
     ("far", "strife", "size"),
     [
@@ -177,28 +173,10 @@ def test_what_is_larger_than_known_is_measured_from_afar(disc_model, monkeypatch
 
     def look(model, source, view, scale):
         yield Progress("predict", "", 0, 1)
-        return engine._Look(20.0, strife[0]) if scale == 1 else engine._Look(far, strife[1])
+        return seen.Look(20.0, strife[0]) if scale == 1 else seen.Look(far, strife[1])
 
-    monkeypatch.setattr(engine, "_look", look)
+    monkeypatch.setattr(seen, "_look", look)
     assert measured(disc_model, np.zeros((64, 64), np.float32))[0] == size
-
-
-def test_outputs_that_fit_each_other_are_at_peace(disc_model, draw, monkeypatch):
-    """Distances that are those in the objects give no strife; distances that deny the middles give much."""
-    image, labels = draw(1, shape=(160, 160), count=14)
-    source, view = ImageSource.of_array(image), Box((0, 0), (160, 160))
-
-    def strife(distance):
-        monkeypatch.setattr(engine, "_outputs_in", lambda *_: (labels, distance, image))
-        looking = engine._look(disc_model, source, view, 1.0)
-        try:
-            while True:
-                next(looking)
-        except StopIteration as end:
-            return end.value.strife
-
-    assert strife(rim_distance(labels)) == 0
-    assert strife(np.zeros(labels.shape, np.float32)) > 0.3
 
 
 @pytest.mark.parametrize("zoom", [1, 3])
@@ -245,9 +223,9 @@ def test_inverted_it_must_be_steadier_and_contradict_itself_less(disc_model, mon
     def of(looks):
         return inverted if looks._source.is_inverted else plain
 
-    monkeypatch.setattr(engine, "_best", lambda looks, _: _at_once(engine._Look(20.0, of(looks)[1])))
-    monkeypatch.setattr(engine._Looks, "at_size", lambda looks, _: _at_once(engine._Look(20.0, of(looks)[1])))
-    monkeypatch.setattr(engine._Looks, "steadiness", lambda looks, *_: _at_once(of(looks)[0]))
+    monkeypatch.setattr(engine, "_best", lambda looks, _: _at_once(seen.Look(20.0, of(looks)[1])))
+    monkeypatch.setattr(seen.Looks, "at_size", lambda looks, _: _at_once(seen.Look(20.0, of(looks)[1])))
+    monkeypatch.setattr(seen.Looks, "steadiness", lambda looks, *_: _at_once(of(looks)[0]))
     sight = engine.measured_by(disc_model, ImageSource.of_array(np.zeros((64, 64), np.float32)))
     assert sight == engine.Sight(20.0, is_inverted)
 
@@ -256,9 +234,9 @@ def test_the_side_that_was_learnt_is_looked_at_first(disc_model, monkeypatch):
     """It stays unless the other one is clearly better, whichever the picture is given in; a size is measured in it."""
     steadiness = {False: 0.7, True: 0.72}
     monkeypatch.setattr(
-        engine, "_best", lambda looks, _: _at_once(engine._Look(20.0, 0.1 - looks._source.is_inverted / 20))
+        engine, "_best", lambda looks, _: _at_once(seen.Look(20.0, 0.1 - looks._source.is_inverted / 20))
     )
-    monkeypatch.setattr(engine._Looks, "steadiness", lambda looks, *_: _at_once(steadiness[looks._source.is_inverted]))
+    monkeypatch.setattr(seen.Looks, "steadiness", lambda looks, *_: _at_once(steadiness[looks._source.is_inverted]))
     source = ImageSource.of_array(np.zeros((64, 64), np.float32))
     for learnt in (False, True):
         disc_model.card = replace(disc_model.card, is_inverted=learnt)
@@ -281,36 +259,6 @@ def test_classes_are_seen_as_they_were_learnt(make_model):
     assert engine.measured_by(model, source).of(source).is_inverted
 
 
-def test_steadiness_is_how_far_a_mirror_image_shows_the_same(disc_model, draw, monkeypatch):
-    """1 where the masks are the same, less where the network finds other things in the mirror image."""
-    image, labels = draw(1, shape=(160, 160), count=14)
-    looks = engine._Looks(disc_model, ImageSource.of_array(image), Box((0, 0), (160, 160)))
-    look = engine._Look(disc_model.card.diameter, 0.1, 1.0, part(labels, image))
-
-    def found_in(*_, mirrors=((),)):
-        return labels if mirrors == ((),) else np.where(labels % 2, labels, 0), rim_distance(labels), image
-
-    monkeypatch.setattr(engine, "_outputs_in", found_in)
-    share = np.mean(np.unique(labels[labels > 0]) % 2)
-    assert ended(looks.steadiness(look, labels.max())) == pytest.approx(share)
-    assert ended(looks.steadiness(look, labels.max() + 1)) is None  # they would agree by chance
-
-
-def ended(looking):
-    """What a look gives in the end."""
-    while True:
-        try:
-            next(looking)
-        except StopIteration as end:
-            return end.value
-
-
-def part(labels, image=None, box=None):
-    """A part of a picture that was looked at."""
-    image = np.zeros(labels.shape, np.float32) if image is None else image
-    return engine._Part(box or Box.whole(labels.shape), image, labels)
-
-
 @pytest.fixture
 def colony():
     """A colony of cells of 12 pixels, as (picture, cells, the whole)."""
@@ -331,9 +279,9 @@ def test_a_colony_is_not_taken_for_an_object(disc_model, monkeypatch, colony, st
     def look(model, source, view, scale):
         yield Progress("predict", "", 0, 1)
         shown, diameter = (cells, 12.0) if scale > 1 else (fours, 24.0) if scale == 1 else (whole, 72.0)
-        return engine._Look(diameter, strife * min(scale, 1), scale, part(shown, image))
+        return seen.Look(diameter, strife * min(scale, 1), scale, part(shown, image))
 
-    monkeypatch.setattr(engine, "_look", look)
+    monkeypatch.setattr(seen, "_look", look)
     assert measured(disc_model, image)[0] == size
 
 
@@ -344,18 +292,8 @@ def test_an_object_that_falls_into_pieces_stays_one(disc_model, monkeypatch, col
     def look(model, source, view, scale):
         yield Progress("predict", "", 0, 1)
         if scale > 1:
-            return engine._Look(12.0, 0.2, scale, part(cells, np.zeros_like(image)))
-        return engine._Look(72.0, 0.2, scale, part(whole))
+            return seen.Look(12.0, 0.2, scale, part(cells, np.zeros_like(image)))
+        return seen.Look(72.0, 0.2, scale, part(whole))
 
-    monkeypatch.setattr(engine, "_look", look)
+    monkeypatch.setattr(seen, "_look", look)
     assert measured(disc_model, image)[0] == 72
-
-
-def test_labels_of_one_look_are_found_at_the_pixels_of_another():
-    """Whatever part of the picture each saw, and at which size; outside there is nothing."""
-    labels = np.arange(1, 17).reshape(4, 4).astype(np.int32)
-    far = part(labels, None, Box((0, 0), (8, 8)))
-    near = part(np.zeros((4, 4), np.int32), None, Box((2, 2), (6, 6)))
-    assert far.labels_at(near).tolist() == np.kron(labels, np.ones((2, 2), int))[2:6, 2:6].tolist()
-    aside = part(np.zeros((2, 4), np.int32), None, Box((6, -2), (10, 2)))
-    assert far.labels_at(aside).tolist() == [[0, 0, 13, 13], [0, 0, 0, 0]]
