@@ -93,7 +93,7 @@ class Desk(QObject):
         self._album.exchanged.connect(self._on_exchanged)
         self._overlays = Overlays(viewer, self.show_overlays, taught=chosen.show_taught)
         self._masks = LabelLayers(self.session, self._overlays, self, chosen.pause)
-        self._masks.acted.connect(self._tell)
+        self._masks.acted.connect(self.acted.emit)
         self._masks.turning.connect(self.picture_changed.emit)  # tools are put away
         self._pick = once(self, 0, self._take_inserted)
         self._tidy = once(self, 0, self._tidy_up)
@@ -228,7 +228,7 @@ class Desk(QObject):
         masks.stroked.connect(self._on_stroke)
         masks.pasted.connect(self._masks.draw_soon)
         masks.taught.connect(partial(self._on_taught, masks))
-        masks.acted.connect(self._tell)
+        masks.acted.connect(self._masks.tell)
         self.show_overlays()
         self.picture_changed.emit()
         return masks
@@ -286,9 +286,6 @@ class Desk(QObject):
     def _on_stroke(self) -> None:
         self.be_active()
         self._masks.settle_soon()
-
-    def _tell(self, sentence: str) -> None:
-        self.acted.emit(sentence)
 
     def _on_taught(self, masks: MaskLayer, box: Box) -> None:
         """Draw the rim of what has been taught."""

@@ -26,6 +26,7 @@ _SHARE = 5  # ... and at most this share (1/5) of the time for drawing, on large
 _KEEP_MS = 3000
 _TURN_MS = 150
 _COPIED = 2048 * 2048
+_NOT_SAVED = ", but not saved: this project is open for reading only"
 
 
 class LabelLayers(dict[str, MaskLayer]):
@@ -138,7 +139,11 @@ class LabelLayers(dict[str, MaskLayer]):
         self._settle.stop()
         for masks in self.values():
             if made := masks.settle():
-                self.acted.emit("Correction taken" if made == 1 else f"{made} corrections taken")
+                self.tell("Correction taken" if made == 1 else f"{made} corrections taken")
+
+    def tell(self, sentence: str) -> None:
+        """Say what became of a correction; in a project that is open for reading only none is kept."""
+        self.acted.emit(sentence + _NOT_SAVED if self._session.state.read_only else sentence)
 
     def settle_soon(self) -> None:
         """Make edits of what was painted, a while after the last stroke."""

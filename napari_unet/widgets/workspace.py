@@ -142,15 +142,20 @@ class Trouble(QWidget):
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__()
         session = desk_of(napari_viewer).session
-        self.text = line("trouble", "Your corrections wait, and are saved as soon as that is possible")
+        self.text = line("trouble")
         paint_text(self.text, "error")
         column(self, 8, 3).addWidget(self.text)
         listen(session.state_changed, self, self._show_state)
         self._show_state(session.state)
 
     def _show_state(self, state: SessionState) -> None:
-        self.text.setText(state.save_problem)
-        self.setVisible(bool(state.save_problem))
+        if state.save_problem:
+            text, tip = state.save_problem, "Your corrections wait, and are saved as soon as that is possible"
+        else:
+            text, tip = state.read_only, "Your corrections are learnt, but end with this window"
+        self.text.setText(text)
+        self.text.setToolTip(tip)
+        self.setVisible(bool(text))
 
 
 class Workspace(QScrollArea):

@@ -1,5 +1,6 @@
 """Predict and Correct: what the user clicks reaches the session, what it tells is shown."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from qtpy.QtWidgets import (
 from napari_unet.core.errors import ImageError
 from napari_unet.core.events import Progress
 from napari_unet.session.session import SessionState
+from napari_unet.widgets import tools
 from napari_unet.widgets.correct_panel import CorrectPanel
 from napari_unet.widgets.layers import add_quietly
 from napari_unet.widgets.predict_panel import PredictPanel
@@ -271,6 +273,17 @@ def test_accept_teaches_a_stroke_at_once(correct_panel, masks, session):
     correct_panel.accept.click()
     assert len(session.edits) == 1
     assert text_of(correct_panel, "last_action") == "Correction taken"
+
+
+def test_a_correction_that_no_disk_keeps_is_told_so(correct_panel, masks, session):
+    """In a project that another window has open: strokes and what tools do are learnt, but end with the window."""
+    session.state = replace(session.state, read_only="Another window has this project open.")
+    masks.layer.paint((5, 70), 7)
+    correct_panel.accept.click()
+    not_saved = ", but not saved: this project is open for reading only"
+    assert text_of(correct_panel, "last_action") == f"Correction taken{not_saved}"
+    tools.delete(masks, (20, 20))
+    assert text_of(correct_panel, "last_action") == f"Object 1 deleted{not_saved}"
 
 
 def test_a_stroke_teaches_by_itself_after_a_pause(correct_panel, masks, session, qtbot):

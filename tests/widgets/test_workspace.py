@@ -194,6 +194,9 @@ def test_what_keeps_the_work_from_being_saved_is_seen_wherever_one_has_scrolled(
     tell(qtbot, session, "state_changed", broken, lambda: not dock.trouble.isHidden())
     assert text_of(dock, "trouble") == text_of(dock, "saved") == sentence
     tell(qtbot, session, "state_changed", SessionState(), dock.trouble.isHidden)
+    reader = SessionState(read_only="Another window has this project open.")
+    tell(qtbot, session, "state_changed", reader, lambda: not dock.trouble.isHidden())
+    assert text_of(dock, "trouble") == reader.read_only
 
 
 def test_sections_fold(window):
