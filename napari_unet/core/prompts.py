@@ -73,15 +73,16 @@ def pixels_of(points: npt.NDArray[np.float64], shape: tuple[int, ...]) -> tuple[
 
 
 def points_in(points: Sequence[Point], shape: tuple[int, int]) -> tuple[Point, ...]:
-    """Points as pairs of numbers; those outside of the picture at its edge."""
+    """Points as pairs of numbers; those outside of the picture are left out, whichever corner or middle pixels have."""
     try:
         known = np.atleast_2d(np.array(points, float))
     except (TypeError, ValueError):
         known = np.full((1, 2), np.nan)
     if known.size and (known.shape[1:] != (2,) or not np.isfinite(known).all()):
         raise ImageError(f"The points {_short(points)} are no list of (y, x). Give two numbers for each.")
-    inside = np.clip(known.reshape(-1, 2), 0, np.array(shape) - 1)
-    return tuple((y, x) for y, x in inside.tolist())
+    known, last = known.reshape(-1, 2), np.array(shape) - 1
+    inside = known[((known > -1) & (known < last + 1)).all(1)]
+    return tuple((y, x) for y, x in inside.clip(0, last).tolist())
 
 
 def box_in(box: Box | Sequence[int], shape: tuple[int, int]) -> Box:

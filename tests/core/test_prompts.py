@@ -41,9 +41,10 @@ def test_points_that_are_none_are_a_sentence(points):
         points_in(points, (10, 20))
 
 
-def test_points_beyond_the_edge_lie_at_it():
-    """Lists and arrays are taken, and none at all."""
-    assert points_in([(-3, 5), (4.5, 99)], (10, 20)) == ((0.0, 5.0), (4.5, 19.0))
+def test_points_outside_of_the_picture_are_none():
+    """Lists and arrays are taken, and none at all; within the pixels at the edge a point may lie anywhere."""
+    assert points_in([(-3, 5), (4.5, 99), (4.5, 19), (10, 3)], (10, 20)) == ((4.5, 19.0),)
+    assert points_in(np.array([(-0.4, 5), (9.9, 19.6)]), (10, 20)) == ((0.0, 5.0), (9.0, 19.0))
     assert points_in(np.zeros((0, 2)), (10, 20)) == points_in([], (10, 20)) == ()
 
 

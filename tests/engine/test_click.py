@@ -222,9 +222,11 @@ def test_a_plane_of_a_stack_is_clicked_on(click_model, draw):
 
 @pytest.mark.parametrize("point", [(0, 0), (95, 95), (0, 95), (-4, 50), (500, 500)])
 def test_clicks_at_and_beyond_the_edge(clicker, point):
-    """Nothing breaks, and the mask has the picture's size."""
+    """Nothing breaks, and the mask has the picture's size; a click outside of the picture shows nothing."""
     segmenter, labels = clicker
-    assert segmenter.segment([point]).shape == labels.shape
+    mask = segmenter.segment([point])
+    assert mask.shape == labels.shape
+    assert mask.any() == all(0 <= c < 96 for c in point)
 
 
 def test_nothing_shown_is_nothing_found(clicker):
