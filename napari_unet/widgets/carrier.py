@@ -117,7 +117,7 @@ class Carrier:
         if not self.is_on or masks is None or at is None:
             return
         is_other = self.desk.masks is not masks or answer.picture != masks.picture.key
-        if is_other or masks.is_pressed or self.clicker.is_at_work:
+        if is_other or not masks.has_objects or masks.is_pressed or self.clicker.is_at_work:
             self.stop("Stopped")  # also when a click took the place of the question: then no answer comes
             return
         if answer.request != self._asked:

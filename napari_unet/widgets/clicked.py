@@ -58,8 +58,13 @@ class Late:
 
     request: int
     masks: MaskLayer
+    kind: str
     lead: tuple[int, ...]
     prompts: Prompts
+
+    def is_meant_by(self, answer: ObjectMask) -> bool:
+        """Whether an answer is of what was clicked: data may be exchanged meanwhile, and labels be of another kind."""
+        return self.masks.picture.key == answer.picture and self.masks.kind == self.kind
 
 
 def flat(answer: ObjectMask) -> Found:

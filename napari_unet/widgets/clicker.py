@@ -114,11 +114,11 @@ class Clicker:
 
     def _hand_over(self) -> None:
         """The object in work is kept, at the latest when its mask has come; what was shown meanwhile follows then."""
-        then = self._then
+        then, masks = self._then, self._masks
         if not self.is_waiting:
             self.keep()
-        elif self._stages and self._masks is not None:
-            self._late = Late(self._asked, self._masks, self._lead, self._stages[-1].prompts)
+        elif self._stages and masks is not None:
+            self._late = Late(self._asked, masks, masks.kind, self._lead, self._stages[-1].prompts)
         self._reset()
         self._masks, self._then = None, then
 
@@ -328,10 +328,10 @@ class Clicker:
         """The mask of an object has come."""
         if self._late is not None and answer.request == self._late.request:
             late, self._late = self._late, None
-            if late.masks.picture.key == answer.picture:
+            if late.is_meant_by(answer):
                 self._on_late(late, flat(answer))
             else:
-                self._then = None  # the data of the picture was exchanged meanwhile
+                self._then = None
             return
         if self._masks is None or answer.picture != self._masks.picture.key:
             return

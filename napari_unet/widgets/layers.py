@@ -140,6 +140,24 @@ def warm_brush(layer: Labels) -> None:
     QTimer.singleShot(0, put_away)
 
 
+def vertices_of(layer: Labels) -> list[list[float]]:
+    """The vertices of the polygon that is being drawn on a label layer; the last one follows the mouse."""
+    drawn = layer._overlays["polygon"]
+    return list(drawn.points) if drawn.enabled else []
+
+
+def take_vertex_back(layer: Labels) -> bool:
+    """Take back the last vertex of an open polygon, or a stroke round an object; False if neither is being drawn."""
+    stroke, points = layer._overlays["brush_stroke"], vertices_of(layer)
+    if stroke.active:
+        stroke.abort(layer)
+    elif points:
+        layer._overlays["polygon"].points = points[:-2] + points[-1:] if len(points) > 2 else []
+    else:
+        return False
+    return True
+
+
 def rim_layer(picture: Picture, image: Image) -> Labels:
     """The rim round what was taught in a picture; shows the session's own array, so nothing is copied."""
     colors = {None: np.zeros(4), 0: np.zeros(4), 1: np.array(_TAUGHT), 2: np.array(_HELD_OUT)}

@@ -18,7 +18,7 @@ from napari_unet.core.events import Prediction
 from napari_unet.core.geometry import Box
 from napari_unet.core.instances import lay_over
 from napari_unet.widgets.history import merged
-from napari_unet.widgets.layers import known_labels, redraw
+from napari_unet.widgets.layers import known_labels, redraw, take_vertex_back, vertices_of
 from napari_unet.widgets.trail import Trail
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class MaskLayer:
         self.is_numbering = True
         self.trail = Trail(self)
         self.take_back: Callable[[], bool] = bool
-        self._is_quiet = self._is_outlining = False
+        self._is_quiet = False
         self._next_id = diff.free_id(self.baseline)
         layer.selected_label = self._suggested = self._next_id
         self._events = (
@@ -236,7 +236,7 @@ class MaskLayer:
     @property
     def has_objects(self) -> bool:
         """Whether each object has a number of its own; else a label is a class."""
-        return self.session.state.kind == "objects"
+        return self.kind == "objects"
 
     # --- what our tools do ---
 
@@ -267,8 +267,8 @@ class MaskLayer:
         return True
 
     def undo(self) -> None:
-        """Take back the last step, whether it changed labels or only said that they are right."""
-        if not self.is_pressed and self.fits and not self.take_back():
+        """Take back the last step, whether it changed labels or only said that they are right; first what is begun."""
+        if not self.is_pressed and self.fits and not self.take_back() and not take_vertex_back(self.layer):
             self.settle()
             if not self.trail.take_back_right():
                 with self._quietly():
@@ -298,7 +298,6 @@ class MaskLayer:
         """A stroke, a fill, an erased or polygon-filled area ended: remember where."""
         if self._is_quiet or not self.fits:
             return
-        self._is_outlining = False
         self.reserve(int(self.layer.selected_label))
         self._take_in_hand([_box_of_atom(atom) for atom in event.value])
 
@@ -335,10 +334,10 @@ class MaskLayer:
     def _watch_button(self, layer: Labels, event: Any) -> Iterator[None]:
         """Know whether the button is down: a stroke is not settled while it is being drawn."""
         self.is_pressed = True
-        begins = str(layer.mode) == "paint" or (str(layer.mode) == "polygon" and not self._is_outlining)
+        # napari has taken this press already: the first vertex, and the one that follows the mouse
+        begins = str(layer.mode) == "paint" or (str(layer.mode) == "polygon" and len(vertices_of(layer)) <= 2)
         if self.is_numbering and self.has_objects and begins:
             self._number_stroke([round(float(c)) for c in layer.world_to_data(event.position)])
-        self._is_outlining = str(layer.mode) == "polygon"
         if str(layer.mode) in ("paint", "fill", "polygon"):
             self.reserve(int(self.layer.selected_label))
         yield

@@ -131,6 +131,7 @@ def test_layers_of_tools_take_no_place_in_the_grid(masks, viewer):
 def test_of_classes_no_tool_takes_all_of_one(desk, masks, viewer, session, tool):
     """Key D on a spot deleted the whole class, K made a hundred classes of it: they need objects, and say so."""
     session.state = replace(session.state, kind="classes", classes=("background", "class 1"))
+    masks.kind = "classes"
     gestures, before, said = gestures_of(viewer), masks.layer.data.copy(), []
     gestures.said.connect(said.append)
     if tool != "cut":
@@ -149,6 +150,7 @@ def test_nothing_of_a_class_goes_beyond_the_rectangle(masks, session):
     """Most of the class lies in the rectangle: the rest of it stays, for it is no piece of one object."""
     masks.layer.data[0, :2] = 2
     session.state = replace(session.state, kind="classes", classes=("background", "class 1", "class 2"))
+    masks.kind = "classes"
     assert tools.clear_region(masks, Box((25, 30), (60, 80)))
     assert np.count_nonzero(masks.layer.data == 2) == 2
     assert not masks.layer.data[25:, 30:].any()

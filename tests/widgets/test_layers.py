@@ -41,6 +41,7 @@ def test_a_painted_object_is_the_users_as_a_whole(masks, session):
 def test_for_classes_only_the_painted_voxels_are_taught(masks, session):
     """With classes one id is everywhere, so only what the brush changed is trusted."""
     session.state = type(session.state)(kind="classes")
+    masks.kind = "classes"
     dab(masks, (20, 31), number=1)
     masks.settle()
     assert session.edits[0].trusted.sum() == np.count_nonzero(masks.layer.data != cells())

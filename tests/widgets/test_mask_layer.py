@@ -7,7 +7,9 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
+from napari_unet.widgets import tools
 from napari_unet.widgets.desk import desk_of
+from napari_unet.widgets.layers import vertices_of
 from tests.widgets.conftest import predicted
 
 
@@ -16,6 +18,7 @@ def test_the_number_of_an_object_is_no_class(masks, session):
     assert masks.layer.selected_label == 3
     masks.layer.selected_label = 9  # as after some strokes
     session.state = type(session.state)(kind="classes", classes=("background", "class 1", "class 2"))
+    masks.kind = "classes"
     classes = replace(predicted(np.ones((60, 80), int)), kind="classes")
     masks.paste(classes)
     assert masks.layer.selected_label == 1
@@ -80,3 +83,46 @@ def test_each_polygon_has_a_number_of_its_own(hand):
             QTest.mouseClick(hand.canvas, Qt.MouseButton.LeftButton, pos=hand.pixel(corner))
         hand.press(Qt.Key.Key_Return)
     assert [layer.data[point] for point in ((7, 48), (7, 73), (18, 74))] == [3, 4, 4]
+
+
+def outline(hand, corners):
+    """Clicks of the polygon tool, the last one of them not closing it."""
+    for corner in corners:
+        QTest.mouseMove(hand.canvas, hand.pixel(corner))
+        QTest.mouseClick(hand.canvas, Qt.MouseButton.LeftButton, pos=hand.pixel(corner))
+
+
+def test_undo_amid_a_polygon_takes_its_last_vertex_back(hand, session):
+    """Then the one before, then the polygon, and only then the last correction; the next polygon has a fresh number."""
+    masks = desk_of(hand.viewer).masks
+    layer = hand.viewer.layers.selection.active = masks.layer
+    tools.delete(masks, (20, 20))
+    layer.mode, layer.selected_label = "polygon", 2
+    outline(hand, ((42, 50), (5, 60), (15, 60), (15, 40)))
+    for left in (3, 2, 1, 0):
+        assert not session.withdrawn
+        masks.undo()
+        assert len(vertices_of(layer)) == left + (left > 0)
+    masks.undo()
+    assert len(session.withdrawn) == 1
+    outline(hand, ((5, 60), (5, 70), (15, 70), (50, 70)))
+    masks.undo()
+    hand.point_at((15, 69))
+    hand.press(Qt.Key.Key_Return)
+    assert layer.data[7, 68] == 3
+    assert layer.data[18, 69] == 0
+
+
+def test_undo_amid_a_stroke_round_an_object_drops_it(hand, session):
+    """What the right button of the brush has begun goes, not the correction before it."""
+    masks = desk_of(hand.viewer).masks
+    layer = hand.viewer.layers.selection.active = masks.layer
+    tools.delete(masks, (20, 20))
+    layer.mode = "paint"
+    QTest.mouseMove(hand.canvas, hand.pixel((5, 40)))
+    QTest.mouseClick(hand.canvas, Qt.MouseButton.RightButton, pos=hand.pixel((5, 40)))
+    hand.point_at((5, 60))
+    assert layer.data[5, 50]
+    masks.undo()
+    assert not layer.data[5, 50]
+    assert not session.withdrawn
