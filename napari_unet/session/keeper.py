@@ -89,7 +89,7 @@ class Keeper:
         self._drafts: deque[Draft] = deque()
         self._changes: deque[Callable[[Project], object]] = deque()
         self._points: deque[dict[str, Any]] = deque()
-        self._masks: dict[str, npt.NDArray[np.int32]] = {}
+        self._masks: dict[tuple[str, str], npt.NDArray[np.int32]] = {}  # of a picture and a kind
         self._told: set[str] = set()
         self._turn = threading.Lock()
         self._disk = Disk(lambda error: on_refused(sentence_of(error)), self._when_idle, self._finish)
@@ -152,9 +152,11 @@ class Keeper:
         self._told.update(found)
         return found
 
-    def masks_of(self, picture: Picture) -> npt.NDArray[np.int32] | None:
-        """The label layer that was saved for a picture; None if none was."""
-        return self.project.load_masks(picture.key, picture.source.shape) if self.project else None
+    def masks_of(self, picture: Picture, kind: str) -> npt.NDArray[np.int32] | None:
+        """The label layer of a kind, 'objects' or 'classes', that was kept for a picture; None if none was."""
+        if (waiting := self._masks.get((picture.key, kind))) is not None:
+            return waiting.copy()
+        return self.project.load_masks(picture.key, picture.source.shape, kind) if self.project else None
 
     def record_of(self, picture: Picture) -> PictureRecord | None:
         """What the project says of a picture as a whole; None if it does not know it."""
@@ -178,11 +180,11 @@ class Keeper:
         self._drafts.append(Draft(edits, picture, entry))
         self.save()
 
-    def keep_masks(self, picture: Picture, masks: npt.NDArray[np.int32]) -> None:
-        """Write a copy of a label layer, if there is a project."""
+    def keep_masks(self, picture: Picture, masks: npt.NDArray[np.int32], kind: str) -> None:
+        """Write a copy of a label layer of a kind, if there is a project."""
         with self._turn:
             if self._may_write():
-                self._masks[picture.key] = masks
+                self._masks[picture.key, kind] = masks
         self.save()
 
     def keep_picture(self, picture: Picture) -> None:
@@ -330,10 +332,10 @@ class Keeper:
 
     def _write_masks(self, project: Project) -> None:
         """Write the label layers."""
-        for key, masks in list(self._masks.items()):
-            self._attempt(partial(project.save_masks, key, masks))
-            if self._masks.get(key) is masks:  # else newer ones have come
-                del self._masks[key]
+        for (key, kind), masks in list(self._masks.items()):
+            self._attempt(partial(project.save_masks, key, masks, kind))
+            if self._masks.get((key, kind)) is masks:  # else newer ones have come
+                del self._masks[key, kind]
 
     def _attempt(self, write: Callable[[], object]) -> bool:
         """Whether a write was done. What the disk refuses is raised and tried again; what cannot be done, only said."""

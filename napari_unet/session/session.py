@@ -319,7 +319,7 @@ class Session:
     def keep_masks(self, key: str, masks: npt.NDArray[np.int32]) -> None:
         """Save the label layer (a copy, taken by the caller), so that tomorrow starts with it."""
         if key in self.pictures:
-            self._keeper.keep_masks(self.pictures[key], masks)
+            self._keeper.keep_masks(self.pictures[key], masks, self._teaching.kind)
 
     def save_again(self) -> None:
         """Try again to save what could not be saved."""

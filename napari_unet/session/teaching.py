@@ -101,9 +101,11 @@ class Teaching:
             known = self._aside.pop((key, kind), None)
             if picture.taught.any():
                 self._aside[key, old] = picture.truth.copy(), picture.taught.copy()
-                if picture.masks is not None:  # a project lays it there before its model tells of which kind labels are
-                    picture.masks[picture.taught != 0] = 0
             picture.truth[...], picture.taught[...] = known or (0, 0)
+            masks = self._keeper.masks_of(picture, kind)
+            if masks is not None or picture.masks is not None:
+                picture.masks = None  # those of the kind before mean nothing now
+                picture.lay_known(np.zeros(picture.source.shape, np.int32) if masks is None else masks, kind)
         return old != kind
 
     def restore(self, picture: Picture) -> None:
@@ -127,7 +129,7 @@ class Teaching:
             self._sides.remember(edit, taught)
             edit.apply(truth, taught)
             picture.note_sizes(edit)
-        masks = self._keeper.masks_of(picture)
+        masks = self._keeper.masks_of(picture, self.kind)
         if masks is not None or edits or drafts:
             picture.lay_known(np.zeros(shape, np.int32) if masks is None else masks, self.kind)
         if edits:

@@ -17,6 +17,11 @@ SHAPELESS_LIMIT = 2**28  # bytes, unpacked, while nobody says how large the pict
 PACKED_LIMIT = 2**31 - 1  # bytes; beyond it the format of the file changes
 
 
+def masks_file(key: str, kind: str) -> str:
+    """Name of the file with the masks of a picture: those of objects, or of classes."""
+    return f"{key}.npz" if kind == "objects" else f"{key}.{kind}.npz"
+
+
 def write_masks(path: Path, files: FileSystem, masks: npt.NDArray[Any]) -> None:
     """Write whole numbers of any shape as int32.
 

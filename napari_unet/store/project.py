@@ -20,7 +20,7 @@ from napari_unet.store.files import FileSystem
 from napari_unet.store.journal import Journal
 from napari_unet.store.lock import ProjectLock
 from napari_unet.store.manifest import keep_damaged, read_manifest, rebuild, write_manifest
-from napari_unet.store.masks import read_masks, write_masks
+from napari_unet.store.masks import masks_file, read_masks, write_masks
 from napari_unet.store.models import MODEL_LIMIT, remove_old_models, with_version, write_model
 from napari_unet.store.places import CORRECTIONS, FOLDERS, MASKS, MODELS, check_inside, follow_hint, hint_of, is_project
 from napari_unet.store.records import Contents, PictureRecord, Point, VersionRecord, plain, shorten
@@ -214,7 +214,7 @@ class Project:
         self._change(lambda now: replace(now, pictures={**now.pictures, record.key: record}))
         return record
 
-    def save_masks(self, key: str, masks: npt.NDArray[np.integer]) -> None:
+    def save_masks(self, key: str, masks: npt.NDArray[np.integer], kind: str = "objects") -> None:
         """Keep the label layer of a picture, so that tomorrow starts with it.
 
         Parameters
@@ -222,6 +222,8 @@ class Project:
         key : str
         masks : ([T, Z,] Y, X) int
             Kept as int32.
+        kind : {'objects', 'classes'}
+            What they are masks of; each kind is kept.
 
         Raises
         ------
@@ -231,11 +233,13 @@ class Project:
         _check_key(key)
         with self._turn:
             self._check_writable()
-            write_masks(self.path / MASKS / f"{key}.npz", self._files, masks)
+            write_masks(self.path / MASKS / masks_file(key, kind), self._files, masks)
             self.refresh_lock()
 
-    def load_masks(self, key: str, shape: Sequence[int] | None = None) -> npt.NDArray[np.int32] | None:
-        """Read the label layer of a picture, as it was saved.
+    def load_masks(
+        self, key: str, shape: Sequence[int] | None = None, kind: str = "objects"
+    ) -> npt.NDArray[np.int32] | None:
+        """Read the label layer of a picture, as it was saved with a model of a kind.
 
         Parameters
         ----------
@@ -249,7 +253,7 @@ class Project:
             None if none was saved; or if it is damaged or has another shape, which `problems` then says.
         """
         _check_key(key)
-        path = self.path / MASKS / f"{key}.npz"
+        path = self.path / MASKS / masks_file(key, kind)
         if not os.path.lexists(path):
             return None
         try:

@@ -96,6 +96,7 @@ class LabelLayers(dict[str, MaskLayer]):
             return
         self.turning.emit()  # what is in work is kept first
         self.settle()
+        self.keep()
         self._kind = self._session.state.kind
         self._session.turn()
 

@@ -75,7 +75,6 @@ class MaskLayer:
         self.baseline: npt.NDArray[np.int32] = np.array(layer.data, dtype=np.int32)
         picture.masks = self.baseline  # so that a project lays what it knows over what is seen
         self.kind = session.state.kind
-        self._is_predicted = False  # with a model of this kind
         self.doubt = np.zeros(layer.data.shape, np.uint8)
         self.dirty: list[Box] = []
         self.stale: list[Box] = []
@@ -101,11 +100,10 @@ class MaskLayer:
     def reload(self) -> None:
         """Show what the session knows now: another project was opened, or labels are of another kind.
 
-        Steps before cannot be undone any more. Masks of the kind before mean nothing now, so they go.
+        Steps before cannot be undone any more.
         """
-        if self.kind != self.session.state.kind and self._is_predicted:
-            self.baseline[...] = 0
-        self.kind, self._is_predicted = self.session.state.kind, False
+        self.kind = self.session.state.kind
+        self.baseline = self.baseline.copy()  # the one before may be on its way to the disk
         self._show_known(known_labels(self.picture))
         self._suggest()
 
@@ -155,7 +153,7 @@ class MaskLayer:
     def paste(self, prediction: Prediction) -> None:
         """Write the core of a predicted tile; voxels that the user set, or is just painting, stay."""
         window = prediction.window
-        if not self.fits:
+        if not self.fits or prediction.kind != self.kind:
             return
         data = self.layer.data[window.slices]
         mine = (self.picture.taught[window.slices] != 0) | (data != self.baseline[window.slices])
@@ -167,7 +165,6 @@ class MaskLayer:
             labels, self._next_id, write = laid.labels.astype(np.int32), laid.next_id, ~mine
             for old, kept in laid.joins.items():
                 self._rename(old, kept, window)
-        self._is_predicted |= prediction.kind == self.kind
         data[write] = labels[write]
         self.baseline[window.slices][write] = labels[write]
         self.doubt[window.slices][core] = (np.nan_to_num(prediction.doubt[core].astype(np.float32)) * 255).astype(

@@ -100,7 +100,7 @@ def times_in(folder):
 def test_a_project_begins_beside_the_picture_with_the_first_correction(keeper, picture, tmp_path):
     """Nothing is written before there is something to keep; then the picture and the model are known, too."""
     keeper.begin_model("tiny", 0)
-    keeper.keep_masks(picture, np.ones((64, 64), np.int32))
+    keeper.keep_masks(picture, np.ones((64, 64), np.int32), "objects")
     keeper.keep_points([TrainStep(1, 1, 0.5, 0.3)], 0)
     keeper.settle()
     assert not (tmp_path / "cells.unetproj").exists()
@@ -134,7 +134,7 @@ def test_a_full_disk_is_said_and_nothing_is_lost(keeper, picture, tmp_path, full
     keep(keeper, picture, 1, 2)
     keeper.keep_version(b"weights", change(1), keeper.era)
     keeper.keep_points([change(1)], keeper.era)
-    keeper.keep_masks(picture, np.full((64, 64), 4, np.int32))
+    keeper.keep_masks(picture, np.full((64, 64), 4, np.int32), "objects")
     keeper.do(lambda: None)  # other work that succeeds says nothing about the disk
     keeper.settle()
     assert "the disk is full" in keeper.problem
@@ -147,7 +147,7 @@ def test_a_full_disk_is_said_and_nothing_is_lost(keeper, picture, tmp_path, full
     assert keeper.kept == [0.0, 1.0, 2.0]
     assert times_in(tmp_path / "cells.unetproj") == [0.0, 1.0, 2.0]
     assert keeper.project.model_bytes(1) == b"weights"
-    assert (keeper.masks_of(picture) == 4).all()
+    assert (keeper.masks_of(picture, "objects") == 4).all()
     assert len(keeper.history()) == 1
 
 

@@ -77,6 +77,35 @@ def test_objects_are_not_learnt_as_classes_and_come_back(make_session, model_fil
     assert learnt_from(session) == {7, 8}
 
 
+def test_each_kind_has_its_own_masks(make_session, model_file, class_file, source, paint, tmp_path):
+    """Those of objects are not shown among classes, also in a picture that is opened later, and come back with them."""
+    path = tmp_path / "discs.tif"
+    session, ear, picture = start(make_session, source, path=path)
+    session.learn(False)
+    session.add_edit(paint(picture, (60, 60), 7))
+    assert session._keeper.flush(60)
+    objects, classes = np.full(source.shape, 5, np.int32), np.ones(source.shape, np.int32)
+    session.keep_masks(picture.key, objects.copy())
+    picture.masks = objects.copy()
+    for file, kind, shown in ((class_file, "classes", 0), (model_file, "objects", 5), (class_file, "classes", 1)):
+        session.use_model(str(file))
+        ear.wait_state(kind=kind)
+        session.turn()
+        assert picture.masks[200, 200] == shown
+        session.keep_masks(picture.key, classes if kind == "classes" else objects)
+    session.close(60)
+
+    session, ear, again = start(make_session, source, path=path)
+    ear.wait_state(kind="classes")
+    session.turn()
+    assert (again.masks == 1).all()
+    session.use_model(str(model_file))
+    ear.wait_state(kind="objects")
+    session.turn()
+    assert again.masks[60, 60] == 7
+    assert again.masks[200, 200] == 5
+
+
 def test_a_model_of_classes_goes_on_learning_in_a_project_with_objects(
     quick, make_session, class_file, source, paint, tmp_path
 ):

@@ -15,8 +15,13 @@ from napari_unet.widgets.gestures import gestures_of
 def change_to(session, qtbot):
     """Function that has a model of another kind come, as the session tells it."""
 
+    def turn():
+        for picture in session.pictures.values():
+            picture.masks = np.zeros(picture.source.shape, np.int32)
+        session.restored.emit()
+
     def change(kind, masks):
-        session.turn = session.restored.emit
+        session.turn = turn
         state = replace(session.state, kind=kind, classes=("background", "class 1"))
         session.state = replace(state, can_click=kind == "objects")
         session.state_changed.emit(session.state)

@@ -33,7 +33,7 @@ def test_a_model_of_another_kind_begins_with_its_own_corrections(desk, masks, se
 
     def turn():
         for picture in session.pictures.values():
-            picture.truth[...], picture.taught[...] = 0, 0
+            picture.truth[...], picture.taught[...], picture.masks[...] = 0, 0, 0
         session.calls.append(("turn",))
         session.restored.emit()
 
