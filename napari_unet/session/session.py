@@ -204,6 +204,7 @@ class Session:
             scale_for(diameter, self.state.diameter)
         self._predictor.diameter = diameter
         self._rescale()
+        self._board.update(given=diameter)
 
     def _rescale(self, *, is_new: bool = False) -> None:
         """Pictures are read at the size that the model knows; perhaps one of them in another way anyhow."""

@@ -47,6 +47,8 @@ class SessionState:
         Whether the model finds objects from clicks.
     diameter : float
         Object diameter the model was trained on, in pixels.
+    given : float or None
+        Object diameter in the pictures, as the user gave it; None: it is measured.
     measured : float or None
         Object diameter in the picture that was measured last, in pixels.
     channels : (str, tuple of int or None)
@@ -80,6 +82,7 @@ class SessionState:
     classes: tuple[str, ...] = ()
     can_click: bool = False
     diameter: float = 24.0
+    given: float | None = None
     measured: float | None = None
     channels: tuple[str, tuple[int, ...] | None] = ("", None)
     version: int = 0

@@ -192,7 +192,11 @@ class PredictPanel(QWidget):
         self._fill_channels()
 
     def _show_sight(self) -> None:
-        picture = self.desk.picture
+        picture, given = self.desk.picture, round(self.session.state.given or 0)
+        if given != self.diameter.value():  # it was given from Python
+            self.diameter.blockSignals(True)
+            self.diameter.setValue(given)
+            self.diameter.blockSignals(False)
         if picture is None:
             self.diameter.show_measured(None)
         else:

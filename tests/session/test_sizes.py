@@ -27,9 +27,9 @@ def test_the_size_of_objects_is_measured_once(make_session, source, monkeypatch)
     ear.wait(lambda: session.state.predicting is False)
     assert asked == [(whole(picture), None, None, True)]
     session.use_diameter(session.state.diameter)  # the user's word counts, and no word is the measured size again
-    assert picture.scale == 1
+    assert (picture.scale, session.state.given) == (1, session.state.diameter)
     session.use_diameter(None)
-    assert picture.scale == 0.5
+    assert (picture.scale, session.state.given) == (0.5, None)
 
 
 def test_a_measured_size_is_kept_with_the_project(make_session, source, paint, tmp_path):

@@ -152,6 +152,14 @@ def test_the_measured_size_is_shown_until_the_user_gives_one(predict_panel, sess
     tell(qtbot, session, "state_changed", SessionState(model="tiny"), lambda: text() == "auto: 32 px, inverted")
 
 
+def test_a_size_that_is_given_from_python_is_shown(predict_panel, session, qtbot):
+    """And taken back from there; nothing is asked of the session for it."""
+    shown = predict_panel.diameter.text
+    tell(qtbot, session, "state_changed", SessionState(model="tiny", given=41.7), lambda: shown() == "42 px")
+    tell(qtbot, session, "state_changed", SessionState(model="tiny"), lambda: shown() == "auto")
+    assert "use_diameter" not in session.names_called()
+
+
 def test_only_a_model_of_classes_names_classes(predict_panel, session, qtbot):
     """Objects have a size and thresholds; classes have names."""
     predict_panel.show()
