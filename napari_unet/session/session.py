@@ -107,7 +107,7 @@ class Session:
         # what waits to be written begins a project of its own this moment
         is_free = self._keeper.project is None and not self._keeper.drafts()
         if is_free and (folder := self._keeper.find(picture)) is not None:
-            self._open_folder(folder)
+            self.open_project(folder)
         self._teaching.restore(picture)
         self._tell_problems()
         self.pictures[key] = picture
@@ -191,6 +191,13 @@ class Session:
         self._keeper.keep_picture(self.pictures[key])
         self._teaching.rebuild(self.pictures)
         self._board.update(channels=(key, channels))
+
+    def invert(self, key: str, is_inverted: bool) -> None:
+        """Have the model read a picture with dark and bright exchanged, or as it is; what the user says stays."""
+        self.pictures[key].is_inverted = is_inverted
+        self._keeper.keep_picture(self.pictures[key])
+        self._rescale(is_new=True)
+        self._predictor.again()
 
     def use_diameter(self, diameter: float | None) -> None:
         """Object diameter in the pictures, in pixels; None: as it is measured in each.
@@ -280,20 +287,20 @@ class Session:
         """Go back to an earlier version of the model."""
         self._learner.revert(version)
 
+    def user_is_active(self) -> None:
+        """The user just did something: leave a core to the window for a while."""
+        self._worker.user_is_active()
+
     # --- project -------------------------------------------------------------
 
     def open_project(self, path: Path) -> None:
-        """Open a project folder, or create it there; pictures that are open get what it knows of them.
+        """Open a project folder, or create it there; its model comes, and open pictures get what it knows of them.
 
         Raises
         ------
         ProjectError
             If it is no project, or cannot be read.
         """
-        self._open_folder(path)
-
-    def _open_folder(self, path: Path) -> None:
-        """Open a project, and take its model, its curve, and what it knows of the open pictures, if it is another."""
         if not self._keeper.open(path):
             return
         self._teaching.begin_project()
@@ -326,12 +333,6 @@ class Session:
         """Try again to save what could not be saved."""
         self._keeper.save()
 
-    # --- the rest ------------------------------------------------------------
-
-    def user_is_active(self) -> None:
-        """The user just did something: leave a core to the window for a while."""
-        self._worker.user_is_active()
-
     def close(self, timeout: float = 2.0) -> None:
         """Stop everything, flush the disk, join the threads; at most `timeout` seconds."""
         if not self._is_closed:
@@ -347,8 +348,7 @@ class Session:
 
     def _show_saved(self) -> None:
         """Show whether everything is on disk."""
-        keeper = self._keeper
-        self._board.change(lambda state: replace(state, saved=keeper.waiting == 0, save_problem=keeper.problem))
+        self._board.change(lambda now: replace(now, saved=self._keeper.waiting == 0, save_problem=self._keeper.problem))
 
     def _emit(self, event: Event | News) -> None:
         """Pass on an event of the training, or of a prediction."""

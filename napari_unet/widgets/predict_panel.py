@@ -55,10 +55,10 @@ class SizeBox(QDoubleSpinBox):
         self.setKeyboardTracking(False)
         self.show_measured(None)
 
-    def show_measured(self, found: float | None, *, is_inverted: bool = False) -> None:
-        """Show what was measured (None: nothing was yet), and whether the model sees the picture inverted."""
+    def show_measured(self, found: float | None) -> None:
+        """Show what was measured; None: nothing was yet."""
         self.usual = found or self.usual
-        self.setSpecialValueText((f"auto: {found:.0f} px" if found else "auto") + (", inverted" if is_inverted else ""))
+        self.setSpecialValueText(f"auto: {found:.0f} px" if found else "auto")
 
     def stepBy(self, steps: int) -> None:  # noqa: N802  Qt's name
         """One step up or down."""
@@ -117,8 +117,13 @@ class PredictPanel(QWidget):
         named(
             self.diameter,
             "diameter",
-            "Usual diameter of the objects: the picture is scaled to what the model knows. Auto: measured by it; "
-            "inverted: it knows the picture better with dark and bright exchanged, and sees it so",
+            "Usual diameter of the objects: the picture is scaled to what the model knows. Auto: measured by it",
+        )
+        self.inverted = QCheckBox("Inverted")
+        named(
+            self.inverted,
+            "inverted",
+            "The model sees the picture with dark and bright exchanged: where it knows it better so, or you say it",
         )
         self.measure = small_button(
             "measure", "measure", "Measure it: the median diameter of your objects, or of all in view"
@@ -153,7 +158,7 @@ class PredictPanel(QWidget):
             self.work,
             self.fresh,
             row(self.classes, name="Classes", stretch=0),
-            row(self.diameter, self.measure, name="Object size", stretch=0),
+            row(self.diameter, self.measure, self.inverted, name="Object size", stretch=0),
             row(self.foreground, name="Foreground", stretch=0),
             row(self.separation, name="Separation", stretch=0),
         ):
@@ -170,6 +175,7 @@ class PredictPanel(QWidget):
         self.fresh.toggled.connect(self._keep_fresh)
         self.measure.clicked.connect(self._measure)
         self.diameter.valueChanged.connect(lambda value: self.session.use_diameter(value or None))
+        self.inverted.clicked.connect(self._invert)
         self.foreground.valueChanged.connect(lambda _: self._rebuild.start())
         self.separation.valueChanged.connect(lambda _: self._rebuild.start())
         follow(self.desk.picture_changed, self, self._fill_pictures)
@@ -197,10 +203,9 @@ class PredictPanel(QWidget):
             self.diameter.blockSignals(True)
             self.diameter.setValue(given)
             self.diameter.blockSignals(False)
-        if picture is None:
-            self.diameter.show_measured(None)
-        else:
-            self.diameter.show_measured(picture.measured, is_inverted=bool(picture.is_inverted))
+        self.diameter.show_measured(picture.measured if picture is not None else None)
+        self.inverted.setChecked(picture is not None and bool(picture.is_inverted))
+        self.inverted.setEnabled(picture is not None)
 
     def _fill_channels(self) -> None:
         picture = self.desk.picture
@@ -230,6 +235,10 @@ class PredictPanel(QWidget):
     def _take_channels(self) -> None:
         if self.desk.picture is not None:
             self.session.use_channels(self.desk.picture.key, self.channels.currentData())
+
+    def _invert(self, on: bool) -> None:
+        if self.desk.picture is not None:
+            self.session.invert(self.desk.picture.key, on)
 
     def _fill_models(self, state: SessionState) -> None:
         current, source = state.model, state.model_source or state.model

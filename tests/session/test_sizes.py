@@ -94,11 +94,17 @@ def test_a_picture_is_seen_inverted_from_the_first_look_on(make_session, source,
     assert picture.reading.limits() == limits.inverted()
     assert picture.measured == (None if given else 18)
     ear.wait(lambda: session._learner._pool[0].limits == limits.inverted())
+    ear.forget()
+    session.invert(picture.key, False)  # the user says otherwise: predicted and learnt anew, and never asked again
+    ear.wait(lambda: session._learner._pool[0].limits == limits)
+    ear.wait(lambda: is_complete(ear) and not session.state.predicting)
+    assert asked == [(given, False)]
     session.add_edit(paint(picture, (90, 90)))
     session.close(60)
     again, ear = make_session()
     reopened = again.open_picture("discs", source, path=tmp_path / "discs.tif")
-    assert reopened.reading.limits() == limits.inverted()
+    assert reopened.reading.limits() == limits
+    assert reopened.is_inverted is False
 
 
 def test_a_size_that_is_known_stays_when_the_side_is_looked_for(make_session, source, monkeypatch):

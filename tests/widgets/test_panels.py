@@ -148,8 +148,17 @@ def test_the_measured_size_is_shown_until_the_user_gives_one(predict_panel, sess
     predict_panel.diameter.setValue(0)
     assert session.calls[-1] == ("use_diameter", None)
     assert text() == "auto: 32 px"
-    predict_panel.desk.picture.is_inverted = True
-    tell(qtbot, session, "state_changed", SessionState(model="tiny"), lambda: text() == "auto: 32 px, inverted")
+
+
+def test_whether_a_picture_is_seen_inverted_is_shown_and_can_be_said(predict_panel, session, qtbot):
+    """The model chooses it the first time; after that the user does."""
+    picture, box = predict_panel.desk.picture, predict_panel.inverted
+    assert not box.isChecked()
+    picture.is_inverted = True
+    tell(qtbot, session, "state_changed", SessionState(model="tiny"), box.isChecked)
+    assert "invert" not in session.names_called()
+    box.click()
+    assert session.calls[-1] == ("invert", picture.key, False)
 
 
 def test_a_size_that_is_given_from_python_is_shown(predict_panel, session, qtbot):
