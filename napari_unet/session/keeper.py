@@ -181,7 +181,9 @@ class Keeper:
         self.save()
 
     def keep_masks(self, picture: Picture, masks: npt.NDArray[np.int32], kind: str) -> None:
-        """Write a copy of a label layer of a kind, if there is a project."""
+        """Write a copy of a label layer of a kind, if there is a project; that knows the picture from then on."""
+        if picture.path and self.project is not None and picture.key not in self.project.pictures:
+            self.keep_picture(picture)  # without a path it is not looked for: a camera shows thousands
         with self._turn:
             if self._may_write():
                 self._masks[picture.key, kind] = masks

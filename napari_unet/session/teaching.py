@@ -130,7 +130,7 @@ class Teaching:
             edit.apply(truth, taught)
             picture.note_sizes(edit)
         masks = self._keeper.masks_of(picture, self.kind)
-        if masks is not None or edits or drafts:
+        if masks is not None or record is not None or edits or drafts:
             picture.lay_known(np.zeros(shape, np.int32) if masks is None else masks, self.kind)
         if edits:
             self._keeper.do(partial(self._read_back, picture, edits, drafts))

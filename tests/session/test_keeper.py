@@ -2,6 +2,7 @@
 
 import errno
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -111,6 +112,20 @@ def test_a_project_begins_beside_the_picture_with_the_first_correction(keeper, p
     assert keeper.project.model == "tiny"
     assert keeper.kept == [1.0]
     assert keeper.seen[-1] == (0, "")
+
+
+def test_a_picture_with_masks_alone_finds_its_project(keeper, picture, tmp_path):
+    """It was predicted while the project was open, and never corrected; one without a file is not noted."""
+    keep(keeper, picture, 1)
+    keeper.settle()
+    for key, path in (("b" * 64, str(tmp_path / "other.tif")), ("c" * 64, "")):
+        other = replace(picture, key=key, name="other", path=path)
+        for number in (1, 2):
+            keeper.keep_masks(other, np.full((64, 64), number, np.int32), "objects")
+        keeper.settle()
+        assert (other.key in keeper.project.pictures) == bool(path)
+        assert (keeper.masks_of(other, "objects") == 2).all()
+        assert keeper.find(other) == (keeper.project.path if path else None)
 
 
 def test_works_of_two_sessions_are_never_mixed(picture):
