@@ -156,9 +156,9 @@ class PredictPanel(QWidget):
             self.device_row,
             self.device_line,
             self.work,
-            self.fresh,
+            row(self.fresh, self.inverted, stretch=0),
             row(self.classes, name="Classes", stretch=0),
-            row(self.diameter, self.measure, self.inverted, name="Object size", stretch=0),
+            row(self.diameter, self.measure, name="Object size", stretch=0),
             row(self.foreground, name="Foreground", stretch=0),
             row(self.separation, name="Separation", stretch=0),
         ):
