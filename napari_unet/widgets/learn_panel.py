@@ -13,7 +13,7 @@ from napari_unet.widgets.desk import desk_of
 from napari_unet.widgets.forms import button, column, duration, line, named, row
 from napari_unet.widgets.icons import give_icon, on_theme, theme_color
 from napari_unet.widgets.score_plot import ScorePlot
-from napari_unet.widgets.viewer_session import close_with_window, listen
+from napari_unet.widgets.viewer_session import close_with_window, follow, listen
 
 if TYPE_CHECKING:
     import napari
@@ -61,10 +61,7 @@ class LearnPanel(QWidget):
         layout.addStretch(1)
         self._connect()
         close_with_window(self, napari_viewer)
-        self.plot.hide()
-        for event in list(self.session.history):
-            self._take(event)
-        self._show_state(self.session.state)
+        self._show_history()
 
     def _connect(self) -> None:
         self.learn.clicked.connect(lambda: self.session.learn(self.learn.isChecked()))
@@ -76,6 +73,7 @@ class LearnPanel(QWidget):
         listen(self.session.stepped, self, self._take)
         listen(self.session.weights_changed, self, self._take)
         listen(self.session.progressed, self, self._show_progress)
+        follow(self.session.restored, self, self._show_history)
 
     def _paint_switch(self) -> None:
         accent = theme_color("current", self)
@@ -93,6 +91,15 @@ class LearnPanel(QWidget):
         self.revert.setEnabled(number is not None and number != self.session.state.version)
 
     # --- what the session tells ---
+
+    def _show_history(self) -> None:
+        """The learning so far, that of another project where one was opened."""
+        self.plot.forget()
+        self.plot.hide()
+        self.news.setText("")
+        for event in list(self.session.history):
+            self._take(event)
+        self._show_state(self.session.state)
 
     def _take(self, event: TrainStep | WeightsChanged) -> None:
         self.plot.add(event)
@@ -138,7 +145,7 @@ class LearnPanel(QWidget):
             f"learnt {state.learnt}",
         ]
         if state.learning == "learning":
-            parts.append(f"round {max(1, self._round)}" + (f", {self._left}" if self._left else ""))
+            parts.append(f"round\u00a0{max(1, self._round)}" + (f", {self._left}" if self._left else ""))
         elif state.learning in ("paused", "off"):
             parts.append(state.learning)
         self.counts.setText(" · ".join(parts))

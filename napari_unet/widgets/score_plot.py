@@ -35,10 +35,7 @@ class ScorePlot(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self._losses: list[float] = []
-        self._first = 0  # how many losses were dropped at the left
-        self._dots: list[_Dot] = []
-        self._refused: list[int] = []
+        self.forget()
         self.setFixedHeight(_HEIGHT)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.setMouseTracking(True)
@@ -51,6 +48,14 @@ class ScorePlot(QWidget):
     def grow(self, more: int) -> None:
         """Take `more` pixels of height, or give them back, as far as there is a use for them."""
         self.setFixedHeight(min(_HIGHEST, max(_HEIGHT, self.height() + more)))
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self._losses: list[float] = []
+        self._first = 0  # how many losses were dropped at the left
+        self._dots: list[_Dot] = []
+        self._refused: list[int] = []
+        self.update()
 
     def add(self, event: TrainStep | WeightsChanged) -> None:
         """Take one event of the learning in."""

@@ -23,7 +23,7 @@ def test_counts_and_the_round_are_told(learn_panel, session, qtbot):
     """'27 corrections in 3 pictures · learnt 25 · round 6, 8 s left'."""
     session.stepped.emit(TrainStep(200, 6, 0.4, 0.3))
     session.progressed.emit(Progress("learn", "Learning", 4, 10, 8.0))
-    wanted = "27 corrections in 3 pictures · learnt 25 · round 6, 8 s left"
+    wanted = "27 corrections in 3 pictures · learnt 25 · round\u00a06, 8 s left"
     tell(qtbot, session, "state_changed", LEARNING, lambda: text_of(learn_panel, "counts") == wanted)
 
 
@@ -79,6 +79,21 @@ def test_a_dock_that_opens_late_shows_the_curve_so_far(viewer, session, qtbot):
     spots = {panel.plot.told_at(QPointF(x, y)) for x in range(0, 240, 4) for y in range(0, 84, 4)}
     assert "Version 1: score 0.90, learnt from 12 corrections" in spots
     assert any(spot.startswith("Loss 0.") for spot in spots)
+
+
+def test_the_curve_is_that_of_the_project_that_was_opened(learn_panel, session, qtbot):
+    """A picture that is opened after the dock may bring its project, and another one may be opened by hand."""
+    assert learn_panel.plot.isHidden()
+    session.history = [TrainStep(1, 1, 0.5, 0.3), WeightsChanged(1, 0.8, 0.9, 4, 12)]
+    session.restored.emit()
+    assert not learn_panel.plot.isHidden()
+    assert text_of(learn_panel, "news").startswith("Learnt from 12 corrections")
+    session.restored.emit()
+    assert len(learn_panel.plot._dots) == 1
+    session.history = []
+    session.restored.emit()
+    assert learn_panel.plot.isHidden()
+    assert learn_panel.news.isHidden()
 
 
 def test_the_curve_bears_skipped_steps_and_missing_scores(qtbot):
