@@ -249,6 +249,17 @@ def _sides_in_view(layer: Labels, dims: Dims) -> list[tuple[int, int]]:
     ]
 
 
+def is_beyond(layer: Labels, event: Any) -> bool:
+    """Whether the mouse is in a slice or frame that a stack does not have: other layers may have more."""
+    missing = len(event.position) - layer.ndim
+    at = np.round(layer.world_to_data(event.position)).astype(int)
+    return any(
+        not 0 <= at[axis] < size
+        for axis, size in enumerate(layer.data.shape)
+        if axis + missing not in event.dims_displayed
+    )
+
+
 def add_quietly(layers: LayerList, layer: Layer) -> None:
     """Add a layer on top; the user's active layer and selection stay as they are."""
     active, selected = layers.selection.active, set(layers.selection)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 from app_model.types import KeyCode, KeyMod
-from napari.utils.notifications import show_error
+from napari.utils.notifications import show_error, show_info
 from psygnal import Signal
 
 from napari_unet.core import diff
@@ -18,7 +18,7 @@ from napari_unet.core.events import Prediction
 from napari_unet.core.geometry import Box
 from napari_unet.core.instances import lay_over
 from napari_unet.widgets.history import merged
-from napari_unet.widgets.layers import known_labels, redraw, take_vertex_back, vertices_of
+from napari_unet.widgets.layers import is_beyond, known_labels, redraw, take_vertex_back, vertices_of
 from napari_unet.widgets.trail import Trail
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _UNDO = KeyMod.CtrlCmd | KeyCode.KeyZ
 _REDO = KeyMod.CtrlCmd | KeyMod.Shift | KeyCode.KeyZ
+_DRAWS = ("paint", "erase", "fill", "polygon")
+_BEYOND = "The picture has nothing here: move the sliders to where it is. The brush was put away."
 
 
 class MaskLayer:
@@ -92,7 +94,7 @@ class MaskLayer:
         )
         for emitter, slot in self._events:
             emitter.connect(slot)
-        layer.mouse_drag_callbacks.append(self._watch_button)
+        layer.mouse_drag_callbacks.insert(0, self._watch_button)  # before napari draws
         # napari's own know no "yes, right", nor which way a change went
         layer.bind_key(_UNDO, lambda _: self.undo(), overwrite=True)
         layer.bind_key(_REDO, lambda _: self.redo(), overwrite=True)
@@ -330,9 +332,12 @@ class MaskLayer:
 
     def _watch_button(self, layer: Labels, event: Any) -> Iterator[None]:
         """Know whether the button is down: a stroke is not settled while it is being drawn."""
+        if str(layer.mode) in _DRAWS and is_beyond(layer, event):
+            layer.mode = "pan_zoom"  # napari would fail, or draw in another slice
+            show_info(_BEYOND)
+            return
         self.is_pressed = True
-        # napari has taken this press already: the first vertex, and the one that follows the mouse
-        begins = str(layer.mode) == "paint" or (str(layer.mode) == "polygon" and len(vertices_of(layer)) <= 2)
+        begins = str(layer.mode) == "paint" or (str(layer.mode) == "polygon" and not vertices_of(layer))
         if self.is_numbering and self.has_objects and begins:
             self._number_stroke([round(float(c)) for c in layer.world_to_data(event.position)])
         if str(layer.mode) in ("paint", "fill", "polygon"):

@@ -113,6 +113,30 @@ def test_undo_amid_a_polygon_takes_its_last_vertex_back(hand, session):
     assert layer.data[18, 69] == 0
 
 
+@pytest.mark.parametrize("mode", ["paint", "erase", "fill", "polygon"])
+@pytest.mark.parametrize("slice_in_view", [0, 1, 4, 5])
+def test_nothing_is_drawn_in_slices_that_the_picture_does_not_have(hand, qtbot, monkeypatch, mode, slice_in_view):
+    """Before its first slice napari drew in its last ones, which nobody sees, and after its last slice it failed."""
+    viewer, said = hand.viewer, []
+    monkeypatch.setattr("napari_unet.widgets.mask_layer.show_info", said.append)
+    viewer.add_image(np.random.default_rng(0).random((6, 60, 80), dtype=np.float32), name="longer")
+    viewer.add_image(np.random.default_rng(1).random((3, 60, 80), dtype=np.float32), name="stack", translate=(2, 0, 0))
+    desk = desk_of(viewer)
+    desk.take(viewer.layers["stack"])
+    layer = viewer.layers.selection.active = desk.add_masks().layer
+    layer.data[...] = 1
+    desk.masks.baseline[...] = 1
+    qtbot.wait(50)  # the brush is warmed
+    viewer.dims.set_current_step(0, slice_in_view)
+    layer.mode, layer.selected_label = mode, 2
+    outline(hand, ((20, 20), (20, 40), (40, 40)))
+    hand.press(Qt.Key.Key_Return)
+    is_there = 2 <= slice_in_view < 5
+    assert [bool((plane != 1).any()) for plane in layer.data] == [is_there and slice_in_view == z + 2 for z in range(3)]
+    assert (str(layer.mode) == mode) == is_there
+    assert len(said) == (not is_there)
+
+
 def test_undo_amid_a_stroke_round_an_object_drops_it(hand, session):
     """What the right button of the brush has begun goes, not the correction before it."""
     masks = desk_of(hand.viewer).masks
