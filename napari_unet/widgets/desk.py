@@ -26,6 +26,7 @@ from napari_unet.widgets.layers import (
     place_after,
     raise_over,
     rename_after,
+    turn_to,
     warm_brush,
 )
 from napari_unet.widgets.mask_layer import MaskLayer
@@ -254,6 +255,7 @@ class Desk(QObject):
         if masks is not None:
             self.settle()
             masks.unhide()
+            turn_to(masks.layer, self.viewer.dims)
             self.session.predict(masks.picture.key, self.view())
 
     def view(self) -> Box:

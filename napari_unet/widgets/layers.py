@@ -236,6 +236,14 @@ def is_in_view(layer: Labels, dims: Dims) -> bool:
     return all(low < size and high > 0 for (low, high), size in sides)
 
 
+def turn_to(layer: Labels, dims: Dims) -> None:
+    """Turn the sliders to the nearest slice that a layer has, where they are beyond its ends."""
+    missing, nearest = dims.ndim - layer.ndim, layer.data_to_world(box_in_view(layer, dims).start)
+    for axis, (low, _) in enumerate(_sides_in_view(layer, dims)):
+        if axis + missing not in dims.displayed and not 0 <= low < layer.data.shape[axis]:
+            dims.set_point(axis + missing, float(nearest[axis]))
+
+
 def _sides_in_view(layer: Labels, dims: Dims) -> list[tuple[int, int]]:
     """From where to where the view goes along each axis of a layer; it may lie beyond its ends."""
     missing = dims.ndim - layer.ndim

@@ -56,6 +56,21 @@ def test_masks_that_are_hidden_are_shown_before_anything_is_done_to_them(desk, m
     assert len(session.edits) == 1
 
 
+@pytest.mark.parametrize(("before", "after"), [(0, 2), (3, 3), (5, 4)])
+def test_predict_turns_to_a_slice_that_the_picture_has(viewer, session, before, after):
+    """Where another stack is longer, nothing was seen of what was predicted; a slice that it has stays in view."""
+    random = np.random.default_rng(0)
+    viewer.add_image(random.random((6, 60, 80), dtype=np.float32), name="longer")
+    viewer.add_image(random.random((3, 60, 80), dtype=np.float32), name="stack", translate=(2, 0, 0))
+    desk = desk_of(viewer)
+    desk.take(viewer.layers["stack"])
+    viewer.dims.set_current_step(0, before)
+    desk.predict()
+    assert viewer.dims.current_step[0] == after
+    asked = next(call for call in session.calls if call[0] == "predict")
+    assert asked[2].start[0] == after - 2
+
+
 @pytest.mark.parametrize("is_found", [True, False])
 def test_what_is_confirmed_comes_after_the_object_in_work(qtbot, masks, viewer, session, is_found):
     """With an object that was clicked and not kept yet, "View is right" keeps it, and confirms it with the view."""

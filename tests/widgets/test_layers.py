@@ -256,7 +256,7 @@ def test_a_stroke_and_an_object_found_meanwhile_have_two_numbers(masks):
     """Also while the stroke is still being drawn."""
     layer, number = masks.layer, masks.layer.selected_label
     layer.mode = "paint"
-    press = SimpleNamespace(type="mouse_press", position=(50.0, 10.0))
+    press = SimpleNamespace(type="mouse_press", position=(50.0, 10.0), dims_displayed=(0, 1))
     stroke = masks._watch_button(layer, press)
     next(stroke)
     masks.paste(found_beside())
