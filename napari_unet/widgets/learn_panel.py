@@ -13,7 +13,7 @@ from napari_unet.widgets.desk import desk_of
 from napari_unet.widgets.forms import button, column, duration, line, named, row
 from napari_unet.widgets.icons import give_icon, on_theme, theme_color
 from napari_unet.widgets.score_plot import ScorePlot
-from napari_unet.widgets.viewer_session import close_with_window, follow, listen
+from napari_unet.widgets.viewer_session import close_with_window, follow, listen, once
 
 if TYPE_CHECKING:
     import napari
@@ -33,6 +33,7 @@ class LearnPanel(QWidget):
         self.session = desk_of(napari_viewer).session
         self._round = 0
         self._left = ""
+        self._anew = once(self, 0, self._show_history)
         self.learn = QToggleSwitch("Learn")
         named(self.learn, "learn", "Learn in the background from every correction")
         self.counts = line("counts", "What has been corrected and learnt", faint=False)
@@ -73,7 +74,7 @@ class LearnPanel(QWidget):
         listen(self.session.stepped, self, self._take)
         listen(self.session.weights_changed, self, self._take)
         listen(self.session.progressed, self, self._show_progress)
-        follow(self.session.restored, self, self._show_history)
+        follow(self.session.restored, self, self._on_restored)
 
     def _paint_switch(self) -> None:
         accent = theme_color("current", self)
@@ -91,6 +92,10 @@ class LearnPanel(QWidget):
         self.revert.setEnabled(number is not None and number != self.session.state.version)
 
     # --- what the session tells ---
+
+    def _on_restored(self) -> None:
+        """Another project was opened: what the training of the one before has said comes in first."""
+        self._anew.start()
 
     def _show_history(self) -> None:
         """The learning so far, that of another project where one was opened."""

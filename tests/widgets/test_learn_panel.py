@@ -86,12 +86,16 @@ def test_the_curve_is_that_of_the_project_that_was_opened(learn_panel, session, 
     assert learn_panel.plot.isHidden()
     session.history = [TrainStep(1, 1, 0.5, 0.3), WeightsChanged(1, 0.8, 0.9, 4, 12)]
     session.restored.emit()
-    assert not learn_panel.plot.isHidden()
+    qtbot.waitUntil(lambda: not learn_panel.plot.isHidden())
     assert text_of(learn_panel, "news").startswith("Learnt from 12 corrections")
     session.restored.emit()
+    qtbot.wait(20)
     assert len(learn_panel.plot._dots) == 1
     session.history = []
+    session.stepped.emit(TrainStep(2, 1, 0.6, 0.2))  # the last word of the training of the project before
     session.restored.emit()
+    qtbot.waitUntil(learn_panel.plot.isHidden)
+    qtbot.wait(20)
     assert learn_panel.plot.isHidden()
     assert learn_panel.news.isHidden()
 
