@@ -110,6 +110,13 @@ def read_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return dtype.newbyteorder("=")
 
 
+def filled(array: RawArray) -> RawArray:
+    """An array without its mask: masked voxels are NaN, or 0 where there is no NaN."""
+    if isinstance(array, np.ma.MaskedArray):
+        array = array.filled(np.nan if array.dtype.kind == "f" else 0)
+    return np.asarray(array)
+
+
 def cut(data: ArrayLike, index: tuple[slice, ...]) -> RawArray:
     """Cut a box out of whatever array.
 
@@ -130,10 +137,7 @@ def cut(data: ArrayLike, index: tuple[slice, ...]) -> RawArray:
         If the array fails, or gives something else than what was asked for.
     """
     try:
-        block = data[index]
-        if isinstance(block, np.ma.MaskedArray):
-            block = block.filled(np.nan if block.dtype.kind == "f" else 0)
-        raw = np.array(block, dtype=read_dtype(np.dtype(data.dtype)))
+        raw = np.array(filled(data[index]), dtype=read_dtype(np.dtype(data.dtype)))
     except Exception as error:  # an array of any library may raise anything
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ImageError(f"The picture cannot be read here ({reason}); open it again.") from error

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from numbers import Real
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_unet.core.errors import ImageError, LabelsError
+from napari_unet.core.arrays import filled
+from napari_unet.core.errors import ImageError, LabelsError, check_type
 from napari_unet.core.geometry import Box
 from napari_unet.core.intensity import Limits, limits_from
-
-if TYPE_CHECKING:
-    from napari_unet.core.prompts import Prompts
+from napari_unet.core.prompts import Prompts
 
 Labels = npt.NDArray[np.integer]
 Mask = npt.NDArray[np.bool_]
@@ -96,7 +95,7 @@ class Correction:
     labels : ([Z,] Y, X) int
         Objects 1..N and background 0, or class ids.
     trusted : ([Z,] Y, X) bool
-        The voxels to learn from; the others are ignored.
+        The voxels to learn from; the others are ignored, and so are those that are masked in any of these arrays.
     limits : Limits, or (low, high), or None
         Intensities of the whole picture that become 0 and 1, for all channels or one of each; None: estimated from
         `image`.
@@ -123,10 +122,11 @@ class Correction:
     own: Box | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        """Refuse arrays that do not lie over each other."""
-        image, labels, trusted = (np.asarray(each) for each in (self.image, self.labels, self.trusted))
+        """Refuse arrays that do not lie over each other, and what is no value of an attribute."""
+        given = [np.asanyarray(each) for each in (self.image, self.labels, self.trusted)]  # lists are taken, too
+        image, labels, trusted = map(filled, given)
         for name, array in (("image", image), ("labels", labels), ("trusted", trusted)):
-            object.__setattr__(self, name, array)  # lists are taken, too
+            object.__setattr__(self, name, array)
         if labels.shape != trusted.shape:
             raise LabelsError(f"Labels are {labels.shape} and the trusted mask is {trusted.shape}; they must be alike.")
         if not np.issubdtype(labels.dtype, np.integer):
@@ -135,11 +135,11 @@ class Correction:
             raise LabelsError(f"The trusted mask must be of type bool, not {trusted.dtype}.")
         if labels.min(initial=0) < 0 and (labels[trusted] < 0).any():
             raise LabelsError("Labels have negative numbers; give 0 for background and objects from 1 on.")
-        if not 0 < self.scale < math.inf:
-            raise ImageError(f"A picture cannot be resized by {self.scale}. Give a scale above 0.")
+        self._check_options(labels.shape)
         if image.dtype.kind not in "buif":
             raise ImageError(f"The image is of type {image.dtype}; give numbers.")
         self._lay(image, labels.shape)
+        self._ignore_masked(given[0], given[1])
         if self.limits is not None:
             object.__setattr__(self, "limits", limits_from(self.limits, self._channels))
 
@@ -155,6 +155,29 @@ class Correction:
         if self.is_color:
             return 3
         return 1 if self.image.shape == self.labels.shape else len(self.image)
+
+    def _check_options(self, shape: tuple[int, ...]) -> None:
+        """Refuse a scale, an own part or prompts that are none."""
+        check_type(self.scale, Real, "Give the scale as one number, like 0.5.")
+        if not 0 < self.scale < math.inf:
+            raise ImageError(f"A picture cannot be resized by {self.scale}. Give a scale above 0.")
+        check_type(self.own, Box | None, "Give the own part as a Box, or leave it out.")
+        own = self.own
+        if own is not None and (len(own.start) != len(shape) or own.is_empty or own.clip(shape) != own):
+            raise ImageError(f"The own part {own} is none of the labels, {shape}. Give a Box of their pixels.")
+        some_prompts = "Give prompts as a tuple: (Prompts(...), ...)."
+        check_type(self.prompts, tuple | list, some_prompts)
+        for each in self.prompts:
+            check_type(each, Prompts, some_prompts)
+        check_type(self.held_out, bool | np.bool_ | None, "Give held_out as True or False, or leave it out.")
+
+    def _ignore_masked(self, image: npt.NDArray[np.generic], labels: Labels) -> None:
+        """Nothing is learnt from what is masked in the image or the labels."""
+        for mask in (np.ma.getmaskarray(each) for each in (image, labels) if np.ma.is_masked(each)):
+            if mask.shape != self.labels.shape:
+                is_last = not self.channels_first and mask.shape[:-1] == self.labels.shape
+                mask = np.any(mask, axis=-1 if is_last else 0)
+            object.__setattr__(self, "trusted", self.trusted & np.logical_not(mask))
 
     def _lay(self, image: npt.NDArray[np.generic], under: tuple[int, ...]) -> None:
         """Refuse an image that does not lie under the labels; one or two channels that come last are put first."""

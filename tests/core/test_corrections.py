@@ -7,6 +7,7 @@ from napari_unet.core.corrections import HELD_OUT, NOT_TAUGHT, TAUGHT, Correctio
 from napari_unet.core.errors import ImageError, LabelsError
 from napari_unet.core.geometry import Box
 from napari_unet.core.intensity import Limits
+from napari_unet.core.prompts import Prompts
 
 
 @pytest.fixture
@@ -162,3 +163,40 @@ def test_limits_that_are_none_are_a_sentence(limits, words):
     labels = np.zeros((4, 5), int)
     with pytest.raises(ImageError, match=words):
         Correction(np.zeros((4, 5)), labels, labels == 0, limits)
+
+
+@pytest.mark.parametrize(
+    ("option", "kind", "words"),
+    [
+        ({"scale": "x"}, TypeError, "Give the scale as one number"),
+        ({"scale": None}, TypeError, "Give the scale as one number"),
+        ({"scale": np.ones(2)}, TypeError, "Give the scale as one number"),
+        ({"own": 3}, TypeError, "Give the own part as a Box"),
+        ({"own": (0, 0, 2, 2)}, TypeError, "Give the own part as a Box"),
+        ({"own": Box((0,), (3,))}, ImageError, "Give a Box of their pixels"),
+        ({"own": Box((1, 1), (1, 3))}, ImageError, "Give a Box of their pixels"),
+        ({"own": Box((-1, 0), (2, 2))}, ImageError, "Give a Box of their pixels"),
+        ({"prompts": Prompts(((1.0, 1.0),))}, TypeError, "Give prompts as a tuple"),
+        ({"prompts": [(1, 1)]}, TypeError, "Give prompts as a tuple"),
+        ({"held_out": "yes"}, TypeError, "Give held_out as True or False"),
+    ],
+)
+def test_an_option_that_is_none_is_a_sentence(option, kind, words):
+    """It is refused where it is given, not far inside the training."""
+    labels = np.zeros((4, 5), int)
+    with pytest.raises(kind, match=words):
+        Correction(np.zeros((4, 5)), labels, labels == 0, **option)
+
+
+@pytest.mark.parametrize("shape", [(4, 5), (4, 5, 2), (4, 5, 3), (2, 4, 5)])
+def test_nothing_is_learnt_from_what_is_masked(shape):
+    """A masked pixel of the image, the labels or the trusted mask is not trusted, and no array stays masked."""
+    labels, trusted = np.ones((4, 5), int), np.ones((4, 5), bool)
+    image = np.ma.masked_array(np.full(shape, 7.0), np.zeros(shape, bool))
+    image[(..., 0, 1) if shape == (2, 4, 5) else (0, 1)] = np.ma.masked
+    labels, trusted = np.ma.masked_array(labels), np.ma.masked_array(trusted)
+    labels[1, 2], trusted[2, 3] = np.ma.masked, np.ma.masked
+    given = Correction(image, labels, trusted)
+    assert np.argwhere(~given.trusted).tolist() == [[0, 1], [1, 2], [2, 3]]
+    assert np.isnan(given.image).any()
+    assert not any(isinstance(array, np.ma.MaskedArray) for array in (given.image, given.labels, given.trusted))
