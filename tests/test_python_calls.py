@@ -1,5 +1,6 @@
 """What a call from Python says to arguments of another kind: what to give, before anything is done."""
 
+import math
 import re
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 import napari_unet
 from napari_unet.core.card import ModelCard
+from napari_unet.core.errors import ModelError
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (32, 32)).astype(np.uint8)
 LABELS = np.pad(np.ones((8, 8), np.int32), 12)
@@ -55,3 +57,10 @@ def test_corrections_may_be_any_iterable(model, correction, kind):
     """A generator is used up by the first look at it, and is learnt from all the same; so are numbers of numpy."""
     events = list(napari_unet.fine_tune(model.copy(), kind([correction]), steps=np.int64(1), seed=np.int32(3)))
     assert any(isinstance(event, napari_unet.TrainStep) for event in events)
+
+
+@pytest.mark.parametrize("budget", [{"seconds": math.nan}, {"seconds": -1}, {"steps": math.nan}, {"steps": -1}])
+def test_a_budget_that_is_none_is_refused(model, correction, budget):
+    """What is no length of time, or less than none, is said at once, and nothing is learnt."""
+    with pytest.raises(ModelError, match="Give a number above 0"):
+        napari_unet.fine_tune(model, [correction], **budget)

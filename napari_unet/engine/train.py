@@ -146,7 +146,7 @@ def fine_tune(
     Raises
     ------
     ModelError
-        If there is nothing to learn from, the model or a correction is 3-D, or the seed is none.
+        If there is nothing to learn from, the model or a correction is 3-D, or the seed, steps or seconds are none.
     TypeError
         If an argument is of another kind.
     """
@@ -157,6 +157,8 @@ def fine_tune(
         check_type(correction, Correction, SOME_CORRECTIONS)
     for budget in (steps, seconds):
         check_type(budget, Real | None, "Give steps and seconds as numbers, or leave them out.")
+        if budget is not None and not budget >= 0:
+            raise ModelError(f"Nothing can be learnt in {budget} steps or seconds. Give a number above 0.")
     check_type(seed, Integral, f"Give a whole number from 0 to {SEEDS - 1} as the seed.")
     if model.net.ndim != 2:
         raise ModelError("Only 2-D models learn from corrections so far. Choose a 2-D model.")
@@ -166,7 +168,7 @@ def fine_tune(
         raise ModelError(f"{seed} is no seed. Give a whole number from 0 to {SEEDS - 1}.")
     if not split(list(corrections))[0]:
         raise ModelError("There is no correction to learn from yet. Correct an object, then train.")
-    if any(budget is not None and budget <= 0 for budget in (steps, seconds)):
+    if 0 in (steps, seconds):
         return iter(())
     recipe = recipe or FINE_TUNE
     if model.device.type == "cuda":  # a step is no longer there than a piece of work is elsewhere
