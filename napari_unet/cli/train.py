@@ -31,6 +31,9 @@ from napari_unet.store.pictures import read_labels, read_picture
 PLACES = ("images", "labels", "output", "base", "also")
 """Options that say where something lies: a training goes on though it was moved, or is named by another path."""
 
+CHANNELS = 24
+"""Of a new network at full resolution."""
+
 Pairs = list[tuple[Path, Path]]
 
 
@@ -73,7 +76,7 @@ def train(  # noqa: PLR0913 - each option of the command is one
     seed: Annotated[int, typer.Option(help="Seed of everything random.", min=0, max=2**31 - 1)] = 0,
     ignore_label: Annotated[int | None, typer.Option(help="Label of pixels of which nothing is known.")] = None,
     kind: Annotated[str, typer.Option(help="objects or classes.")] = "objects",
-    base_channels: Annotated[int, typer.Option(help="Channels of the network at full resolution.", min=1)] = 24,
+    base_channels: Annotated[int | None, typer.Option(help="Of a new network, at full resolution: 24.", min=1)] = None,
     crops: Annotated[int, typer.Option(help="Crops in each step; more of them on a large GPU.", min=1)] = 8,
     diameter: Annotated[float | None, typer.Option(help="Size to which objects are brought, in pixels.")] = None,
     also: Annotated[list[Path] | None, typer.Option(help="Another set: a folder with images and labels in it.")] = None,
@@ -94,6 +97,8 @@ def train(  # noqa: PLR0913 - each option of the command is one
     from napari_unet.nets.model import REHEARSAL
 
     _check_training(output, minutes, steps, kind, diameter, clicks, synthetic)
+    if base and base_channels is not None:
+        raise ModelError(f"The network of '{base}' stays as it is. Leave out --base-channels, or --from.")
     make_folder(output.parent)
     if minutes is None and steps is None:
         minutes = 60.0
@@ -103,7 +108,7 @@ def train(  # noqa: PLR0913 - each option of the command is one
     sets.append(fitting.made_pictures(synthetic, seed))
     corrections = [correction for known in sets for correction in known]
     summary = _summary_of(corrections, seed)
-    card = _card_of(output.stem, kind, base_channels, summary, corrections, is_new=not base)
+    card = _card_of(output.stem, kind, base_channels or CHANNELS, summary, corrections, is_new=not base)
     seconds = minutes * 60 if minutes is not None else None
     with joined_ranks(device) as (ranks, own_device):
         model, student = fitting.new_student(card, base, own_device, seed, crops=crops, ranks=ranks)

@@ -20,8 +20,8 @@ from tests.cli.conftest import assert_refused, discs
 
 def train(unet_live, folders, output, *options):
     """Run three steps of a tiny training."""
-    size = ("--steps", "3", "--base-channels", "4", "--device", "cpu")
-    return unet_live("train", *folders, "-o", output, *size, *options)
+    network = () if "--from" in options else ("--base-channels", "4")
+    return unet_live("train", *folders, "-o", output, "--steps", "3", "--device", "cpu", *network, *options)
 
 
 def test_train_writes_a_model_that_predicts(unet_live, folders, tmp_path):
@@ -181,6 +181,7 @@ def test_train_says_what_is_wrong_with_the_labels(unet_live, folders, tmp_path):
         ("m.safetensors", ("--minutes", "1"), "--minutes"),
         ("m.safetensors", ("--steps", "0"), "--steps"),
         ("m.safetensors", ("--from", "nothing"), "nothing"),
+        ("m.safetensors", ("--from", "default", "--base-channels", "24"), "Leave out --base-channels"),
         ("m.safetensors", ("--kind", "classes", "--clicks", "5"), "--clicks"),
         ("m.safetensors", ("--kind", "classes", "--synthetic", "5"), "--synthetic"),
     ],
