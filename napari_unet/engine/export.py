@@ -7,8 +7,10 @@ import io
 import logging
 import tempfile
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from torch import Tensor
 from napari_unet.core.errors import ModelError, about_file
 from napari_unet.engine.openvino import can_compile, write_graph
 from napari_unet.nets.folding import fold_norm
-from napari_unet.nets.model import Model
+from napari_unet.nets.model import CARD, Model
 from napari_unet.nets.unet import UNet
 
 ENDINGS = {".zip": "bioimageio", ".onnx": "onnx", ".pt": "torchscript", ".xml": "openvino", ".pth": "pytorch"}
@@ -72,10 +74,19 @@ def export(model: Model, path: Path, writer: Writer) -> list[Path]:
 
 
 def write_pytorch(model: Model, path: Path) -> None:
-    """The state dict of the network, which holds tensors alone: `UNet.load_state_dict` takes it."""
+    """The state dict of the network: tensors alone, which `UNet.load_state_dict` takes, and beside them the card."""
     buffer = io.BytesIO()  # torch's own writer says nothing of a full disk, or ends the process
-    torch.save({name: value.contiguous() for name, value in model.net.state_dict().items()}, buffer)
+    torch.save(state_with_card(model), buffer)
     path.write_bytes(buffer.getvalue())
+
+
+def state_with_card(model: Model) -> OrderedDict[str, Tensor]:
+    """The state dict of the network; our card lies where torch keeps the versions of modules, which others ignore."""
+    state = model.net.state_dict()
+    beside = {**getattr(state, "_metadata", {}), CARD: replace(model.card, click={}).to_json()}
+    state = OrderedDict((name, value.contiguous()) for name, value in state.items())
+    setattr(state, "_metadata", beside)  # noqa: B010 - mypy knows of no such attribute
+    return state
 
 
 def write_torchscript(model: Model, path: Path) -> None:

@@ -34,8 +34,6 @@ NET, CLICK = "", "click."
 """What stands before the names of weights: of the network, and of its click head."""
 LARGEST_HEADER = 16 << 20
 _CLASSES = re.compile(r"classes([3-9])?")
-
-
 A_MODEL = "Give a model: load_model('default')."
 
 
@@ -380,13 +378,21 @@ def _from_pth(data: bytes, name: str, device: torch.device) -> Model:
         raise ModelError(f"'{name}' holds more than tensors. Save it as torch.save(net.state_dict(), PATH).")
     if sum(v.nbytes for v in state.values()) > len(data):
         raise ModelError(f"'{name}' claims more weights than it holds. Save it again, or use another model.")
+    card = _card_beside(state)
     try:
-        net = _net_of(settings_of(state), state)
+        net = _net_of(card.architecture if card else settings_of(state), state)
     except (KeyError, ValueError, RuntimeError, IndexError, TypeError) as error:
         raise ModelError(f"'{name}' is no U-Net of the seed's or milesial's kind ({_first_line(error)}).") from error
-    count = max(int(net.settings["out_channels"]), 2)
-    names = ("background", *(f"class {i}" for i in range(1, count)))
-    return _healthy(Model(net, ModelCard(name=Path(name).stem, kind="classes", classes=names), device=device), name)
+    names = ("background", *(f"class {i}" for i in range(1, max(int(net.settings["out_channels"]), 2))))
+    card = card or ModelCard(name=Path(name).stem, kind="classes", classes=names)
+    return _healthy(Model(net, card, device=device), name)
+
+
+def _card_beside(state: object) -> ModelCard | None:
+    """The card in what torch keeps beside the tensors of a state dict; None in those of other programs."""
+    beside = getattr(state, "_metadata", None)
+    card = beside.get(CARD) if isinstance(beside, dict) else None
+    return ModelCard.from_json(card) if isinstance(card, str) else None
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,5 +1,7 @@
 """Models for other tools: what they compute is what ours computes."""
 
+from dataclasses import replace
+
 import openvino
 import pytest
 import torch
@@ -10,12 +12,14 @@ from napari_unet.engine import export as exporting
 from napari_unet.engine.export import (
     export,
     format_of,
+    state_with_card,
     write_onnx,
     write_openvino,
     write_pytorch,
     write_torchscript,
 )
 from napari_unet.nets.model import Model, load_model
+from napari_unet.nets.unet import UNet
 from tests.engine.conftest import run_torchscript
 
 NETWORK = {"in_channels": 3, "out_channels": 2, "base_channels": 4, "depth": 2}
@@ -73,10 +77,22 @@ def test_openvino_gives_the_same(model, pictures, tmp_path):
 
 
 def test_a_state_dict_comes_back(model, tmp_path):
-    """Tensors alone, which `load_model` takes as those of any U-Net."""
+    """Tensors alone, which any program takes; with `load_model` it finds objects again, and knows their size."""
+    model.card = replace(model.card, diameter=31.0)
     export(model, tmp_path / "net.pth", write_pytorch)
-    again = load_model(tmp_path / "net.pth", device="cpu").net.state_dict()
-    assert all(torch.equal(value, again[name]) for name, value in model.net.state_dict().items())
+    again = load_model(tmp_path / "net.pth", device="cpu")
+    assert again.card == model.card
+    assert all(torch.equal(value, again.net.state_dict()[name]) for name, value in model.net.state_dict().items())
+    UNet(**NETWORK).load_state_dict(state_with_card(model))  # it refuses names that are not its own
+
+
+def test_a_state_dict_whose_card_is_none_is_a_sentence(model, tmp_path):
+    """What another program laid there is no card, and is not believed."""
+    state = state_with_card(model)
+    state._metadata["card"] = "{}"
+    torch.save(state, tmp_path / "net.pth")
+    with pytest.raises(ModelError, match="card is none"):
+        load_model(tmp_path / "net.pth", device="cpu")
 
 
 def test_what_openvino_cannot_hold_is_said(tmp_path):
