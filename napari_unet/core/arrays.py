@@ -11,6 +11,8 @@ import numpy.typing as npt
 from napari_unet.core.errors import ImageError
 
 RawArray = npt.NDArray[np.generic]
+MOST_CHANNELS = 16
+"""That a last axis is taken for, where nobody says what it is."""
 
 KINDS = {
     "c": "complex numbers; open its magnitude (numpy.abs) instead",
@@ -88,12 +90,16 @@ def looks_like_color(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
     return known and len(shape) >= 3 and shape[-1] in (3, 4) and min(shape[-3:-1]) > shape[-1]
 
 
-def few_channels_axis(shape: tuple[int, ...]) -> int | None:
-    """The last axis, if it is 1 or 2 long and the two before it are longer; else None.
+def last_channels_axis(shape: tuple[int, ...]) -> int | None:
+    """The last axis, if it can only be channels that are no colour; else None.
 
-    A picture that was saved as (Y, X, 1) is no stack of planes that are one pixel wide.
+    A picture that was saved as (Y, X, 1), or as (Y, X, 5), is no stack of planes that are so few pixels wide.
     """
-    return len(shape) - 1 if len(shape) >= 3 and shape[-1] in (1, 2) and min(shape[-3:-1]) > shape[-1] else None
+    if len(shape) < 3:
+        return None
+    count, least = shape[-1], min(shape[-3:-1])
+    is_few = count in (1, 2) and least > count
+    return len(shape) - 1 if is_few or (4 < count <= MOST_CHANNELS and least >= 4 * count) else None
 
 
 def axes_of(ndim: int) -> str:

@@ -155,5 +155,6 @@ def fit_channels(x: FloatArray, wanted: int) -> FloatArray:
         return np.asarray(x.mean(axis=0, keepdims=True), np.float32)
     raise ImageError(
         f"This picture has {have} channels; the model reads {wanted}. "
-        f"Choose {' or '.join(map(str, sorted({1, wanted})))} of them under Channels (--channels in the command line)."
+        f"Choose {' or '.join(map(str, sorted({1, wanted})))} of them under Channels (--channels in the command line, "
+        "channels= in Python)."
     )

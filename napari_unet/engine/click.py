@@ -14,7 +14,7 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 
-from napari_unet.core.arrays import few_channels_axis
+from napari_unet.core.arrays import last_channels_axis
 from napari_unet.core.click_mask import ClickMask, clicked, mask_in, seen_mask, tight
 from napari_unet.core.corrections import Mask
 from napari_unet.core.errors import ImageError, ModelError, check_type
@@ -158,7 +158,7 @@ class ClickSegmenter:
 
         Parameters
         ----------
-        image : (Y, X) or (Y, X, 1 to 4)
+        image : (Y, X) or (Y, X, C)
         channels : sequence of int, optional
             Which channels the model reads; by default all of them.
         diameter : float, optional
@@ -170,7 +170,7 @@ class ClickSegmenter:
             If the picture cannot be used as it is.
         """
         self._source = None
-        source = ImageSource.of_array(image, channel_axis=few_channels_axis(getattr(image, "shape", ())))
+        source = ImageSource.of_array(image, channel_axis=last_channels_axis(getattr(image, "shape", ())))
         source = source if channels is None else source.select(channels)
         if len(source.shape) != 2:
             raise ImageError(f"This picture has {len(source.shape)} axes; clicks are on one plane of (Y, X).")

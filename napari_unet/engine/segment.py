@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from napari_unet.core.arrays import few_channels_axis
+from napari_unet.core.arrays import last_channels_axis
 from napari_unet.core.errors import DeviceError, check_type
 from napari_unet.core.events import Prediction, Progress
 from napari_unet.core.geometry import Box
@@ -118,7 +118,7 @@ def segment(
     Parameters
     ----------
     model : Model
-    image : (Y, X) or (Y, X, 1 to 4), or (Z, Y, X) with a 3-D model
+    image : (Y, X) or (Y, X, C), or (Z, Y, X) with a 3-D model
         A stack is taken plane by plane by a 2-D model.
     channels : sequence of int, optional
         Which channels the model reads; by default all of them.
@@ -136,7 +136,7 @@ def segment(
         If the picture cannot be used as it is.
     """
     check_type(model, Model, A_MODEL)
-    source = ImageSource.of_array(image, channel_axis=few_channels_axis(getattr(image, "shape", ())))
+    source = ImageSource.of_array(image, channel_axis=last_channels_axis(getattr(image, "shape", ())))
     if channels is not None:
         source = source.select(channels)
     source, scale = as_seen_by(model, source, diameter)

@@ -20,7 +20,7 @@ import tifffile
 import zarr
 from PIL import Image, ImageSequence
 
-from napari_unet.core.arrays import axes_of
+from napari_unet.core.arrays import axes_of, last_channels_axis
 from napari_unet.core.errors import ImageError, LabelsError, UNetLiveError
 from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
@@ -245,8 +245,9 @@ def _read_tiff(path: Path, channel_axis: int | None) -> ImageSource:
         sizes = [scale.get(letter, 1.0) for a, letter in enumerate(axes) if a != channel_axis % len(axes)]
         return ImageSource.of_array(levels, channel_axis=channel_axis, voxel_size=sizes, name=path.name)
     # tifffile calls an axis Q or I that the file says nothing of: (Y, X, 3) then is a stack by name alone
-    if set(axes) <= set("QIYX") and len(shape) == 3 and shape[-1] in (3, 4):
-        return ImageSource.of_array(levels, name=path.name)
+    last = last_channels_axis(shape)
+    if set(axes) <= set("QIYX") and len(shape) == 3 and (shape[-1] in (3, 4) or last):
+        return ImageSource.of_array(levels, channel_axis=last, name=path.name)
     return ImageSource.of_named_axes(levels, axes, voxel_size=scale, name=path.name)
 
 

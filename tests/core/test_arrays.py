@@ -7,6 +7,7 @@ import zarr
 from hypothesis import given, settings
 from hypothesis.extra import numpy as hnp
 
+from napari_unet.core.arrays import last_channels_axis
 from napari_unet.core.errors import ImageError
 from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
@@ -242,3 +243,25 @@ def test_types_are_kept_where_they_can_be(dtype, expected):
     source = ImageSource.of_array(raw)
     assert source.dtype == expected
     assert (source.read(Box.whole(raw.shape))[0] == raw).all()
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis"),
+    [
+        ((40, 50), None),
+        ((40, 50, 1), 2),
+        ((3, 3, 2), 2),
+        ((1, 40, 1), None),
+        ((40, 50, 3), None),
+        ((40, 50, 5), 2),
+        ((7, 30, 50, 9), None),
+        ((64, 64, 16), 2),
+        ((64, 64, 17), None),
+        ((6, 40, 50), None),
+        ((19, 40, 5), None),
+        ((6, 64, 64, 12), 3),
+    ],
+)
+def test_a_last_axis_is_channels_where_it_is_no_width(shape, axis):
+    """Stacks of narrow planes stay stacks: the axes before the last are much longer where that holds channels."""
+    assert last_channels_axis(shape) == axis

@@ -141,11 +141,13 @@ def test_classes_are_ids(make_model, outputs):
         ((40, 50, 3), 1, {}),
         ((40, 50, 3), 1, {"channels": [1]}),
         ((40, 50, 3), 3, {"channels": [0, 2]}),
+        ((40, 50, 5), 1, {"channels": [4]}),
+        ((40, 50, 5), 5, {}),
     ],
 )
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 def test_grey_and_colour_pictures(make_model, shape, reads, options, dtype):
-    """Grey, RGB and RGBA pictures of any type are read by models of one and of three channels."""
+    """Grey, RGB and RGBA pictures of any type, and those of more channels, are read by models of other channels."""
     image = (np.random.default_rng(0).random(shape) * 200).astype(dtype)
     assert segment(make_model(in_channels=reads), image, **options).shape == (40, 50)
 
@@ -165,6 +167,8 @@ def test_too_many_channels_are_a_sentence(make_model):
     with pytest.raises(ImageError, match="has 5 channels; the model reads 1"):
         segment_source(make_model(), source)
     assert segment_source(make_model(), source.select([4])).shape == (40, 40)
+    with pytest.raises(ImageError, match="has 5 channels; the model reads 1"):
+        segment(make_model(), noise(40, 40, 5))  # it was taken for planes that are 5 pixels wide
 
 
 @pytest.mark.parametrize(

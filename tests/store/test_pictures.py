@@ -44,6 +44,7 @@ def whole(source):
         (noise(20, 30, 4), {"photometric": "rgb", "extrasamples": ["unassalpha"]}, (20, 30), 3, True),
         (noise(3, 20, 30), {"photometric": "rgb", "planarconfig": "separate"}, (20, 30), 3, True),
         (noise(20, 30, 3), {"photometric": "minisblack"}, (20, 30), 3, True),
+        (noise(20, 30, 5), {"photometric": "minisblack"}, (20, 30), 5, False),
         (noise(2, 20, 30), {"imagej": True, "metadata": {"axes": "CYX"}}, (20, 30), 2, False),
         (noise(4, 3, 2, 20, 30), {"imagej": True, "metadata": {"axes": "TZCYX"}}, (4, 3, 20, 30), 2, False),
         (noise(4, 2, 3, 20, 30), {"ome": True, "metadata": {"axes": "TCZYX"}}, (4, 3, 20, 30), 2, False),
