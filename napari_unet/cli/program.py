@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -22,6 +23,7 @@ from napari_unet.store.speeds import read_speeds, write_speeds
 if TYPE_CHECKING:
     from napari_unet.nets.model import Model
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 app = typer.Typer(
     help="U-Net Live: a U-Net that segments microscopy pictures and learns from corrected masks.",
     no_args_is_help=False,
@@ -170,7 +172,7 @@ def run(command: typer.Typer) -> None:
 def sentence_and_code(error: Exception) -> tuple[str, int]:
     """What to say of a failure, and with which exit code."""
     if isinstance(error, UNetLiveError):
-        return str(error), 2
+        return str(error), 1 if _has_no_room(error) else 2
     usage = getattr(error, "format_message", None)  # a mistake on the command line, found by click
     if usage is not None:
         return f"{' '.join(usage().split()).rstrip('.')}; add --help to see how the command is used.", 2
@@ -179,3 +181,10 @@ def sentence_and_code(error: Exception) -> tuple[str, int]:
         return f"The system refused{about}: {error.strerror}. Check that place, or name another one.", 1
     said = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(".")
     return f"Something went wrong inside U-Net Live ({said}); report it with what 'unet-live info' says.", 1
+
+
+def _has_no_room(error: BaseException | None) -> bool:
+    """Whether a failure comes of a full disk, a used-up quota or a limit on files: no mistake on the command line."""
+    while error is not None and not (isinstance(error, OSError) and error.errno in NO_ROOM):
+        error = error.__cause__
+    return error is not None

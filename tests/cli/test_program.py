@@ -1,14 +1,19 @@
 """What all commands share: help, exit codes, and one sentence for every failure."""
 
+import errno
+import os
 import subprocess
 import sys
+import tempfile
+from unittest.mock import Mock
 
 import pytest
 
 from napari_unet import cli
+from napari_unet.cli import program
 from napari_unet.cli.program import loaded_model
 from napari_unet.core.card import ModelCard
-from napari_unet.core.errors import STOPPED
+from napari_unet.core.errors import STOPPED, UNetLiveError
 from napari_unet.nets.model import Model
 from tests.cli.conftest import assert_refused
 
@@ -89,3 +94,12 @@ def test_the_process_itself_ends_with_two_after_a_users_mistake(tmp_path):
     arguments = [sys.executable, "-c", code, "predict", "lost.tif", "-o", str(tmp_path)]
     result = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert_refused((result.returncode, result.stdout, result.stderr), "lost.tif")
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, 1), (errno.EFBIG, 1), (errno.EACCES, 2), (errno.EROFS, 2)])
+def test_a_full_disk_is_no_mistake_of_the_user(monkeypatch, tmp_path, number, code):
+    """Wherever it is met, it has the exit code 1; a folder that may not be written into was named wrongly."""
+    monkeypatch.setattr(tempfile, "TemporaryFile", Mock(side_effect=OSError(number, os.strerror(number))))
+    with pytest.raises(UNetLiveError) as caught:
+        program.make_folder(tmp_path)
+    assert program.sentence_and_code(caught.value)[1] == code
