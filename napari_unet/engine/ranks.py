@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from napari_unet.core.errors import DeviceError
 from napari_unet.nets.model import pick_device
 
 
@@ -21,10 +22,13 @@ class Ranks:
     ----------
     number, count : int
         Which of them this is, from 0, and how many there are.
+    parent : int or None
+        Id of the process of `torchrun` that started this one, and watches over it as long as it lives.
     """
 
     number: int = 0
     count: int = 1
+    parent: int | None = field(default=None, compare=False)
 
     def own_seed(self, seed: int, step: int = 0) -> int:
         """Each process draws other crops; from another step on, others again."""
@@ -36,9 +40,17 @@ class Ranks:
         return self.number == 0
 
     def average(self, tensors: Sequence[Tensor]) -> None:
-        """Give all processes the mean of theirs, in place: in one message, however many tensors there are."""
+        """Give all processes the mean of theirs, in place: in one message, however many tensors there are.
+
+        Raises
+        ------
+        DeviceError
+            If `torchrun` was killed: nobody else would end its processes, and they would train on unseen.
+        """
         if self.count == 1 or not tensors:
             return
+        if self.parent not in (None, os.getppid()):
+            raise DeviceError("torchrun was ended, and this ends with it. Give the same command again to go on.")
         flat = torch.cat([tensor.detach().reshape(-1).to(_own_device(), torch.float32) for tensor in tensors])
         torch.distributed.all_reduce(flat)
         flat /= self.count
@@ -78,7 +90,8 @@ def joined_ranks(device: str) -> Iterator[tuple[Ranks, str]]:
             backend = "nccl"
     torch.distributed.init_process_group(backend)
     try:
-        yield Ranks(torch.distributed.get_rank(), count), device
+        parent = os.getppid() if "TORCHELASTIC_RUN_ID" in os.environ else None
+        yield Ranks(torch.distributed.get_rank(), count, parent), device
     finally:
         torch.distributed.destroy_process_group()
 

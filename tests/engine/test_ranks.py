@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from napari_unet.core.errors import DeviceError
 from napari_unet.engine.ranks import Ranks, joined_ranks
 
 ONE = """
@@ -106,3 +107,24 @@ def test_cards_are_shared_where_there_are_more_processes(monkeypatch, cards, dev
     with joined_ranks("auto") as (ranks, own):
         assert (ranks, own) == (Ranks(3, 4), device)
     assert begun == [device, backend]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows gives no other parent to a process whose own was killed")
+def test_processes_end_when_torchrun_was_killed(monkeypatch):
+    """Whoever waits for the next mean sees it; a process that something else started does not care for its parent."""
+    for name, value in {"WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "LOCAL_RANK": 1, "TORCHELASTIC_RUN_ID": "a"}.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda backend: None)
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 1)
+    monkeypatch.setattr(torch.distributed, "get_backend", lambda: "gloo")
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda flat: flat.mul_(2))
+    with joined_ranks("cpu") as (ranks, _):
+        ranks.average([torch.ones(2)])
+        monkeypatch.setattr(os, "getppid", lambda: 1)
+        with pytest.raises(DeviceError, match="torchrun was ended"):
+            ranks.average([torch.ones(2)])
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID")
+    with joined_ranks("cpu") as (ranks, _):
+        monkeypatch.setattr(os, "getppid", lambda: 2)
+        ranks.average([torch.ones(2)])
