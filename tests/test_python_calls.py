@@ -43,6 +43,8 @@ def correction():
         (lambda m, c: napari_unet.fine_tune(m, [c], seconds="1"), "Give steps and seconds as numbers"),
         (lambda m, c: napari_unet.fine_tune(m, [c], seed=1.5), "Give a whole number from 0 to"),
         (lambda m, c: napari_unet.fine_tune(m, [c], seed=None), "Give a whole number from 0 to"),
+        (lambda m, c: napari_unet.Project.open(None), "Give the folder of a project: 'cells.unetproj'."),
+        (lambda m, c: napari_unet.Project.create(3), "Give the folder of a project: 'cells.unetproj'."),
         (lambda m, c: napari_unet.session_of(None), "Give a viewer of napari: napari.current_viewer()."),
     ],
 )

@@ -58,7 +58,8 @@ def predict(  # noqa: PLR0913 - each option of the command is one
     codes = _tell_unread(inputs)
     waiting = {path: target for path, target in tasks.items() if not target.exists() and not _as_zarr(target).exists()}
     if len(waiting) < len(tasks):
-        typer.echo(f"{len(tasks) - len(waiting)} of {len(tasks)} pictures have masks in {output} already.", err=True)
+        left_out = f"{len(tasks) - len(waiting)} of {len(tasks)} pictures have masks in {output} already"
+        typer.echo(f"{left_out}, and are left out. To make them anew, name another folder with -o.", err=True)
     if not waiting:
         raise typer.Exit(min(codes, default=0))
     make_folder(output)

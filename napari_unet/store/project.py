@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_unet.core.corrections import Edit
-from napari_unet.core.errors import ProjectError, ReadOnlyError
+from napari_unet.core.errors import ProjectError, ReadOnlyError, check_type
 from napari_unet.store.edits import is_key
 from napari_unet.store.files import FileSystem
 from napari_unet.store.journal import Journal
@@ -24,6 +24,8 @@ from napari_unet.store.masks import masks_file, read_masks, write_masks
 from napari_unet.store.models import MODEL_LIMIT, remove_old_models, with_version, write_model
 from napari_unet.store.places import CORRECTIONS, FOLDERS, MASKS, MODELS, check_inside, follow_hint, hint_of, is_project
 from napari_unet.store.records import Contents, PictureRecord, Point, VersionRecord, plain, shorten
+
+A_FOLDER = "Give the folder of a project: 'cells.unetproj'."
 
 
 class Project:
@@ -65,6 +67,7 @@ class Project:
         ProjectError
             If there is a project already, or anything else, or nothing can be written there.
         """
+        check_type(path, str | os.PathLike, A_FOLDER)
         folder, files = Path(os.path.abspath(path)), files or FileSystem()
         if folder.exists() and not folder.is_dir():
             raise ProjectError(f"{folder} is a file, not a folder. Choose another name for the project.")
@@ -87,6 +90,7 @@ class Project:
         ProjectError
             If it is no project, was written by a newer version, or cannot be read or trusted.
         """
+        check_type(path, str | os.PathLike, A_FOLDER)
         folder, files = Path(os.path.abspath(path)), files or FileSystem()
         if not folder.is_dir() or not is_project(folder):
             raise ProjectError(f"There is no project in {folder}. Choose a folder that ends in .unetproj.")
