@@ -14,7 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from napari_unet.core.errors import ProjectError
+from napari_unet.core.errors import ProjectError, check_type
 
 LEFTOVER = ".tmp"
 DAMAGED = ".damaged"
@@ -50,6 +50,12 @@ def _read_umask() -> int:
 
 
 UMASK = _read_umask()
+
+
+def folder_of(path: Path | str) -> Path:
+    """The folder that a caller names, as an absolute path."""
+    check_type(path, str | os.PathLike, "Give the folder of a project: 'cells.unetproj'.")
+    return Path(os.path.abspath(path))
 
 
 def explain(error: OSError, doing: str, path: Path) -> ProjectError:

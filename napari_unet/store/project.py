@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_unet.core.corrections import Edit
-from napari_unet.core.errors import ProjectError, ReadOnlyError, check_type
+from napari_unet.core.errors import ProjectError, ReadOnlyError
 from napari_unet.store.edits import is_key
-from napari_unet.store.files import FileSystem
+from napari_unet.store.files import FileSystem, folder_of
 from napari_unet.store.journal import Journal
 from napari_unet.store.lock import ProjectLock
 from napari_unet.store.manifest import keep_damaged, read_manifest, rebuild, write_manifest
@@ -24,8 +24,6 @@ from napari_unet.store.masks import masks_file, read_masks, write_masks
 from napari_unet.store.models import MODEL_LIMIT, remove_old_models, with_version, write_model
 from napari_unet.store.places import CORRECTIONS, FOLDERS, MASKS, MODELS, check_inside, follow_hint, hint_of, is_project
 from napari_unet.store.records import Contents, PictureRecord, Point, VersionRecord, plain, shorten
-
-A_FOLDER = "Give the folder of a project: 'cells.unetproj'."
 
 
 class Project:
@@ -67,8 +65,7 @@ class Project:
         ProjectError
             If there is a project already, or anything else, or nothing can be written there.
         """
-        check_type(path, str | os.PathLike, A_FOLDER)
-        folder, files = Path(os.path.abspath(path)), files or FileSystem()
+        folder, files = folder_of(path), files or FileSystem()
         if folder.exists() and not folder.is_dir():
             raise ProjectError(f"{folder} is a file, not a folder. Choose another name for the project.")
         if is_project(folder):
@@ -90,8 +87,7 @@ class Project:
         ProjectError
             If it is no project, was written by a newer version, or cannot be read or trusted.
         """
-        check_type(path, str | os.PathLike, A_FOLDER)
-        folder, files = Path(os.path.abspath(path)), files or FileSystem()
+        folder, files = folder_of(path), files or FileSystem()
         if not folder.is_dir() or not is_project(folder):
             raise ProjectError(f"There is no project in {folder}. Choose a folder that ends in .unetproj.")
         check_inside(folder)
@@ -109,7 +105,7 @@ class Project:
     @classmethod
     def open_or_create(cls, path: Path | str, *, files: FileSystem | None = None) -> Self:
         """Open the project in a folder, or begin one there."""
-        return cls.open(path, files=files) if is_project(Path(path)) else cls.create(path, files=files)
+        return cls.open(path, files=files) if is_project(folder_of(path)) else cls.create(path, files=files)
 
     def close(self) -> None:
         """Let another window write. Everything is saved already."""
