@@ -93,7 +93,7 @@ def network_input(correction: Correction, channels: int) -> FloatArray:
 
 def example_of(correction: Correction, card: ModelCard, border_weight: float = 0.0) -> Example:
     """Picture and targets of a correction as a network with this card sees them: at its scale."""
-    image, labels, trusted = _as_seen(correction, card)
+    image, labels, trusted = as_seen(correction, card)
     if card.kind == "objects":
         targets = object_targets(labels, trusted, border_weight=border_weight)
     else:
@@ -111,13 +111,13 @@ def example_of(correction: Correction, card: ModelCard, border_weight: float = 0
 
 def shapes_of(correction: Correction, card: ModelCard) -> Example:
     """Picture and objects of a correction as a click head sees them; the target is the objects' numbers."""
-    image, labels, trusted = _as_seen(correction, card)
+    image, labels, trusted = as_seen(correction, card)
     numbers = relabel_sequential(np.where(trusted, labels, 0))[0]
     weight = object_targets(labels, trusted).weight
     return as_example(image, Targets(numbers[None].astype(np.float32), weight))
 
 
-def _as_seen(correction: Correction, card: ModelCard) -> tuple[Tensor, Labels, Mask]:
+def as_seen(correction: Correction, card: ModelCard) -> tuple[Tensor, Labels, Mask]:
     """Picture, labels and trusted mask of a correction at the scale at which a network sees them."""
     labels, trusted = np.asarray(correction.labels), np.asarray(correction.trusted)
     image = torch.from_numpy(network_input(correction, card.in_channels))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -16,6 +16,7 @@ from napari_unet.engine.augment import Augmentation
 from napari_unet.engine.device import Backend, backend_for
 from napari_unet.engine.ranks import ALONE, Ranks
 from napari_unet.engine.sampling import Batch, ExampleCache, draw_crops
+from napari_unet.engine.teacher import Teacher
 from napari_unet.nets.losses import loss_for, teacher_loss
 from napari_unet.nets.model import Model
 from napari_unet.nets.unet import UNet
@@ -53,8 +54,8 @@ class Recipe:
     rehearse_every : int
         Every so many pieces are of what the model knew before, so that it does not forget that.
     teacher : float
-        How much voxels of which the user said nothing should stay as the teacher has them, beside what the user said.
-        The teacher is the model as it was when the training began.
+        How much voxels of which the user said nothing should stay as the teacher has them, beside what the user said:
+        so much if it knows what it sees, else less (`Teacher.trust`).
     new_teacher : int
         Corrections after which the model in use becomes the teacher. A first one held on to for ever keeps what was
         wrong; one that follows every take-over teaches the mistakes of one round in the next ones.
@@ -134,7 +135,7 @@ class Student:
     ) -> None:
         self.recipe, self.kind, self.rehearsal = recipe, model.card.kind, rehearsal
         self.backend: Backend = backend_for(model.device)
-        self.net, self.teacher = model.copy().net, model.copy().net
+        self.net, self.teacher = model.copy().net, Teacher(model)
         self.average = {name: value.detach().clone() for name, value in self.net.state_dict().items()}
         self.optimizer = AdamW(self.net.parameters(), recipe.weight_decay)
         self.ranks, self.seed = ranks, seed
@@ -143,18 +144,15 @@ class Student:
         device = self.backend.device if is_cuda else torch.device("cpu")
         self.examples = ExampleCache(model.card, recipe.border_weight, device=device)
         self._told = _Told()
-        self._lesson: Sequence[Correction] = ()  # what there was when the teacher became it
         self.step, self.skipped = 0, 0
         self._pieces = 0
         self._prepared: tuple[Batch, Tensor | None]
         self._begun = 0  # steps when this student began
         self._losses: list[Tensor] = []
 
-    def heed(self, model: Model, corrections: Sequence[Correction]) -> None:
-        """Take the model in use as the teacher, if enough is new since the last one became it."""
-        self._lesson = self._lesson or corrections
-        if len({id(c) for c in corrections} - {id(c) for c in self._lesson}) >= self.recipe.new_teacher:
-            self._lesson, self.teacher = corrections, model.copy().net
+    def heed(self, model: Model, corrections: Sequence[Correction]) -> Iterator[None]:
+        """Have the teacher follow the model in use, one piece of work at a time."""
+        return self.teacher.heed(model, corrections, self.recipe.new_teacher) if self.recipe.teacher else iter(())
 
     def study(self, corrections: Sequence[Correction]) -> None:
         """Gradients of a few crops, now and then of what was known before."""
@@ -171,7 +169,7 @@ class Student:
         said = None
         if recipe.teacher and corrections is not self.rehearsal:
             with torch.no_grad(), self.backend.autocast():
-                said = self.teacher(batch.images)
+                said = self.teacher.net(batch.images)
         self._prepared = batch, said
 
     def learn(self) -> None:
@@ -184,7 +182,7 @@ class Student:
             logits = self.net(batch.images)
         loss = loss_for(self.kind, logits, batch.targets, batch.weight)
         if said is not None:
-            loss = loss + recipe.teacher * teacher_loss(self.kind, logits, said, batch.untouched)
+            loss = loss + recipe.teacher * self.teacher.trust * teacher_loss(self.kind, logits, said, batch.untouched)
         (loss / recipe.batch).backward()
         self._losses.append(loss.detach() / recipe.batch)
 
@@ -234,7 +232,7 @@ class Student:
         share = self._part(2 * count, self.recipe.share)
         return {
             name: torch.lerp(old, self.average[name], share) if old.is_floating_point() else self.average[name]
-            for name, old in self.teacher.state_dict().items()
+            for name, old in self.teacher.net.state_dict().items()
         }
 
     def _part(self, count: int, least: float) -> float:
@@ -247,7 +245,7 @@ class Student:
 
     def go_on_from(self, other: Student) -> None:
         """Count on from another student, and take over the examples that it has built."""
-        self.examples, self.teacher, self._lesson = other.examples, other.teacher, other._lesson
+        self.examples, self.teacher = other.examples, other.teacher
         self.step, self._begun = other.step, other.step
 
     @property

@@ -194,10 +194,9 @@ def _rounds(
     yield from _looked_at(corrections, budget)
     patience, known, refused = float(recipe.patience), list(corrections), 0.0
     for number in count(1):
-        student.heed(model, list(corrections))
         last = TrainStep(student.step, number, 0.0, math.nan)
         begun = student.step
-        for step in _one_round(student, corrections, number, budget, control):
+        for step in _one_round(model, student, corrections, number, budget, control):
             last = step
             yield step
         control.finish_round, learnt = False, budget.elapsed
@@ -306,6 +305,7 @@ def _same(now: Sequence[Correction], known: Sequence[Correction]) -> bool:
 
 
 def _one_round(
+    model: Model,
     student: Student,
     corrections: Sequence[Correction],
     number: int,
@@ -315,6 +315,8 @@ def _one_round(
     """The steps of one round, one piece of work at a time."""
     recipe = student.recipe
     student.skipped, loss = 0, math.nan
+    for _ in student.heed(model, list(corrections)):
+        yield TrainStep(student.step, number, 0.0, loss)
     # who counts steps gets the same rounds on any machine, however busy
     end = math.inf if budget.is_of_steps else time.monotonic() + recipe.round_seconds
     for index in range(recipe.round_steps * recipe.batch):

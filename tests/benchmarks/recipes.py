@@ -118,6 +118,8 @@ def learnt(
     for name, weights in student.net.named_parameters():
         weights.requires_grad_(not (FREEZE in fields and name.startswith(fields[FREEZE])))
     scores = [score(model, held_out, expected)]
+    for _ in student.heed(model, taught):
+        pass
     for step in range(1, steps + 1):
         for _ in range(recipe.batch):
             student.study(taught)

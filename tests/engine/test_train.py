@@ -378,17 +378,3 @@ def test_a_budget_of_time_goes_on_where_it_was(make_model, correct, quick):
     assert events[0].progress >= 0.5
     assert len(events) <= 20
     assert not list(train(student, [correct(0)], seconds=40, used=1.0))
-
-
-def test_the_model_in_use_becomes_the_teacher_once_enough_is_new(disc_model, quick, taught):
-    """Not at every new correction, but at so many of them; one that was added to counts as new."""
-    student = Student(disc_model, replace(quick, new_teacher=2), 0)
-    first = student.teacher
-    student.heed(disc_model, taught[:2])
-    student.heed(disc_model, taught[:3])
-    assert student.teacher is first
-    student.heed(disc_model, [*taught[:1], replace(taught[1]), taught[2]])
-    assert student.teacher is not first
-    second = student.teacher
-    student.heed(disc_model, [*taught[:1], replace(taught[1])])
-    assert student.teacher is second

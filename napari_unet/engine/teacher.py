@@ -1,0 +1,71 @@
+"""Teacher: a model as it was, which holds on to what the user says nothing of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from napari_unet.core.corrections import Correction, Labels
+from napari_unet.core.instances import InstanceSettings, build_objects
+from napari_unet.core.metrics import evaluate
+from napari_unet.engine.looks import MIRROR_IMAGE, SIDE
+from napari_unet.engine.network import Axes, run_network
+from napari_unet.engine.sampling import as_seen
+from napari_unet.nets.model import Model
+
+AS_IT_IS: Axes = ()
+ASKED = 12
+"""Corrections on which it is asked twice, at most: the newest ones."""
+LEAST = 1 / 16
+"""How much it counts at least: without it the foreground floods what nobody spoke of."""
+
+
+class Teacher:
+    """A model as it was when a training began, or some corrections ago.
+
+    Parameters
+    ----------
+    model : Model
+
+    Attributes
+    ----------
+    net : UNet
+    trust : float
+        How much it counts, up to 1: the square of how far the objects that it finds are those of the mirror image. Who
+        knows what it sees agrees with itself, also on the worst places; who does not would hold on to what is wrong
+        (docs/experiments.md).
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.net, self.trust = model.copy().net, 1.0
+        self._lesson: Sequence[Correction] = ()  # what there was when it became what it is
+
+    def heed(self, model: Model, corrections: Sequence[Correction], enough: int) -> Iterator[None]:
+        """Become the model in use if `enough` corrections are new; one `next()` asks it once."""
+        is_first = not self._lesson
+        if not is_first and len({id(c) for c in corrections} - {id(c) for c in self._lesson}) < enough:
+            return
+        if not is_first:
+            self.net = model.copy().net
+        self._lesson = corrections
+        if model.card.kind != "objects":
+            return
+        agreed, found = [0.0], [0]
+        for correction in corrections[-ASKED:]:
+            objects = _objects(model, correction, AS_IT_IS)
+            yield
+            agreed.append(evaluate(_objects(model, correction, MIRROR_IMAGE), objects)["ap50"])
+            found.append(int(objects.max(initial=0)))
+            yield
+        steady = np.average(agreed, weights=found) if any(found) else 0.0
+        self.trust = max(LEAST, float(steady) ** 2)
+
+
+def _objects(model: Model, correction: Correction, mirror: Axes) -> Labels:
+    """What a model finds in the middle of the picture of a correction, seen in a mirror."""
+    image = as_seen(correction, model.card)[0].numpy()
+    start = [max(0, (size - SIDE) // 2) for size in image.shape[1:]]
+    image = image[:, start[0] : start[0] + SIDE, start[1] : start[1] + SIDE]
+    outputs = run_network(model, image, 1.0, at_network_size=True, mirrors=(mirror,)).astype(np.float32)
+    return build_objects(outputs[0], outputs[1], InstanceSettings())

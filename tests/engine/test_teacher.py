@@ -1,0 +1,81 @@
+"""The teacher: a model as it was, which counts the less the less it agrees with itself."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from napari_unet.engine import teacher as engine
+from napari_unet.engine.sampling import network_input
+from napari_unet.engine.teacher import ASKED, LEAST, Teacher
+from tests.engine.conftest import correct_discs
+
+
+def heed(teacher, model, corrections, enough=2):
+    """Let it follow at once; in how many pieces of work it did."""
+    return sum(1 for _ in teacher.heed(model, corrections, enough))
+
+
+def test_the_model_in_use_becomes_the_teacher_once_enough_is_new(disc_model, taught):
+    """Not at every new correction, but at so many of them; one that was added to counts as new."""
+    teacher = Teacher(disc_model)
+    first = teacher.net
+    heed(teacher, disc_model, taught[:2])
+    heed(teacher, disc_model, taught[:3])
+    assert teacher.net is first
+    heed(teacher, disc_model, [*taught[:1], replace(taught[1]), taught[2]])
+    assert teacher.net is not first
+    second = teacher.net
+    heed(teacher, disc_model, [*taught[:1], replace(taught[1])])
+    assert teacher.net is second
+
+
+def test_who_knows_what_it_sees_is_trusted(disc_model, make_model):
+    """A model that knows discs agrees with itself on them; one of random weights does not."""
+    known = [correct_discs(seed) for seed in range(ASKED + 1)]
+    teacher, model = Teacher(disc_model), make_model()
+    assert heed(teacher, disc_model, known) == 2 * ASKED
+    assert teacher.trust > 0.8
+    stranger = Teacher(model)
+    heed(stranger, model, known)
+    assert LEAST <= stranger.trust < 0.5 * teacher.trust
+
+
+@pytest.mark.parametrize(("share", "trust"), [(1, 1), (2, 0.25), (99, LEAST)])
+def test_trust_is_the_square_of_what_is_found_in_the_mirror_too(disc_model, taught, monkeypatch, share, trust):
+    """Of all objects together, so that a place with one of them decides little."""
+    labels = np.kron(np.arange(1, 101).reshape(10, 10), np.ones((8, 8), np.int32))
+    few = np.where(labels % share == 0, labels, 0) if share > 1 else labels
+    shown = iter([labels, few] * len(taught))
+    monkeypatch.setattr(engine, "_objects", lambda *_: next(shown))
+    teacher = Teacher(disc_model)
+    heed(teacher, disc_model, taught)
+    assert teacher.trust == pytest.approx(trust, abs=0.01)
+
+
+def test_who_finds_nothing_is_hardly_trusted(disc_model, taught, monkeypatch):
+    """Nothing in the mirror, too, is no knowledge."""
+    monkeypatch.setattr(engine, "_objects", lambda *_: np.zeros((8, 8), np.int32))
+    teacher = Teacher(disc_model)
+    heed(teacher, disc_model, taught)
+    assert teacher.trust == LEAST
+
+
+def test_of_classes_a_teacher_is_not_asked(make_model, taught):
+    """They have no objects to agree on."""
+    model = make_model("classes")
+    teacher = Teacher(model)
+    assert heed(teacher, model, taught) == 0
+    assert teacher.trust == 1
+
+
+def test_of_a_large_picture_the_middle_is_asked_about(disc_model, monkeypatch):
+    """A whole picture would take seconds, in one piece of work."""
+    seen = []
+    monkeypatch.setattr(engine, "SIDE", 32)
+    monkeypatch.setattr(
+        engine, "run_network", lambda model, x, *_, **how: seen.append(x) or np.zeros((2, *x.shape[1:]))
+    )
+    heed(Teacher(disc_model), disc_model, [known := correct_discs(0)])
+    middle = (slice(None), *(slice((n - 32) // 2, (n + 32) // 2) for n in known.labels.shape))
+    assert all(np.array_equal(x, network_input(known, 1)[middle]) for x in seen)
