@@ -14,7 +14,6 @@ from napari_unet.engine.network import Axes, run_network
 from napari_unet.engine.sampling import as_seen
 from napari_unet.nets.model import Model
 
-AS_IT_IS: Axes = ()
 ASKED = 12
 """Corrections on which it is asked twice, at most: the newest ones."""
 LEAST = 1 / 16
@@ -53,7 +52,7 @@ class Teacher:
             return
         agreed, found = [0.0], [0]
         for correction in corrections[-ASKED:]:
-            objects = _objects(model, correction, AS_IT_IS)
+            objects = _objects(model, correction, ())
             yield
             agreed.append(evaluate(_objects(model, correction, MIRROR_IMAGE), objects)["ap50"])
             found.append(int(objects.max(initial=0)))

@@ -10,7 +10,7 @@ from napari_unet.engine import looks as seen
 from tests.engine.conftest import part
 
 
-def test_specks_and_fragments_do_not_count(disc_model, monkeypatch):
+def test_specks_and_fragments_do_not_count():
     """What is far smaller than most of the foreground is debris."""
     assert seen._usual([1.0, 2.0, 20.0, 21.0, 22.0]) == 21
 
@@ -22,12 +22,7 @@ def test_outputs_that_fit_each_other_are_at_peace(disc_model, draw, monkeypatch)
 
     def strife(distance):
         monkeypatch.setattr(seen, "_outputs_in", lambda *_: (labels, distance, image))
-        looking = seen._look(disc_model, source, view, 1.0)
-        try:
-            while True:
-                next(looking)
-        except StopIteration as end:
-            return end.value.strife
+        return ended(seen._look(disc_model, source, view, 1.0)).strife
 
     assert strife(rim_distance(labels)) == 0
     assert strife(np.zeros(labels.shape, np.float32)) > 0.3

@@ -7,7 +7,9 @@ import pytest
 
 from napari_unet.engine import teacher as engine
 from napari_unet.engine.sampling import network_input
+from napari_unet.engine.student import Student
 from napari_unet.engine.teacher import ASKED, LEAST, Teacher
+from napari_unet.engine.train import fine_tune
 from tests.engine.conftest import correct_discs
 
 
@@ -79,3 +81,29 @@ def test_of_a_large_picture_the_middle_is_asked_about(disc_model, monkeypatch):
     heed(Teacher(disc_model), disc_model, [known := correct_discs(0)])
     middle = (slice(None), *(slice((n - 32) // 2, (n + 32) // 2) for n in known.labels.shape))
     assert all(np.array_equal(x, network_input(known, 1)[middle]) for x in seen)
+
+
+def test_what_a_teacher_says_counts_as_much_as_it_is_trusted(disc_model, quick, taught):
+    """The loss of the same crops grows in proportion to its trust."""
+
+    def loss(trust):
+        student = Student(disc_model, replace(quick, teacher=4.0), 0)
+        student.net.load_state_dict({n: v + 0.01 if v.is_floating_point() else v for n, v in student.average.items()})
+        student.teacher.trust = trust
+        student.study(taught)
+        return float(student._losses[0])
+
+    own = loss(0.0)
+    assert loss(1.0) - own > 1e-3
+    assert loss(0.25) - own == pytest.approx((loss(1.0) - own) / 4, rel=0.01)
+
+
+def test_a_training_asks_its_teacher_first(make_model, quick, taught, monkeypatch):
+    """Before the first step, and only if what it says counts."""
+    asked = []
+    monkeypatch.setattr(engine, "_objects", lambda *_: asked.append(1) or np.zeros((8, 8), np.int32))
+    for strength in (0.0, 4.0):
+        for event in fine_tune(make_model(), taught, steps=1, recipe=replace(quick, teacher=strength)):
+            if event.step:
+                break
+        assert bool(asked) == bool(strength)
