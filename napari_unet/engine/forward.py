@@ -150,5 +150,7 @@ def _form_of(model: Model, backend: Backend) -> _Form:
     stamp = sum(tensor._version for tensor in (*model.net.parameters(), *model.net.buffers()))
     form = _forms.get(model)
     if form is None or form.stamp != stamp or form.backend != backend:
-        form = _forms[model] = _Form(stamp, backend, fold_norm(model.net))
+        # torch would round float32 weights anew in every run; OpenVINO and CUDA make of them what they need
+        dtype = backend.dtype if backend.form == "torch" and backend.device.type == "cpu" else torch.float32
+        form = _forms[model] = _Form(stamp, backend, fold_norm(model.net, dtype))
     return form

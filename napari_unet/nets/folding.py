@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from napari_unet.nets.unet import DoubleConv, UNet
 
 
-def fold_norm(net: UNet) -> UNet:
+def fold_norm(net: UNet, dtype: torch.dtype = torch.float32) -> UNet:
     """A network that gives what `net` gives in evaluation mode, without its BatchNorm.
 
     With its statistics fixed, BatchNorm multiplies and adds a number for each channel, and so does the convolution
@@ -19,6 +19,8 @@ def fold_norm(net: UNet) -> UNet:
     ----------
     net : UNet
         Stays as it is.
+    dtype : torch.dtype
+        Number type of the new weights.
 
     Returns
     -------
@@ -33,7 +35,7 @@ def fold_norm(net: UNet) -> UNet:
     for name, module in net.named_modules():
         if isinstance(module, DoubleConv):
             state |= {f"{name}.{key}": value for key, value in _folded(module).items()}
-    folded.load_state_dict(state, assign=True)
+    folded.load_state_dict({name: value.to(dtype) for name, value in state.items()}, assign=True)
     return folded.eval().requires_grad_(False)
 
 

@@ -97,7 +97,7 @@ def test_a_form_is_made_once(model, form, monkeypatch):
     """As long as the weights stay, nothing is folded again."""
     made = []
     fold = forwarding.fold_norm
-    monkeypatch.setattr(forwarding, "fold_norm", lambda net: made.append(1) or fold(net))
+    monkeypatch.setattr(forwarding, "fold_norm", lambda *of: made.append(1) or fold(*of))
     for _ in range(3):
         forward(model, torch.zeros(1, 2, 8, 8), backend=exact(form))
     assert len(made) == 1
@@ -112,6 +112,16 @@ def test_several_threads_may_use_one_model(model, form):
     with ThreadPoolExecutor(4) as threads:
         together = list(threads.map(lambda x: [forward(model, x, backend=backend) for _ in range(8)], pictures))
     assert all(torch.equal(wanted, one) for wanted, found in zip(alone, together, strict=True) for one in found)
+
+
+def test_short_numbers_give_what_torch_gives_of_rounded_ones(model):
+    """Bfloat16 in torch: to the bit what its autocast makes of float32 weights."""
+    x = torch.randn(1, 2, 32, 32, generator=torch.Generator().manual_seed(0))
+    short = replace(exact("torch"), dtype=torch.bfloat16)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        wanted = fold_norm(model.net)(x).float()
+    assert torch.equal(forward(model, x, backend=short), wanted)
+    assert not torch.equal(wanted, forward(model, x, backend=exact("torch")))
 
 
 def test_what_cannot_be_compiled_runs_in_torch():

@@ -34,4 +34,13 @@ def test_folded_gives_the_same(settings):
 def test_others_stay(norm):
     """A normalisation that depends on the picture cannot be folded."""
     net = trained(norm=norm)
-    assert fold_norm(net) is net
+    assert fold_norm(net, torch.bfloat16) is net
+    assert all(tensor.dtype == torch.float32 for tensor in net.parameters())
+
+
+def test_folded_weights_are_rounded_after_the_folding():
+    """The short network has the folded weights in its number type; the old one stays float32."""
+    net = trained()
+    folded, short = fold_norm(net).state_dict(), fold_norm(net, torch.bfloat16).state_dict()
+    assert all(torch.equal(short[name], value.bfloat16()) for name, value in folded.items())
+    assert all(tensor.dtype == torch.float32 for tensor in net.parameters())
