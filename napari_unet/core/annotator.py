@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+import scipy
 
 from napari_unet.core.corrections import Edit, Labels, Mask
 from napari_unet.core.diff import accepted_region, clear_region, cut_object, delete_object, diff, free_id, join_objects
@@ -132,7 +132,7 @@ def _lies_in(fault: Fault, shown: Labels, truth: Labels, place: Box) -> bool:
         middle = fault.box.center
     else:
         where = np.isin(truth, fault.true) if fault.true else np.isin(shown, fault.shown)
-        middle = ndimage.center_of_mass(where)
+        middle = scipy.ndimage.center_of_mass(where)
     return all(a <= c < b for a, c, b in zip(place.start, middle, place.stop, strict=True))
 
 
@@ -147,7 +147,7 @@ def _false(table: OverlapTable, shown: dict[int, int]) -> dict[int, int]:
 def _clutter(shown: Labels, truth: Labels, false: dict[int, int]) -> list[Fault]:
     """The empty box with the most false masks: around the point that is farthest from all objects and is not right."""
     wrong = np.isin(shown, list(false))
-    free = ndimage.distance_transform_cdt(np.pad(truth == 0, 1), metric="chessboard")[1:-1, 1:-1]
+    free = scipy.ndimage.distance_transform_cdt(np.pad(truth == 0, 1), metric="chessboard")[1:-1, 1:-1]
     side = int(free[wrong].max(initial=0)) - MARGIN
     if side < MARGIN:
         return []
@@ -247,14 +247,14 @@ def stroke(shown: Labels, truth: Labels, *, picture: str = "") -> Act | None:
     picture : str
         Identity, for the edit.
     """
-    parts, count = ndimage.label(shown != truth)
+    parts, count = scipy.ndimage.label(shown != truth)
     if not count:
         return None
     sizes = np.bincount(parts.ravel())[1:]
     part = parts == 1 + int(np.argmax(sizes))
     kind = int(np.bincount(truth[part]).argmax())
     part &= truth == kind
-    depth = ndimage.distance_transform_edt(np.pad(part, 1))[1:-1, 1:-1]
+    depth = scipy.ndimage.distance_transform_edt(np.pad(part, 1))[1:-1, 1:-1]
     if depth.max() < 1.5:
         return None
     middle = np.array(np.unravel_index(int(np.argmax(depth)), part.shape))
@@ -263,7 +263,7 @@ def stroke(shown: Labels, truth: Labels, *, picture: str = "") -> Act | None:
     ways = [_way(part, middle, np.array([math.sin(turn), math.cos(turn)])) for turn in turns]
     line = np.zeros(part.shape, bool)
     line[tuple(max(ways, key=len).T)] = True
-    trusted = (ndimage.distance_transform_edt(~line) <= radius) & (truth == kind)
+    trusted = (scipy.ndimage.distance_transform_edt(~line) <= radius) & (truth == kind)
     box = Box.of_mask(trusted)
     if box is None:
         return None
@@ -278,14 +278,14 @@ def _way(part: Mask, middle: npt.NDArray[np.intp], along: npt.NDArray[np.float64
     steps = np.arange(-LONGEST_STROKE // 2, LONGEST_STROKE // 2 + 1)
     pixels = np.rint(middle + steps[:, None] * along).astype(int)
     pixels = pixels[((pixels >= 0) & (pixels < part.shape)).all(1)]
-    runs, _ = ndimage.label(part[tuple(pixels.T)])
+    runs, _ = scipy.ndimage.label(part[tuple(pixels.T)])
     here = int(np.argmin(np.abs(pixels - middle).sum(1)))
     return np.asarray(pixels[runs == runs[here]])
 
 
 def cutting_line(truth: Labels, fault: Fault) -> list[tuple[float, float]]:
     """A short line across the waist between the two largest objects that were merged."""
-    a, b = (np.array(ndimage.center_of_mass(truth == number)) for number in fault.true[:2])
+    a, b = (np.array(scipy.ndimage.center_of_mass(truth == number)) for number in fault.true[:2])
     middle, along = (a + b) / 2, b - a
     across = np.array([-along[1], along[0]]) / max(float(np.hypot(*along)), 1e-6)
     return [tuple(middle - 2 * across), tuple(middle + 2 * across)]
@@ -294,7 +294,7 @@ def cutting_line(truth: Labels, fault: Fault) -> list[tuple[float, float]]:
 def point_inside(mask: Mask) -> tuple[int, ...]:
     """The pixel of a mask that is farthest from its rim; of an empty one the first."""
     box = Box.of_mask(mask) or Box.whole(mask.shape)
-    depth = ndimage.distance_transform_edt(np.pad(mask[box.slices], 1))[1:-1, 1:-1]
+    depth = scipy.ndimage.distance_transform_edt(np.pad(mask[box.slices], 1))[1:-1, 1:-1]
     middle = np.unravel_index(int(np.argmax(depth)), depth.shape)
     return tuple(int(i) + a for i, a in zip(middle, box.start, strict=True))
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+import scipy
 
 from napari_unet.core.corrections import Mask
 from napari_unet.core.errors import ImageError
@@ -62,7 +62,7 @@ def seen_mask(mask: ClickMask, window: Window) -> Mask:
 
 def clicked(mask: Mask, points: npt.NDArray[np.float64]) -> Mask:
     """The parts of a mask that were clicked on at `points` (N, 2); the largest one if none was."""
-    labels, count = ndimage.label(mask)
+    labels, count = scipy.ndimage.label(mask)
     if count < 2:
         return mask
     hit = np.unique(labels[pixels_of(points, mask.shape)])

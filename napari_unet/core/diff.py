@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
-from skimage.draw import line as raster_line
+import scipy
+import skimage
 
 from napari_unet.core.corrections import Edit, Labels, Mask
 from napari_unet.core.geometry import Box
@@ -157,7 +157,7 @@ def join_objects(labels: Labels, points: Iterable[Sequence[int]], *, gap: int = 
     joined = np.isin(after, ids)
     # only across the last two axes: objects of the planes beside this one are another matter
     ball = np.ones((1,) * (joined.ndim - 2) + (2 * gap + 1,) * 2, bool)
-    closed = ndimage.binary_erosion(ndimage.binary_dilation(joined, ball), ball, border_value=1)
+    closed = scipy.ndimage.binary_erosion(scipy.ndimage.binary_dilation(joined, ball), ball, border_value=1)
     after[closed & (after == 0)] = ids[0]
     after[joined] = ids[0]
     return Change(box, after)
@@ -271,7 +271,7 @@ def raster(path: Sequence[Sequence[float]], shape: Sequence[int]) -> list[tuple[
     points = [(round(float(y)), round(float(x))) for y, x in path]
     pixels: dict[tuple[int, int], None] = {}
     for a, b in pairwise(points if len(points) > 1 else points * 2):
-        rows, columns = raster_line(*a, *b)
+        rows, columns = skimage.draw.line(*a, *b)
         for y, x in zip(rows.tolist(), columns.tolist(), strict=True):
             if 0 <= y < shape[0] and 0 <= x < shape[1]:
                 pixels[y, x] = None
@@ -296,11 +296,11 @@ def _parts(mask: Mask, path: npt.NDArray[np.float64]) -> npt.NDArray[np.intp] | 
     for p in raster([tuple(q) for q in path], mask.shape):
         walls[p] = True
     # 4-connected parts: a line of pixels that touch at corners still parts them
-    parts, count = ndimage.label(mask & ~walls)
-    before = ndimage.label(mask)[1]
+    parts, count = scipy.ndimage.label(mask & ~walls)
+    before = scipy.ndimage.label(mask)[1]
     if count <= before:
         return None
-    nearest = ndimage.distance_transform_edt(parts == 0, return_distances=False, return_indices=True)
+    nearest = scipy.ndimage.distance_transform_edt(parts == 0, return_distances=False, return_indices=True)
     filled: npt.NDArray[np.intp] = np.where(mask, parts[tuple(nearest)], 0)
     return filled
 

@@ -7,10 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
-from skimage.measure import label as connected
-from skimage.morphology import local_maxima
-from skimage.segmentation import watershed
+import scipy
+import skimage
 
 from napari_unet.core.corrections import Labels, Mask
 from napari_unet.core.metrics import areas, overlaps
@@ -77,18 +75,18 @@ def build_objects(
     settings = replace(settings, min_area=round(settings.min_area / scale**foreground.ndim))
     mask = np.asarray(foreground) > settings.foreground
     if not mask.any() or settings.separation <= 0:
-        return _tidy(connected(mask, connectivity=1).astype(np.int32), settings)
-    height = ndimage.gaussian_filter(np.where(mask, distance, 0).astype(np.float32), SMOOTHING / scale)
+        return _tidy(skimage.measure.label(mask, connectivity=1).astype(np.int32), settings)
+    height = scipy.ndimage.gaussian_filter(np.where(mask, distance, 0).astype(np.float32), SMOOTHING / scale)
     np.clip(height, 0, 1.5, out=height)
     steps = np.round(height * STEPS).astype(np.int16)
-    seeds = connected(local_maxima(steps) & mask, connectivity=mask.ndim)
+    seeds = skimage.measure.label(skimage.morphology.local_maxima(steps) & mask, connectivity=mask.ndim)
     tops = np.zeros(int(seeds.max()) + 1, np.int64)
     tops[seeds[seeds > 0]] = steps[seeds > 0]
     depth = STEPS * (1 - settings.separation) ** 2 / (1 - InstanceSettings.separation) ** 2
-    basins = watershed(-height, seeds, mask=mask).astype(np.int32)
+    basins = skimage.segmentation.watershed(-height, seeds, mask=mask).astype(np.int32)
     labels = _join_slight(basins, tops, steps, depth, SMALL / scale**mask.ndim)
     # parts of the foreground without a middle (cut by the window, or flat) are objects too
-    rest = connected(mask & (labels == 0), connectivity=1)
+    rest = skimage.measure.label(mask & (labels == 0), connectivity=1)
     labels[rest > 0] = rest[rest > 0] + labels.max()
     return _tidy(labels, settings)
 
@@ -157,7 +155,7 @@ def _tidy(labels: npt.NDArray[np.int32], settings: InstanceSettings) -> npt.NDAr
 
 def _without_holes(labels: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
     """Give background that one object encloses to that object; what the edge cuts may be open."""
-    gaps, count = ndimage.label(labels == 0)
+    gaps, count = scipy.ndimage.label(labels == 0)
     is_open = np.zeros(count + 1, bool)
     is_open[0] = True
     for axis in range(labels.ndim):

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import maximum_bipartite_matching
+import scipy
 
 from napari_unet.core.corrections import Labels, Mask
 from napari_unet.core.errors import LabelsError
@@ -246,7 +245,8 @@ def _matched_iou(table: OverlapTable, threshold: float) -> Floats:
     if len(rows) == len(ids_a) and len(columns) == len(ids_b):
         return iou  # above 0.5 no object can have two partners
     # one that has two is made of both, at an IoU of 0.5 each: all choices are alike, and the most pairs are the best
-    partner = maximum_bipartite_matching(csr_array((np.ones(len(iou)), (row, column))), perm_type="column")
+    pairs = scipy.sparse.csr_array((np.ones(len(iou)), (row, column)))
+    partner = scipy.sparse.csgraph.maximum_bipartite_matching(pairs, perm_type="column")
     chosen: Floats = iou[partner[row] == column]
     return chosen
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
-from scipy.spatial.distance import cdist
+import scipy
 
 from napari_unet.core.annotator import point_inside
 from napari_unet.core.corrections import Mask
@@ -111,7 +110,7 @@ def obeying(logits: npt.NDArray[np.float32], prompts: Prompts, window: Window) -
     }
     at, sign = np.array(list(signs), int).reshape(-1, 2), np.array(list(signs.values()))
     said = sign * logits[tuple(at.T)]  # above 0 where the network follows
-    missing, near = np.maximum(SURE - said, 0), np.exp(-cdist(at, at) / REACH)
+    missing, near = np.maximum(SURE - said, 0), np.exp(-scipy.spatial.distance.cdist(at, at) / REACH)
     moved, push = missing > 0, np.zeros(len(at))
     while moved.any():
         push[moved] = np.linalg.solve(near[np.ix_(moved, moved)], (sign * missing)[moved])
@@ -144,7 +143,7 @@ def next_click(mask: Mask, truth: Mask, known: Mask | None = None) -> tuple[tupl
     best: tuple[int, int, bool] | None = None
     parts: npt.NDArray[np.int32] | None = None
     for on_object in (True, False):
-        labels, count = ndimage.label(wrong & (truth == on_object))
+        labels, count = scipy.ndimage.label(wrong & (truth == on_object))
         if not count:
             continue
         sizes = np.bincount(labels.ravel())[1:]
@@ -168,7 +167,7 @@ def prompts_of(mask: Mask, box: Box, *, most: int = 3) -> Prompts:
     most : int
         Clicks, at most; only a long object gets more than one.
     """
-    depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+    depth = scipy.ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
     inside = np.argwhere(depth >= 0.6 * depth.max())
     chosen = [np.array(point_inside(mask))]
     while len(chosen) < most:

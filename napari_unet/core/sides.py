@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from napari_unet.core.corrections import HELD_OUT, NOT_TAUGHT, Edit, Labels, Mask
 from napari_unet.core.geometry import Box
@@ -91,7 +91,7 @@ def _fresh(edit: Edit, taught: Labels) -> Iterator[tuple[Square, Cut, Mask]]:
     if objects.max(initial=0) > objects.size:  # large numbers would make a long list
         known, index = np.unique(objects, return_inverse=True)
         objects = index.reshape(objects.shape) + int(known[0] != 0)
-    for number, cut in enumerate(ndimage.find_objects(objects), start=1):
+    for number, cut in enumerate(scipy.ndimage.find_objects(objects), start=1):
         if cut is not None:
             place = Box(tuple(s.start for s in cut), tuple(s.stop for s in cut)).shift(edit.box.start)
             middle = tuple(int(c) for c in place.center)

@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
-from skimage.segmentation import find_boundaries
+import scipy
+import skimage
 
 from napari_unet.core.corrections import Labels
 from napari_unet.core.errors import ImageError
@@ -55,12 +55,13 @@ def contrast_of_parts(image: npt.NDArray[np.floating], parts: Labels, wholes: La
         Mean of the differences between inside and rim, in their standard deviations, 0 and more; 0 if the parts
         are fewer than `FEWEST`, or fill less than `FILLED` of the wholes.
     """
-    rims = find_boundaries(parts, mode="thick")
+    rims = skimage.segmentation.find_boundaries(parts, mode="thick")
     margin = max(1, round(MARGIN * (median_diameter(parts) or 0)))
-    within = (wholes > 0) & ~ndimage.binary_dilation(find_boundaries(wholes, mode="thick"), iterations=margin)
+    edges = skimage.segmentation.find_boundaries(wholes, mode="thick")
+    within = (wholes > 0) & ~scipy.ndimage.binary_dilation(edges, iterations=margin)
     if not within.any() or np.count_nonzero(parts[within]) < FILLED * np.count_nonzero(within):
         return 0.0
-    inside = within & ~ndimage.binary_dilation(rims)
+    inside = within & ~scipy.ndimage.binary_dilation(rims)
     levels, is_clear = [], np.ones(int(parts.max()) + 1, bool)
     for place in (within & rims, inside):
         count = np.bincount(parts[place], minlength=is_clear.size)

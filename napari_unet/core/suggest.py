@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
+import scipy
 
 from napari_unet.core.corrections import Labels
 from napari_unet.core.geometry import Box
@@ -71,13 +71,13 @@ def suggest(
     top = 255.0 if doubt.dtype == np.uint8 else 1.0
     wide = np.where(taught[coarse] == 0, doubt[coarse], 0).astype(np.float32) / np.float32(top)
     lead = (1,) * (wide.ndim - 2)
-    wide = ndimage.minimum_filter(wide, (*lead, *(max(1, OUTLINE // step),) * 2))
+    wide = scipy.ndimage.minimum_filter(wide, (*lead, *(max(1, OUTLINE // step),) * 2))
     for box in seen:
         *planes, rows, columns = box.slices
         near = [slice(part.start // step, -(-part.stop // step)) for part in (rows, columns)]
         wide[(*planes, *near)] = 0
     window = max(1, side // step)
-    mean = ndimage.uniform_filter(wide, (*lead, window, window), mode="constant")
+    mean = scipy.ndimage.uniform_filter(wide, (*lead, window, window), mode="constant")
     best = np.unravel_index(int(np.argmax(mean)), mean.shape)
     if mean[best] <= 0:
         return None

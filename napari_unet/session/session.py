@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 from psygnal import Signal
 
-from napari_unet.core.card import SHIPPED
 from napari_unet.core.corrections import Edit, Mask
 from napari_unet.core.events import Measured, ObjectMask, Prediction, Progress, TrainStep, WeightsChanged
 from napari_unet.core.geometry import Box
@@ -271,10 +270,6 @@ class Session:
         """End the round that runs and let it take over, or start one at once."""
         self._learner.now()
 
-    def model_names(self) -> list[tuple[str, str]]:
-        """The models that come with the package: (name, what the user reads)."""
-        return list(SHIPPED.items())
-
     def use_model(self, name_or_path: str) -> None:
         """Take another model. Corrections stay; the versions begin anew from it."""
         self._learner.use_model(name_or_path)
@@ -290,6 +285,10 @@ class Session:
     def user_is_active(self) -> None:
         """The user just did something: leave a core to the window for a while."""
         self._worker.user_is_active()
+
+    def hold(self, seconds: float) -> None:
+        """Begin no work for so long, unless it is called with 0 before."""
+        self._worker.hold(seconds)
 
     # --- project -------------------------------------------------------------
 

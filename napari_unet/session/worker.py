@@ -68,7 +68,7 @@ class GpuWorker:
         self._change = threading.Condition()
         self._is_closing = False
         self._turns = count(1)
-        self._active_until, self._answered = 0.0, -HUSH_SECONDS
+        self._active_until, self._answered, self._held_until = 0.0, -HUSH_SECONDS, 0.0
         # Python work in this thread (there is always some) must not hold the window for 5 ms at a time
         sys.setswitchinterval(SWITCH_SECONDS)
         # not a daemon: a daemon that is inside torch when the interpreter ends aborts the process
@@ -115,6 +115,12 @@ class GpuWorker:
         """The user just did something."""
         self._active_until = time.monotonic() + ACTIVE_FOR
 
+    def hold(self, seconds: float) -> None:
+        """Begin no piece for so long, and perhaps a second more; 0: go on."""
+        with self._change:
+            self._held_until = time.monotonic() + seconds
+            self._change.notify()
+
     def close(self, timeout: float) -> bool:
         """Stop after the piece that is running; whether the thread ended in `timeout` seconds."""
         with self._change:
@@ -139,7 +145,7 @@ class GpuWorker:
                     IDLE,
                 )
                 ready = [job for job in self._jobs.values() if not job.is_paused and job.priority <= lowest]
-                if ready:
+                if ready and time.monotonic() >= self._held_until:
                     job = min(ready, key=order)
                     job.turn = next(self._turns)
                     return job

@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
 )
 from superqt import QLabeledDoubleSlider
 
+from napari_unet.core.card import SHIPPED
 from napari_unet.core.events import Progress
 from napari_unet.core.sizes import median_diameter
 from napari_unet.widgets.desk import desk_of
@@ -242,11 +243,10 @@ class PredictPanel(QWidget):
 
     def _fill_models(self, state: SessionState) -> None:
         current, source = state.model, state.model_source or state.model
-        names = self.session.model_names()
         known = {self.model.itemData(i) for i in range(self.model.count())}
-        if not known >= {name for name, _ in names} or not known:
+        if not known >= set(SHIPPED):
             self.model.clear()
-            for name, label in names:
+            for name, label in SHIPPED.items():
                 self.model.addItem(label, name)
             self.model.addItem(_OPEN_MODEL, None)
         # the state tells a model's own name, the list may show it with an explanation: "Generalist (shipped)"

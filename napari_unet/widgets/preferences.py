@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from napari.settings import get_plugin_settings
+from napari.settings import get_plugin_settings, get_settings
 
 PLUGIN = "napari-unet-live"
 
@@ -34,6 +34,9 @@ class Preferences:
 
 def preferences() -> Preferences:
     """The user's settings; the defaults where napari does not know the plugin (in a script, without its manifest)."""
+    path = get_settings().config_path
+    if path is not None and not path.with_name(f"{PLUGIN}.yaml").exists():
+        return Preferences()  # never set; to say so, napari reads all manifests again, a third of a second and more
     try:
         work = get_plugin_settings(PLUGIN).work
     except (KeyError, ValueError, AttributeError):

@@ -53,6 +53,9 @@ def session_of(viewer: Any) -> Session:
         from napari_unet.session.session import Session
 
         session = Session()
+        # torch, loaded beside the dock that is being made, would hold that up for a second
+        session.hold(1.0)
+        QTimer.singleShot(0, lambda: session.hold(0.0))
         chosen = preferences()
         if chosen.device != "auto":
             session.use_device(chosen.device)

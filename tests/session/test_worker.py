@@ -185,6 +185,23 @@ def test_a_job_that_is_moved_to_the_background_takes_turns(log):
     assert [event for _, event in log.events] == ["held", "l0", "p0", "l1", "p1"]
 
 
+def test_what_is_held_begins_when_it_is_let_go(log):
+    """Not before, and what came meanwhile in its order; the time that was given is the longest."""
+    log.worker.hold(LONG)
+    log.worker.submit("later", lambda: iter("b"))
+    log.worker.submit("now", lambda: iter("a"), INTERACTIVE)
+    time.sleep(0.05)
+    assert not log.events
+    log.worker.hold(0)
+    log.wait(lambda: len(log.ends) == 2)
+    assert [event for _, event in log.events] == ["a", "b"]
+    log.worker.hold(0.1)
+    start = time.monotonic()
+    log.worker.submit("by itself", lambda: iter("c"))
+    log.wait(lambda: len(log.ends) == 3)
+    assert 0.1 <= time.monotonic() - start < LONG
+
+
 @pytest.mark.parametrize("when", ["at the start", "in a piece"])
 def test_an_error_ends_its_job_alone_and_arrives_once(log, when):
     """Whatever a job raises is told once, with the job's name; the next job runs."""

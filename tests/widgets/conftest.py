@@ -70,10 +70,6 @@ class FakeSession:
         """Methods that were called, in order."""
         return [call[0] for call in self.calls]
 
-    def model_names(self):
-        """Two models to choose from."""
-        return [("default", "Generalist (shipped)"), ("tiny", "Tiny")]
-
     def device_names(self):
         """One device to choose from."""
         return ["cpu"]

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from napari.settings import get_settings
+from napari.settings import _clear_plugin_settings_cache, get_plugin_settings, get_settings
 from napari.utils.action_manager import action_manager
 from npe2 import PluginManifest
 from qtpy.QtCore import QSize
@@ -31,10 +31,12 @@ def test_every_command_of_the_manifest_is_there(manifest):
     assert len(manifest.contributions.commands) == 8
 
 
-def test_the_docks_can_be_imported_without_torch(manifest):
-    """Napari's start, and opening its menus, must not wait for torch."""
+@pytest.mark.parametrize("library", ["torch", "scipy.ndimage", "scipy.sparse", "skimage.segmentation"])
+def test_the_docks_can_be_imported_without_what_takes_long_to_load(manifest, library):
+    """Neither napari's start nor a dock that opens, with the session behind it, must wait for it."""
     modules = {command.python_name.split(":")[0] for command in manifest.contributions.commands}
-    code = f"import sys, {', '.join(sorted(modules))}; sys.exit('torch' in sys.modules)"
+    modules.add("napari_unet.session.session")
+    code = f"import sys, {', '.join(sorted(modules))}; sys.exit({library!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, cwd=MANIFEST.parents[1]).returncode == 0
 
 
@@ -63,12 +65,32 @@ def test_the_settings_have_the_defaults_of_the_manifest(manifest):
     assert {name: p.default for name, p in properties.items()} == vars(preferences.Preferences())
 
 
+def test_what_the_user_set_in_napari_holds(manifest, npe2pm, plugin_settings, monkeypatch, tmp_path):
+    """From the moment at which napari has it, and in its next start."""
+    monkeypatch.setattr(get_settings(), "config_path", tmp_path / "settings.yaml")  # where the fixture has napari save
+    npe2pm.register(manifest)
+    assert preferences.preferences() == preferences.Preferences()
+    get_plugin_settings(manifest.name).work.device = "cpu"
+    assert preferences.preferences() == preferences.Preferences(device="cpu")
+    _clear_plugin_settings_cache()
+    assert preferences.preferences() == preferences.Preferences(device="cpu")
+
+
+def test_napari_is_not_asked_for_what_was_never_set(monkeypatch):
+    """It would read the manifest of every plugin again before our dock opens."""
+    asked = []
+    monkeypatch.setattr(preferences, "get_plugin_settings", asked.append)
+    assert preferences.preferences() == preferences.Preferences()
+    assert not asked
+
+
 def test_without_the_manifest_the_defaults_hold(monkeypatch):
     """A script without the plugin registered gets the defaults."""
 
     def unknown(_):
         raise KeyError
 
+    monkeypatch.setattr(get_settings(), "config_path", None)
     monkeypatch.setattr(preferences, "get_plugin_settings", unknown)
     assert preferences.preferences() == preferences.Preferences()
 
