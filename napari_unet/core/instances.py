@@ -74,8 +74,9 @@ def build_objects(
     """
     settings = replace(settings, min_area=round(settings.min_area / scale**foreground.ndim))
     mask = np.asarray(foreground) > settings.foreground
+    parts = skimage.measure.label(mask, connectivity=1).astype(np.int32)
     if not mask.any() or settings.separation <= 0:
-        return _tidy(skimage.measure.label(mask, connectivity=1).astype(np.int32), settings)
+        return _tidy(parts, settings)
     height = scipy.ndimage.gaussian_filter(np.where(mask, distance, 0).astype(np.float32), SMOOTHING / scale)
     np.clip(height, 0, 1.5, out=height)
     steps = np.round(height * STEPS).astype(np.int16)
@@ -83,12 +84,30 @@ def build_objects(
     tops = np.zeros(int(seeds.max()) + 1, np.int64)
     tops[seeds[seeds > 0]] = steps[seeds > 0]
     depth = STEPS * (1 - settings.separation) ** 2 / (1 - InstanceSettings.separation) ** 2
-    basins = skimage.segmentation.watershed(-height, seeds, mask=mask).astype(np.int32)
-    labels = _join_slight(basins, tops, steps, depth, SMALL / scale**mask.ndim)
+    labels = _join_slight(_basins(height, seeds, parts), tops, steps, depth, SMALL / scale**mask.ndim)
     # parts of the foreground without a middle (cut by the window, or flat) are objects too
-    rest = skimage.measure.label(mask & (labels == 0), connectivity=1)
-    labels[rest > 0] = rest[rest > 0] + labels.max()
+    rest = mask & (labels == 0)
+    labels[rest] = parts[rest] + labels.max()
     return _tidy(labels, settings)
+
+
+def _basins(
+    height: npt.NDArray[np.float32], seeds: npt.NDArray[np.integer], parts: npt.NDArray[np.int32]
+) -> npt.NDArray[np.int32]:
+    """What each seed reaches downhill within its part of the foreground, by a watershed; 0 in parts without a seed.
+
+    A part with one seed is its basin as a whole: of objects that stand alone no pixel has to be sorted.
+    """
+    is_seed = seeds > 0
+    seed, part = seeds[is_seed], parts[is_seed]
+    only = np.zeros(int(parts.max()) + 1, np.int32)
+    only[part] = seed
+    is_shared = np.zeros(only.size, bool)
+    is_shared[part[only[part] != seed]] = True
+    basins, shared = only[parts], is_shared[parts]
+    if shared.any():
+        basins[shared] = skimage.segmentation.watershed(-height, np.where(shared, seeds, 0), mask=shared)[shared]
+    return basins
 
 
 def _join_slight(

@@ -7,6 +7,7 @@ import pytest
 from scipy import ndimage
 from skimage.measure import label as connected
 from skimage.morphology import local_maxima, reconstruction
+from skimage.segmentation import watershed
 
 from napari_unet.core import instances
 from napari_unet.core.geometry import Box
@@ -344,3 +345,21 @@ def test_the_smaller_a_part_the_more_it_must_stand_out(radius, count):
     surface = np.clip(1.3 - np.minimum(*tops), 0, 1)
     surface = np.where(surface > 0, 0.65 + 0.35 * surface, 0).astype(np.float32)
     assert build_objects((surface > 0).astype(np.float32), surface, InstanceSettings()).max() == count
+
+
+@pytest.mark.parametrize("shape", [(80, 90), (12, 30, 30)])
+def test_objects_that_stand_alone_are_what_a_watershed_of_everything_gives(shape, monkeypatch):
+    """They are not sorted pixel by pixel, and come out the same: alone, in clusters, and without a middle."""
+    random, found = np.random.default_rng(0), 0
+    fields = [ndimage.gaussian_filter(random.random((2, *shape)), (0, *(sigma,) * len(shape))) for sigma in (1, 2, 4)]
+    fields = [(field - field.min()) / np.ptp(field) for field in fields]
+    each = [build_objects(*field, InstanceSettings(min_area=3)) for field in fields]
+
+    def of_everything(height, seeds, parts):
+        return watershed(-height, seeds, mask=parts > 0).astype(np.int32)
+
+    monkeypatch.setattr(instances, "_basins", of_everything)
+    for field, objects in zip(fields, each, strict=True):
+        assert np.array_equal(objects, build_objects(*field, InstanceSettings(min_area=3)))
+        found += objects.max()
+    assert found > 15
