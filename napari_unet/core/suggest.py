@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ import scipy
 
 from napari_unet.core.corrections import Labels
 from napari_unet.core.geometry import Box
+from napari_unet.core.picture import Picture
 
 OBJECTS_ACROSS, SMALLEST, LARGEST = 5, 64, 512
 """Side of a place, in diameters of its objects, and its limits in pixels."""
@@ -19,6 +21,31 @@ LOOKED_AT = 1 << 20
 """Pixels that are compared, at most; larger pictures are looked at in steps."""
 OUTLINE = 5
 """Doubt narrower than this is the outline of an object, in pixels."""
+SURE, HELD = 0.1, 0.1
+"""Doubt below which an object is sure, and the share of a place that such objects fill at least."""
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class Doubtful:
+    """A picture as the model sees it.
+
+    Attributes
+    ----------
+    picture : Picture
+    doubt : ([T, Z,] Y, X)
+        0 where the model is sure; uint8 up to 255, or a float up to 1.
+    masks : (same shape) int or None
+        The objects that are shown; None for classes.
+    diameter : float
+        Of its objects, in pixels.
+    """
+
+    picture: Picture
+    doubt: npt.NDArray[np.generic]
+    masks: Labels | None
+    diameter: float
 
 
 @dataclass(frozen=True)
@@ -42,8 +69,43 @@ def side_of_place(diameter: float) -> int:
     return int(min(max(OBJECTS_ACROSS * diameter, SMALLEST), LARGEST))
 
 
+def next_place(known: Mapping[Key, Doubtful], seen: Mapping[Key, Sequence[Box]]) -> tuple[Key, Box] | None:
+    """The place with most to gain in several pictures.
+
+    Where much that is no object looks like one, most doubt is there, and who follows it does nothing but erase; of
+    that the model learns little. So wherever fewer objects were drawn than places seen, the next place holds some.
+
+    Parameters
+    ----------
+    known : mapping to Doubtful
+    seen : mapping to sequence of Box
+        Places of each picture to leave out.
+
+    Returns
+    -------
+    (key, Box) or None
+        None if there is no doubt anywhere else.
+    """
+    drawn, places = sum(len(each.picture.drawn) for each in known.values()), sum(map(len, seen.values()))
+    for is_short in (True, False) if places > drawn else (False,):
+        best, gain = None, 0.0
+        for key, each in known.items():
+            masks, side = each.masks if is_short else None, side_of_place(each.diameter)
+            offer = suggest(each.doubt, each.picture.taught, side, seen=seen.get(key, ()), masks=masks)
+            if offer is not None and offer.gain > gain:
+                best, gain = (key, offer.box), offer.gain
+        if best is not None:
+            return best
+    return None
+
+
 def suggest(
-    doubt: npt.NDArray[np.generic], taught: Labels, side: int, *, seen: Iterable[Box] = ()
+    doubt: npt.NDArray[np.generic],
+    taught: Labels,
+    side: int,
+    *,
+    seen: Iterable[Box] = (),
+    masks: Labels | None = None,
 ) -> Suggestion | None:
     """The place with most doubt that nobody has looked at yet.
 
@@ -60,6 +122,8 @@ def suggest(
         Of the place, in pixels.
     seen : iterable of Box
         Places to leave out.
+    masks : (same shape) int, optional
+        Only a place that holds some of these objects of which the model is sure and nothing was said.
 
     Returns
     -------
@@ -76,8 +140,11 @@ def suggest(
         *planes, rows, columns = box.slices
         near = [slice(part.start // step, -(-part.stop // step)) for part in (rows, columns)]
         wide[(*planes, *near)] = 0
-    window = max(1, side // step)
-    mean = scipy.ndimage.uniform_filter(wide, (*lead, window, window), mode="constant")
+    window = (*lead, *(max(1, side // step),) * 2)
+    mean = scipy.ndimage.uniform_filter(wide, window, mode="constant")
+    if masks is not None:
+        sure = (masks[coarse] > 0) & (doubt[coarse].astype(np.float32) < SURE * top) & (taught[coarse] == 0)
+        mean[scipy.ndimage.uniform_filter(sure.astype(np.float32), window, mode="constant") < HELD] = 0
     best = np.unravel_index(int(np.argmax(mean)), mean.shape)
     if mean[best] <= 0:
         return None

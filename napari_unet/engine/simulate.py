@@ -23,7 +23,7 @@ from napari_unet.core.metrics import class_agreement, evaluate, mean_agreement, 
 from napari_unet.core.picture import DRAWN_ENOUGH, Picture, usual_size
 from napari_unet.core.sides import Sides
 from napari_unet.core.sizes import usual_scale
-from napari_unet.core.suggest import Suggestion, side_of_place, suggest
+from napari_unet.core.suggest import Doubtful, next_place, side_of_place
 from napari_unet.engine.measure import Sight, measured_by
 from napari_unet.engine.pool import Pool
 from napari_unet.engine.segment import segment_source
@@ -280,7 +280,7 @@ class _Desk:
 
     def _from_place_to_place(self) -> Iterator[tuple[int, Box | None]]:
         """Places, from left to right or as suggested. One place is left when all in it is right."""
-        seen: list[tuple[int, Box]] = []
+        seen: dict[int, list[Box]] = {}
         side = side_of_place(self.model.card.diameter)
         while True:
             if self.order == LEFT_TO_RIGHT:
@@ -289,15 +289,14 @@ class _Desk:
                     for y, x in itertools.product(range(0, height, side), range(0, width, side)):
                         yield from self._until_right(index, Box((y, x), (y + side, x + side)).clip(known.truth.shape))
                 continue
-            found = [(index, self._suggested(index, [b for i, b in seen if i == index])) for index in self._pictures]
-            offers = [(suggestion, index) for index, suggestion in found if suggestion is not None]
-            if not offers:  # all was looked at: begin again
+            place = next_place({index: self._doubtful(index) for index in self._pictures}, seen)
+            if place is None:  # all was looked at: begin again
                 seen.clear()
                 yield from self._in_turn_once()
                 continue
-            best, index = max(offers, key=lambda offer: offer[0].gain)
-            seen.append((index, best.box))
-            yield from self._until_right(index, best.box)
+            index, box = place
+            seen.setdefault(index, []).append(box)
+            yield from self._until_right(index, box)
 
     def _in_turn_once(self) -> Iterator[tuple[int, Box | None]]:
         """Each picture once, as a whole."""
@@ -310,11 +309,10 @@ class _Desk:
         while self._act(index, place) is not None:
             yield index, place
 
-    def _suggested(self, index: int, seen: list[Box]) -> Suggestion | None:
-        """Where to look in a picture."""
+    def _doubtful(self, index: int) -> Doubtful:
+        """A picture as the model sees it."""
         picture = self._pictures[index]
-        side = side_of_place(self.model.card.diameter / picture.scale)
-        return suggest(self._doubt[index], picture.taught, side, seen=seen)
+        return Doubtful(picture, self._doubt[index], self._masks[index], self.model.card.diameter / picture.scale)
 
     def _act(self, index: int, place: Box | None) -> Act | None:
         """The next correction in a picture, or in a place of it; None if nothing there is wrong."""

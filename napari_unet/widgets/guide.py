@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.core.geometry import Box
-from napari_unet.core.suggest import side_of_place, suggest
+from napari_unet.core.suggest import Doubtful, next_place
 from napari_unet.widgets.desk import Desk, desk_of
 from napari_unet.widgets.layers import covers, share_place, voxel_sides
 from napari_unet.widgets.viewer_session import real
@@ -85,14 +85,13 @@ class Guide:
 
     def _best(self, known: dict[Image, MaskLayer]) -> tuple[Image, Box] | None:
         """The place with most to gain."""
-        best, gain = None, 0.0
-        for image, masks in known.items():
-            diameter = masks.picture.measured or self.desk.session.state.diameter
-            seen = self._seen.get(image, [])
-            offer = suggest(masks.doubt, masks.picture.taught, side_of_place(diameter), seen=seen)
-            if offer is not None and offer.gain > gain:
-                best, gain = (image, offer.box), offer.gain
-        return best
+        state = self.desk.session.state
+
+        def doubtful(masks: MaskLayer) -> Doubtful:
+            shown = masks.layer.data if state.kind == "objects" else None
+            return Doubtful(masks.picture, masks.doubt, shown, masks.picture.measured or state.diameter)
+
+        return next_place({image: doubtful(masks) for image, masks in known.items()}, dict(self._seen))
 
     def _fly(self, masks: MaskLayer, box: Box) -> None:
         """Put a place into the middle of the view."""

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from napari_unet.core.geometry import Box
-from napari_unet.core.suggest import LARGEST, SMALLEST, side_of_place, suggest
+from napari_unet.core.image import ImageSource
+from napari_unet.core.picture import Picture
+from napari_unet.core.suggest import LARGEST, SMALLEST, Doubtful, next_place, side_of_place, suggest
 
 
 def doubtful(shape=(300, 400), at=(200, 300), radius=12, dtype=np.float16):
@@ -73,3 +75,50 @@ def test_the_side_follows_the_objects():
     assert side_of_place(30) == 150
     assert side_of_place(1) == SMALLEST
     assert side_of_place(1000) == LARGEST
+
+
+def known(doubt, masks=None, drawn=()):
+    """A picture with this doubt, masks and sizes of objects that were drawn in it; its objects are 16 pixels wide."""
+    shape = doubt.shape
+    source = ImageSource.of_array(np.zeros(shape, np.uint8))
+    picture = Picture("k", "n", source, np.zeros(shape, np.int32), np.zeros(shape, np.uint8), drawn=list(drawn))
+    return Doubtful(picture, doubt, masks, 16.0)
+
+
+def within(box, at):
+    """Whether a point lies in a box."""
+    return all(a <= c < b for a, c, b in zip(box.start, at, box.stop, strict=True))
+
+
+def test_of_several_pictures_the_most_doubtful_place_counts():
+    """Wherever it is; what was seen of each is left out, and there may be none."""
+    small, large = known(doubtful(radius=6)), known(doubtful(radius=12))
+    key, box = next_place({"small": small, "large": large}, {})
+    assert key == "large"
+    assert within(box, (200, 300))
+    assert next_place({"small": small, "large": large}, {"large": [box]})[0] == "small"
+    assert next_place({"small": small}, {"small": [box]}) is None
+
+
+def test_where_places_gave_no_objects_the_next_one_holds_some():
+    """Debris is most doubtful; who only erased is led to objects, as many as places, where there are any."""
+    debris, beside = doubtful(radius=14), doubtful(at=(60, 80), radius=6)
+    masks = np.zeros(debris.shape, np.int32)
+    masks[195:205, 295:305], masks[70:100, 60:100] = 1, 2
+    first = Box((0, 320), (80, 400))
+    open_at_first, after_one = {}, {"a": [first]}
+    assert within(next_place({"a": known(debris + beside, masks)}, open_at_first)[1], (200, 300))
+    assert within(next_place({"a": known(debris + beside, masks)}, after_one)[1], (60, 80))
+    assert within(next_place({"a": known(debris + beside, masks, drawn=[16.0])}, after_one)[1], (200, 300))
+    assert within(next_place({"a": known(debris + beside)}, after_one)[1], (200, 300))  # classes
+    assert within(next_place({"a": known(debris, np.zeros_like(masks))}, after_one)[1], (200, 300))  # there are none
+
+
+def test_a_place_with_objects_holds_some_that_are_sure_and_new():
+    """What is in doubt itself, or was taught already, is no such object."""
+    doubt = doubtful(radius=14)
+    masks = np.zeros(doubt.shape, np.int32)
+    masks[215:240, 270:330] = 1
+    assert suggest(doubt, NOTHING, 80, masks=masks) is not None
+    assert suggest(doubt, (masks > 0).astype(np.uint8), 80, masks=masks) is None
+    assert suggest(np.maximum(doubt, masks.astype(np.float16) / 2), NOTHING, 80, masks=masks) is None
