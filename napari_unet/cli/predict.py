@@ -30,6 +30,7 @@ from napari_unet.cli.program import (
     sentence_and_code,
     way_of,
 )
+from napari_unet.core.card import whole_name
 from napari_unet.core.errors import ImageError, UNetLiveError
 from napari_unet.store.ome_zarr import is_zarr
 from napari_unet.store.pictures import find_pictures, find_unread, read_labels, read_picture, unread_in, write_labels
@@ -63,7 +64,7 @@ def predict(  # noqa: PLR0913 - each option of the command is one
     if not waiting:
         raise typer.Exit(min(codes, default=0))
     make_folder(output)
-    name = str(Path(model).absolute()) if Path(model).is_file() else model
+    name = whole_name(model)
     at_its_fastest(loaded_model(name, device))
     wish = _Wish(name, device, way_of(loaded_model(name, device)), chosen, diameter)
     with cluster(scheduler, workers) as pool, tqdm(total=len(waiting), unit="picture", disable=None) as bar:

@@ -112,3 +112,8 @@ def check_name(path: Path) -> None:
     """Refuse to write a model that would be no `.safetensors` file: nothing else would be read back."""
     if path.suffix.lower() != ".safetensors" or path.is_dir():
         raise ModelError(f"A model is a .safetensors file, and '{path}' is none. Name one, like mine.safetensors.")
+
+
+def whole_name(name: str) -> str:
+    """What a model is called from any folder: a shipped one by its name, whatever lies here; a file by its path."""
+    return name if name in SHIPPED or not Path(name).exists() else str(Path(name).absolute())

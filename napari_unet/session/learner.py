@@ -6,9 +6,9 @@ import math
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from napari_unet.core.card import whole_name
 from napari_unet.core.errors import ProjectError
 from napari_unet.core.events import Progress, TrainStep, WeightsChanged
 from napari_unet.engine.pool import Lesson, Pool
@@ -216,8 +216,7 @@ class Learner:
         is_unknown = project is not None and not project.model and not project.versions
         if wish.why == "model" or (wish.why == "project" and is_unknown):
             # a file is found again from wherever the program is started next
-            name = str(Path(wish.name).absolute()) if Path(wish.name).suffix else wish.name
-            self._keeper.begin_model(name, wish.era)
+            self._keeper.begin_model(whole_name(wish.name), wish.era)
             self._board.update(versions=(Version(0, None, 0),))
         elif wish.why == "project":
             self._board.update(versions=self._keeper.versions())

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_unet.core.card import ModelCard
+from napari_unet.core.card import ModelCard, whole_name
 from napari_unet.core.errors import ModelError
 
 CARD = ModelCard(
@@ -94,3 +94,14 @@ def test_any_json_is_a_card_or_a_sentence(values):
     except ModelError:
         return
     assert card.diameter > 0
+
+
+def test_a_model_is_called_the_same_from_any_folder(tmp_path, monkeypatch):
+    """A file and a package's folder by their whole paths; a shipped model by its name, though a file is called so."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("default", "mine.safetensors"):
+        (tmp_path / name).touch()
+    (tmp_path / "package").mkdir()
+    named = ["default", "mine.safetensors", "package", "scratch", "lost"]
+    whole = [str(tmp_path / name) for name in ("mine.safetensors", "package")]
+    assert [whole_name(name) for name in named] == ["default", *whole, "scratch", "lost"]
