@@ -28,7 +28,7 @@ def is_package(path: Path) -> bool:
 def stamp_of(path: Path) -> Stamp:
     """What tells a file, or those of a package, from another one of the same name."""
     folder = path.parent if path.suffix == ".yaml" else path
-    files = sorted(folder.iterdir()) if folder.is_dir() else [path] if path.is_file() else []
+    files = sorted(file for file in (folder.iterdir() if folder.is_dir() else [path]) if file.is_file())
     return tuple((file.name, file.stat().st_mtime_ns, file.stat().st_size) for file in files)
 
 

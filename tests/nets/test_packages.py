@@ -8,7 +8,7 @@ import torch
 
 from napari_unet.core.errors import ModelError
 from napari_unet.nets.model import load_model
-from napari_unet.nets.packages import OURS, is_package, weights_in
+from napari_unet.nets.packages import OURS, is_package, stamp_of, weights_in
 from napari_unet.nets.unet import UNet
 from tests.nets.test_model import make, same_weights
 
@@ -90,3 +90,10 @@ def test_what_is_a_package(tmp_path):
     path = archive(tmp_path / "p.zip", notes_txt="")
     assert is_package(path)
     assert list(weights_in(path)) == []
+
+
+def test_a_link_that_leads_nowhere_is_no_part_of_a_package(tmp_path):
+    """A folder that was synchronised in part may hold one; its other files still tell it from another package."""
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    (tmp_path / "notes.txt").symlink_to("lost.txt")
+    assert [(name, size) for name, _, size in stamp_of(tmp_path)] == [("model.safetensors", 7)]
