@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from napari_unet.cli.program import app, check_output, make_folder
+from napari_unet.core.card import SHIPPED
 from napari_unet.core.errors import ModelError
 
 
@@ -39,6 +40,8 @@ def export(
     if kind not in writers:
         raise ModelError(f"There is no format '{kind}'. Choose one with --format: {', '.join(writers)}.")
     check_output(output, "-o")
+    if name not in SHIPPED and output.exists() and Path(name).exists() and output.samefile(name):
+        raise ModelError(f"What is exported would take the place of the model '{name}'. Name another file with -o.")
     make_folder(output.parent)
     model = load_model(name, device="cpu")
     written = export.export(model, output, writers[kind])

@@ -63,3 +63,15 @@ def test_export_says_what_is_wrong(unet_live, tmp_path):
     assert_refused(unet_live("export", "default", "-o", tmp_path), "folder")
     (tmp_path / "file").touch()
     assert_refused(unet_live("export", "default", "-o", tmp_path / "file" / "a.pt"), "Nothing can be written", "file")
+
+
+def test_export_never_writes_over_the_model(unet_live, model, tmp_path):
+    """A state dict in the place of a model would lose its card and its clicks; a link to it is the model, too."""
+    own, link = tmp_path / "own.safetensors", tmp_path / "link.pth"
+    own.write_bytes(model.read_bytes())
+    link.symlink_to(own)
+    for output in (own, link):
+        assert_refused(
+            unet_live("export", own, "-o", output, "--format", "pytorch"), "take the place", "own.safetensors"
+        )
+    assert own.read_bytes() == model.read_bytes()
