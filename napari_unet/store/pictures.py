@@ -44,6 +44,7 @@ READABLE = "TIFF, PNG, JPEG or OME-Zarr"
 LARGE = 2**28  # bytes: a larger TIFF is read tile by tile
 LARGEST_PART = 2**26  # bytes of a tile or strip that is still quick to unpack for a few of its voxels
 LABEL_TYPES = (np.uint16, np.uint32)
+LARGEST_SIZE = 4e9  # of a pixel, and 1 by it the least: a TIFF holds it as a fraction of two numbers of 32 bits
 # how pictures are read that PIL would give as numbers of a palette, as inks, or with alpha beside gray
 COLOUR_MODES = {"P": "RGB", "PA": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "LA": "L"}
 
@@ -184,7 +185,8 @@ def write_labels(path: Path, labels: Labels, like: ImageSource | None = None) ->
     path = Path(path)
     _check_labels(labels, like)
     kind = next(t for t in LABEL_TYPES if labels.max() <= np.iinfo(t).max)
-    voxel_size = (1.0,) * labels.ndim if like is None else like.voxel_size
+    is_known = like is not None and all(1 / LARGEST_SIZE <= size <= LARGEST_SIZE for size in like.voxel_size[-2:])
+    voxel_size = like.voxel_size if like is not None and is_known else (1.0,) * labels.ndim
     axes = axes_of(labels.ndim) if like is None else like.letters
     buffer = io.BytesIO()
     tifffile.imwrite(
