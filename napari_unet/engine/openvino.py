@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +76,25 @@ def compiled(net: UNet, dtype: torch.dtype, threads: int, *, features: bool = Fa
 
 def write_graph(net: UNet, path: Path) -> None:
     """Write a network, its BatchNorm folded, as OpenVINO's own files: `path`, an .xml, and a .bin beside it."""
-    import openvino
+    graph = _model(net)
+    _openvino().save_model(graph, path, compress_to_fp16=False)
 
-    openvino.save_model(_model(net), path, compress_to_fp16=False)
+
+@lru_cache(maxsize=1)
+def _openvino() -> Any:
+    """OpenVINO, loaded without its telemetry.
+
+    That sends a line to Google Analytics as it is imported, unless the user has found out how to forbid it; what is not
+    there, OpenVINO does without. Whoever has loaded it before has chosen for themselves.
+    """
+    telemetry = "openvino_telemetry"
+    if telemetry in sys.modules:
+        return import_module("openvino")
+    sys.modules.update({telemetry: None})  # type: ignore[dict-item]  # Python's way to say that there is no such module
+    try:
+        return import_module("openvino")
+    finally:
+        sys.modules.pop(telemetry, None)
 
 
 @lru_cache(maxsize=1)
@@ -86,14 +104,12 @@ def _core() -> Any:
     Each one (2026.4) gives its thread a stack for signals, and puts the one of before back as it ends. Of two that end
     in the order in which they began the second puts back what the first has freed, and the next Ctrl+C is a crash.
     """
-    import openvino
-
-    return openvino.Core()
+    return _openvino().Core()
 
 
 def _model(net: UNet, *, features: bool = False) -> Any:
     """The graph from a picture to logits, and to the last decoder's features if they are asked for."""
-    import openvino
+    openvino = _openvino()
     from openvino import opset13 as ops
 
     x = picture = ops.parameter([-1, net.settings["in_channels"], -1, -1], np.float32, "picture")
