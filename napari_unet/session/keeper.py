@@ -25,6 +25,7 @@ from napari_unet.session.failures import sentence_of
 from napari_unet.session.ledger import Entry
 from napari_unet.session.state import Version
 from napari_unet.session.telling import tell
+from napari_unet.store.files import folder_of
 from napari_unet.store.lookup import project_of
 from napari_unet.store.places import default_folder
 from napari_unet.store.project import Project
@@ -108,7 +109,7 @@ class Keeper:
         """The project that was begun for a picture, or that knows it, if there is one."""
         return project_of(Path(picture.path), picture.key, picture.source.shape) if picture.path else None
 
-    def open(self, folder: Path) -> bool:
+    def open(self, folder: Path | str) -> bool:
         """Open the project in a folder, or begin one there; False if it is the one that is open.
 
         Raises
@@ -116,6 +117,7 @@ class Keeper:
         ProjectError
             If it is no project, cannot be read, or something of the one before is not saved yet.
         """
+        folder = folder_of(folder)
         is_done = self._disk.flush(OPEN_WAIT)
         old = self.project
         if old is not None and _is_same(folder, old.path):

@@ -292,7 +292,7 @@ class Session:
 
     # --- project -------------------------------------------------------------
 
-    def open_project(self, path: Path) -> None:
+    def open_project(self, path: Path | str) -> None:
         """Open a project folder, or create it there; its model comes, and open pictures get what it knows of them.
 
         Raises

@@ -353,3 +353,13 @@ def test_the_curve_is_brought_back_whatever_it_holds(keeper, tmp_path):
     step, weights = keeper.history()
     assert np.isnan(step.loss)
     assert (step.kept, step.reason, weights) == (False, "worse", change(2))
+
+
+def test_a_project_is_opened_by_its_path_or_its_name(keeper, tmp_path, monkeypatch):
+    """A string, from the folder the program is in, is as good as a path, also when another project is open."""
+    monkeypatch.chdir(tmp_path)
+    assert keeper.open("a.unetproj")
+    assert keeper.open("b.unetproj")
+    assert not keeper.open("b.unetproj")
+    assert not keeper.open(tmp_path / "b.unetproj")
+    assert keeper.project.path == tmp_path / "b.unetproj"
