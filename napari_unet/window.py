@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from napari_unet.cli import app, run
+from napari_unet.cli.program import make_folder
 from napari_unet.core.errors import UNetLiveError
 
 __all__ = ["app", "run"]
@@ -59,6 +60,7 @@ def demo(
     """A sample picture with the dock; with --tour the whole loop plays by itself."""
     _need_display()
     if tour is not None:
+        make_folder(tour)
         from napari_unet.widgets.tour import play, print_facts
 
         typer.echo(print_facts(play(tour)))

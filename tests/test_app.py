@@ -113,6 +113,17 @@ def test_a_missing_picture_is_named(monkeypatch, capsys, tmp_path):
     assert err == f"There is no picture '{tmp_path / 'lost.tif'}'.\n"
 
 
+def test_a_tour_into_a_file_is_a_mistake_that_is_named(monkeypatch, capsys, tmp_path):
+    """What is written there at the end needs a folder: that is said before a window opens."""
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(tour, "play", lambda folder: pytest.fail("It begins to play."))
+    (tmp_path / "file").touch()
+    code, out, err = run_app(monkeypatch, capsys, "demo", "--tour", tmp_path / "file")
+    assert (code, out) == (2, "")
+    assert err.startswith(f"Nothing can be written into '{tmp_path / 'file'}'")
+    assert err.count("\n") == 1
+
+
 @pytest.mark.parametrize(("height", "width", "brush"), [(20, 10, 5), (5, 30, 5), (3, 3, 9), (1, 1, 3), (16, 16, 4)])
 def test_strokes_fill_an_object_and_stay_in_it(height, width, brush):
     """A round brush along the strokes reaches every row, and goes past the object by no more than its own width."""
