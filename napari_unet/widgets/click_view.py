@@ -40,6 +40,7 @@ class ClickView:
         layers = self._viewer.layers
         if self.layer is None or self.layer not in layers:
             self.layer, self._under = click_layer(), None
+            lie_over(self.layer, masks.layer)  # before it is there: napari warns of layers in other units
             add_unlisted(layers, self.layer)
         if self._under is not masks.layer:
             self.layer.data = np.zeros(masks.baseline.shape[-2:], np.uint8)

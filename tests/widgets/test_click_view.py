@@ -62,3 +62,17 @@ def test_what_tools_draw_lies_over_a_picture_that_came_later(viewer, masks):
     gestures_of(viewer).stop()
     gestures_of(viewer).start("click")
     assert list(viewer.layers) == order
+
+
+def test_what_tools_draw_on_comes_in_the_units_of_the_picture(viewer):
+    """Else napari would warn, as soon as a picture in µm is predicted, that layers have different units."""
+    viewer.layers.clear()
+    viewer.add_image(np.random.default_rng(0).random((60, 80), dtype=np.float32), units=("um", "um"))
+    came = []
+    viewer.layers.events.inserted.connect(lambda event: came.append((event.value.name, str(event.value.units[-1]))))
+    desk = desk_of(viewer)
+    gestures_of(viewer)
+    desk.take(viewer.layers[0])
+    desk.add_masks()
+    assert {name for name, _ in came} >= {"U-Net Live pen", "U-Net Live click"}
+    assert {unit for _, unit in came} == {"micrometer"}
