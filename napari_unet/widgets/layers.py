@@ -89,16 +89,15 @@ def place_of(image: Image | Labels) -> dict[str, Any]:
     axis = channel_axis_of(image)
     names = [n for a, n in enumerate(image.axis_labels) if a != axis]
     units = [u for a, u in enumerate(image.units) if a != axis]
-    place = {"axis_labels": names, "units": units}
+    place: dict[str, Any] = {"axis_labels": names, "units": units}
     if axis is None:
         kept = ("scale", "translate", "rotate", "shear")
         return place | {name: getattr(image, name) for name in kept} | {"affine": image.affine.affine_matrix}
-    matrix = np.delete(np.delete(image.affine.affine_matrix, axis, 0), axis, 1)
-    return (
-        place
-        | {"scale": np.delete(image.scale, axis), "translate": np.delete(image.translate, axis)}
-        | {"affine": matrix}
-    )
+    for name, matrix in (("affine", image.affine.affine_matrix), ("rotate", image.rotate)):
+        place[name] = np.delete(np.delete(matrix, axis, 0), axis, 1)
+    pairs = np.array(np.triu_indices(image.ndim, 1))  # of axes: napari has one number for each
+    place["shear"] = np.asarray(image.shear)[(pairs != axis).all(axis=0)]
+    return place | {"scale": np.delete(image.scale, axis), "translate": np.delete(image.translate, axis)}
 
 
 def known_labels(picture: Picture) -> npt.NDArray[np.int32]:

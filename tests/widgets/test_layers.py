@@ -216,15 +216,17 @@ def test_the_layer_lies_where_the_picture_lies(viewer, desk):
 
 
 def test_a_colour_picture_and_a_picture_with_channels_have_plain_masks(viewer, desk):
-    """The axis of colours or channels is none of the label layer's."""
+    """The axis of colours or channels is none of the label layer's, which is turned as the picture is."""
     colour = viewer.add_image(np.zeros((20, 30, 3), np.uint8), rgb=True, name="colour")
     channels = viewer.add_image(
-        np.zeros((2, 20, 30)), axis_labels=("c", "y", "x"), scale=(1, 0.5, 0.5), name="channels"
+        np.zeros((2, 20, 30)), axis_labels=("c", "y", "x"), scale=(1, 0.5, 0.5), rotate=30, shear=[0.2], name="channels"
     )
     for image in (colour, channels):
         assert source_of(image).shape == (20, 30)
         desk.take(image)
-        assert desk.add_masks().layer.data.shape == (20, 30)
+        layer = desk.add_masks().layer
+        assert layer.data.shape == (20, 30)
+        assert np.allclose(layer.data_to_world((10, 20)), image.data_to_world((0, 10, 20)[-image.ndim :])[-2:])
 
 
 def test_channels_that_are_not_in_front_are_refused(viewer):
