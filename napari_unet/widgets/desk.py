@@ -74,12 +74,13 @@ class Desk(QObject):
     Signals
     -------
     picture_changed: another picture is in hand, or it got its label layer; pictures_changed: the list of pictures;
-    acted(str): a sentence about the last action; overlays_changed.
+    acted(str): a sentence about the last action; overlays_changed; tidied: layers were removed.
     """
 
     picture_changed = Signal()
     pictures_changed = Signal()
     overlays_changed = Signal()
+    tidied = Signal()
     acted = Signal(str)
 
     def __init__(self, viewer: Any) -> None:
@@ -322,8 +323,7 @@ class Desk(QObject):
     def show_overlays(self) -> None:
         """Show those that are on, over the pictures that are seen."""
         for image, masks in self.all_masks.items():
-            is_behind = masks is not self.masks and not masks.layer.visible
-            self._overlays.show(masks, image, is_behind=is_behind)
+            self._overlays.show(masks, image, is_behind=masks is not self.masks and not masks.layer.visible)
 
     # --- what napari tells ---
 
@@ -383,6 +383,7 @@ class Desk(QObject):
         """Once napari is through with what it removes."""
         if self._viewer() is not None:
             self._overlays.sweep()
+            self.tidied.emit()
             if self._overlays.take_note():
                 self.show_overlays()
                 self.overlays_changed.emit()

@@ -15,7 +15,15 @@ from napari_unet.core.geometry import Box
 from napari_unet.widgets import tools
 from napari_unet.widgets.clicker import clicker_of
 from napari_unet.widgets.desk import Desk, desk_of
-from napari_unet.widgets.layers import OURS, add_unlisted, is_in_view, lie_over, raise_unlisted, voxel_sides
+from napari_unet.widgets.layers import (
+    OURS,
+    add_unlisted,
+    is_in_view,
+    lie_over,
+    raise_unlisted,
+    remove_unlisted,
+    voxel_sides,
+)
 from napari_unet.widgets.mask_layer import MaskLayer
 from napari_unet.widgets.viewer_session import real
 
@@ -80,6 +88,7 @@ class Gestures:
         desk.picture_changed.connect(self._on_picture)
         desk.viewer.dims.events.ndisplay.connect(self._on_ndisplay)
         desk.viewer.canvas.grid.events.enabled.connect(self._share_grid)
+        desk.tidied.connect(self._follow_masks)
 
     def start(self, tool: str, first: Sequence[int] | None = None) -> None:
         """Take a tool in hand, or put it away if it is there already. `first`: the first object of a join."""
@@ -346,6 +355,16 @@ class Gestures:
             self._lay_pen(self.desk.masks.layer)
             self.clicker.view.lay(self.desk.masks)
             self._share_grid()
+
+    def _follow_masks(self) -> None:
+        """Layers were removed. Those of tools go with the last masks, or lie over others: napari shows their place."""
+        masks = self.desk.masks or next(iter(self.desk.all_masks.values()), None)
+        if masks is None:
+            remove_unlisted(self.desk.viewer.layers)
+            self._pen = None
+        elif self._pen is not None and not self.tool:
+            self._lay_pen(masks.layer)
+            self.clicker.view.lay(masks)
 
 
 def _rectangle(path: list[Point], axes: tuple[int, int]) -> Box:

@@ -311,7 +311,8 @@ def covers(other: Image, image: Image) -> bool:
 def add_unlisted(layers: LayerList, layer: Layer) -> None:
     """Add a layer that a tool draws on, quietly; napari's layer list leaves it out, for there is nothing to choose.
 
-    It is not taken away with its tool: to add a layer and to remove it again takes napari half a second.
+    It is not taken away with its tool, but with the last masks: to add a layer and to remove it again takes napari
+    half a second.
     """
 
     def hand_on(event: Any) -> None:
@@ -331,6 +332,12 @@ def raise_unlisted(layers: LayerList, layer: Layer) -> None:
     """Bring a layer that a tool draws on above all that napari lists: pictures that came later would hide it."""
     if any(_is_listed(other) for other in layers[layers.index(layer) + 1 :]):
         layers.move(layers.index(layer), len(layers))
+
+
+def remove_unlisted(layers: LayerList) -> None:
+    """Remove the layers that tools draw on."""
+    for layer in [layer for layer in layers if not _is_listed(layer)]:
+        layers.remove(layer)
 
 
 def _is_listed(layer: Layer) -> bool:

@@ -76,3 +76,21 @@ def test_what_tools_draw_on_comes_in_the_units_of_the_picture(viewer):
     desk.add_masks()
     assert {name for name, _ in came} >= {"U-Net Live pen", "U-Net Live click"}
     assert {unit for _, unit in came} == {"micrometer"}
+
+
+def test_what_tools_draw_on_does_not_keep_the_view_where_a_removed_picture_was(qtbot, viewer, masks):
+    """It goes with the last masks, or lies over others: a picture that is opened then would be out of sight."""
+    desk = desk_of(viewer)
+    gestures_of(viewer)
+    image = viewer.add_image(np.random.default_rng(1).random((60, 80), dtype=np.float32), translate=(900, 900))
+    desk.take(image)
+    gestures_of(viewer).start("click")
+    for layer in (desk.add_masks().layer, image):
+        viewer.layers.remove(layer)
+    qtbot.waitUntil(lambda: viewer.layers.extent.world.max() < 100)
+    for name in ("picture masks", "picture"):
+        viewer.layers.remove(name)
+    qtbot.waitUntil(lambda: not viewer.layers)
+    desk.take(viewer.add_image(np.ones((60, 80)), name="next"))
+    desk.add_masks()
+    assert {"U-Net Live pen", "U-Net Live click"} < {layer.name for layer in viewer.layers}
