@@ -14,7 +14,7 @@ from napari_unet.widgets import tools
 from napari_unet.widgets.clicked import Kept, flat
 from napari_unet.widgets.clicker import Clicker, clicker_of
 from napari_unet.widgets.desk import Desk, desk_of
-from napari_unet.widgets.viewer_session import listen, real
+from napari_unet.widgets.viewer_session import follow, listen, real
 
 if TYPE_CHECKING:
     from napari_unet.core.events import ObjectMask
@@ -53,6 +53,7 @@ class Carrier:
         self._at: Kept | None = None
         self._asked = self._slices = self._axis = 0
         listen(desk.session.object_found, desk, self._on_found)
+        follow(desk.session.restored, desk, self._on_restored)
 
     def go(self) -> None:
         """Set off with the object that was kept last; or stop, if it is on its way."""
@@ -87,6 +88,10 @@ class Carrier:
             self.is_on, self._asked = False, 0
             count = f"{self._slices} slice" + ("" if self._slices == 1 else "s")
             self.desk.acted.emit(f"{sentence} after {count}")
+
+    def _on_restored(self) -> None:
+        """Another project was opened: the object is of the one before."""
+        self.stop("Stopped")
 
     def _next(self) -> None:
         """Ask for the object in the next slice."""

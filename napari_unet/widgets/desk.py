@@ -237,8 +237,7 @@ class Desk(QObject):
 
     def open_project(self, path: Path) -> bool:
         """Open a project folder, or begin one there; says why and returns False if that fails."""
-        self.settle()
-        self._masks.keep()
+        self._masks.close_off()
         try:
             self.session.open_project(path)
         except UNetLiveError as error:

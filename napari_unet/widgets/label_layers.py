@@ -44,7 +44,8 @@ class LabelLayers(dict[str, MaskLayer]):
 
     Signals
     -------
-    acted(str): a sentence about the last action; turning: labels are about to be of another kind.
+    acted(str): a sentence about the last action; turning: labels are about to be of another kind, or
+    of another project.
     """
 
     acted = Signal(str)
@@ -94,11 +95,15 @@ class LabelLayers(dict[str, MaskLayer]):
         if self.is_pressed:
             self._turn.start()
             return
-        self.turning.emit()  # what is in work is kept first
-        self.settle()
-        self.keep()
+        self.close_off()
         self._kind = self._session.state.kind
         self._session.turn()
+
+    def close_off(self) -> None:
+        """Another project is about to come, or another kind of labels: what is in work belongs to the one before."""
+        self.turning.emit()
+        self.settle()
+        self.keep()
 
     # --- predictions ---
 

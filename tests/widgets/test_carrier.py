@@ -170,3 +170,13 @@ def test_an_object_whose_mask_is_awaited_is_kept_first(qtbot, carrier, masks, se
     session.answer(len(session.clicks))
     qtbot.waitUntil(lambda: masks.layer.data[4, 10, 60] > 0)
     assert len(np.unique(masks.layer.data[1:, 10, 60])) == 1
+
+
+def test_it_goes_on_in_no_other_project(carrier, masks, session):
+    """A project is opened while it is on its way: what comes late is not written there."""
+    session.answers = False
+    told = said(carrier.desk)
+    carrier.go()
+    session.restored.emit()
+    assert not carrier.is_on
+    assert told[-1] == "Stopped after 0 slices"

@@ -1,10 +1,13 @@
 """What happens to masks and overlays when pictures are duplicated, exchanged, removed and renamed."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from qtpy.QtTest import QTest
 
 from napari_unet.core.geometry import Box
+from napari_unet.widgets.clicker import clicker_of
 from napari_unet.widgets.desk import desk_of
 from napari_unet.widgets.gestures import gestures_of
 from napari_unet.widgets.predict_panel import PredictPanel
@@ -265,3 +268,16 @@ def test_the_rim_is_not_shown_in_3d(viewer, session):
         viewer.dims.ndisplay = ndisplay
         assert rim.visible == is_seen
         assert desk.shows_taught
+
+
+def test_an_object_in_work_is_kept_in_its_project(viewer, desk, masks, session, qtbot):
+    """Another project is opened by hand: what was clicked before is a correction of the one before."""
+    gestures_of(viewer).start("click")
+    clicker = clicker_of(viewer)
+    clicker.take("on", [[10.0, 60.0]], (0, 1))
+    qtbot.waitUntil(lambda: not clicker.is_waiting)
+    kept = []
+    session.open_project = lambda path: kept.append(len(session.edits))
+    assert desk.open_project(Path("/a/other.unetproj"))
+    assert kept == [1]
+    assert not clicker.is_at_work
