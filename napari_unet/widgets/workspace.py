@@ -110,9 +110,10 @@ class FirstRun(QWidget):
         self.use.setVisible(bool(images))
         if not images:
             self.text.setText("Open a picture, or start with a sample.")
+        elif self.desk.image is None:
+            self.text.setText(f"{images[-1].name} is not in use. Press 'Use this picture' to see why.")
         else:
-            name = (self.desk.image or images[-1]).name
-            self.text.setText(f"{name} is ready: press Predict to see masks, or paint your own.")
+            self.text.setText(f"{self.desk.image.name} is ready: press Predict to see masks, or paint your own.")
 
     def _use(self) -> None:
         self.desk.take_newest()

@@ -90,6 +90,16 @@ def test_an_empty_viewer_says_what_to_do(window, qtbot):
     assert workspace.first_run.isHidden()
 
 
+def test_a_picture_that_is_refused_is_not_called_ready(qtbot, viewer, session, monkeypatch):
+    """What was wrong with it was told once; the dock goes on saying how to see it again."""
+    monkeypatch.setattr("napari_unet.widgets.album.show_error", lambda _: None)
+    viewer.layers.clear()
+    viewer.add_image(np.zeros((3, 2, 20, 30)), name="stack", axis_labels=("z", "c", "y", "x"))
+    workspace = Workspace(viewer)
+    qtbot.addWidget(workspace)
+    assert text_of(workspace, "first_run") == "stack is not in use. Press 'Use this picture' to see why."
+
+
 def test_every_control_has_a_name_and_a_tooltip(window):
     """Tests and scripts find controls by name; users learn what they do."""
     workspace = Workspace(window)
