@@ -321,6 +321,9 @@ class MaskLayer:
                 "Remove the layer and press Predict for a new one."
             )
             return
+        if self.layer.data.dtype != np.int32:
+            with self._quietly():  # there may be more objects than a smaller type has numbers
+                self.layer.data = self.layer.data.astype(np.int32)
         differs = Box.of_mask(self.layer.data != self.baseline)
         self._take_in_hand([differs] if differs is not None else [])
 

@@ -10,7 +10,7 @@ from qtpy.QtTest import QTest
 from napari_unet.widgets import tools
 from napari_unet.widgets.desk import desk_of
 from napari_unet.widgets.layers import vertices_of
-from tests.widgets.conftest import predicted
+from tests.widgets.conftest import cells, predicted
 
 
 def test_the_number_of_an_object_is_no_class(masks, session):
@@ -150,3 +150,14 @@ def test_undo_amid_a_stroke_round_an_object_drops_it(hand, session):
     masks.undo()
     assert not layer.data[5, 50]
     assert not session.withdrawn
+
+
+def test_labels_that_are_set_in_a_smaller_type_have_numbers_for_all_objects(masks):
+    """A thresholded picture, or napari's "Convert to uint8": object 300 is predicted later, and stays 300."""
+    masks.layer.data = np.zeros((60, 80), np.uint8)
+    masks.settle()
+    masks.reserve(299)
+    masks.picture.taught[...] = 0
+    masks.paste(predicted(cells()))
+    assert masks.layer.data.max() == 301
+    assert np.array_equal(masks.layer.data, masks.baseline)
