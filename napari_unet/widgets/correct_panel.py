@@ -61,6 +61,8 @@ class CorrectPanel(QWidget):
         close_with_window(self, napari_viewer)
         self._show_picture()
         self._show_overlays()
+        self._show_tool(self.gestures.tool)  # a tool stays in hand while the dock is closed
+        self.may_replace.setChecked(self.gestures.clicker.may_replace)
         self._say("")
 
     def _tool_button(self, tool: str) -> QToolButton:

@@ -196,3 +196,13 @@ def test_a_tool_in_hand_changes_no_masks_that_were_hidden_meanwhile(hand, sessio
         hand.drag((20, 20), (20, 20))
         assert masks.layer.visible
         assert bool(masks.layer.data[20, 20]) == is_there
+
+
+def test_a_dock_that_is_opened_again_shows_the_tool_in_hand(qtbot, masks, viewer):
+    """Tools outlive it: its buttons are as they were when it was closed."""
+    gestures_of(viewer).start("click")
+    gestures_of(viewer).clicker.may_replace = True
+    panel = CorrectPanel(viewer)
+    qtbot.addWidget(panel)
+    assert [name for name, made in panel.tools.items() if made.isChecked()] == ["click"]
+    assert panel.may_replace.isChecked()
