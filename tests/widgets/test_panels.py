@@ -185,7 +185,7 @@ def test_models_and_devices_are_chosen_by_name(predict_panel, session):
     """The pickers show labels and hand over names; the line says what runs where."""
     predict_panel.model.setCurrentIndex(1)
     predict_panel.model.activated.emit(1)
-    assert session.calls[-1] == ("use_model", "tiny")
+    assert session.calls[-1] == ("use_model", "classes")
     predict_panel.device.activated.emit(0)
     assert session.calls[-1] == ("use_device", "auto")
     assert text_of(predict_panel, "device_line") == "CPU, 2 cores"
