@@ -1,5 +1,7 @@
 """Where to look next: the view flies to what is in doubt, in any picture that is open."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt
@@ -61,6 +63,19 @@ def test_the_next_place_is_another_one_until_all_were_seen(viewer, two):
         centers.append(tuple(viewer.scene.camera.center[-2:]))
     assert centers[0][1] < 200 < centers[1][1]
     assert centers[2] == centers[0]
+
+
+@pytest.mark.parametrize(("kind", "column"), [("objects", 240), ("classes", 515)])
+def test_where_the_last_place_gave_no_object_the_next_one_holds_some(viewer, two, session, kind, column):
+    """Who is shown debris first is shown objects that the model is sure of next; classes are no objects."""
+    session.state = replace(session.state, kind=kind)
+    two.masks.doubt[40:90, 40:90] = 255
+    two.masks.doubt[300:330, 500:530] = 255
+    two.masks.doubt[200:210, 240:250] = 255
+    two.masks.layer.data[210:260, 220:280] = 1
+    for _ in range(2):
+        guide_of(viewer).go()
+    assert viewer.scene.camera.center[-1] == pytest.approx(column, abs=70)
 
 
 def test_it_goes_on_in_another_picture(viewer, two):

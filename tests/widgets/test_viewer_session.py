@@ -3,6 +3,7 @@
 import gc
 import inspect
 import threading
+import time
 
 import pytest
 from napari.components import ViewerModel
@@ -45,6 +46,16 @@ def test_a_viewer_and_its_proxy_have_one_session(qapp, session):
     viewer_session.keep_session(model, session)
     assert session_of(model) is session
     assert session_of(PublicOnlyProxy(model)) is session
+
+
+def test_no_work_begins_before_the_next_turn_of_the_event_loop(qtbot):
+    """A dock that is being made would wait for torch, which the first work loads; the model comes all the same."""
+    viewer = ViewerModel()
+    session = session_of(viewer)
+    time.sleep(0.3)
+    assert not session._learner._device
+    qtbot.waitUntil(lambda: bool(session.state.model), timeout=30_000)
+    session.close()
 
 
 def test_the_session_closes_when_the_viewer_is_gone(qapp, session):
