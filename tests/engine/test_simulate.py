@@ -137,6 +137,7 @@ def test_the_place_in_most_doubt_comes_first(disc_model, known):
     (first, place), (second, _) = itertools.islice(desk._places, 2)
     assert (first, second) == (1, 0)
     assert not place.intersect(Box((10, 70), (30, 90))).is_empty
+    assert desk._doubtful(0).masks is desk._masks[0]  # where places give no objects, these are looked for
 
 
 def test_a_place_is_left_when_all_in_it_is_right(disc_model, known):

@@ -12,6 +12,7 @@ from psygnal import Signal
 from qtpy.QtCore import QObject, QThread
 from qtpy.QtWidgets import QWidget
 
+from napari_unet.session.learner import Learner
 from napari_unet.session.session import Session
 from napari_unet.session.state import SessionState
 from napari_unet.widgets import viewer_session
@@ -48,13 +49,15 @@ def test_a_viewer_and_its_proxy_have_one_session(qapp, session):
     assert session_of(PublicOnlyProxy(model)) is session
 
 
-def test_no_work_begins_before_the_next_turn_of_the_event_loop(qtbot):
+def test_no_work_begins_before_the_next_turn_of_the_event_loop(qtbot, monkeypatch):
     """A dock that is being made would wait for torch, which the first work loads; the model comes all the same."""
-    viewer = ViewerModel()
-    session = session_of(viewer)
+    begun, load = [], Learner._load
+    monkeypatch.setattr(Learner, "_load", lambda self, wish: begun.append(wish) or load(self, wish))
+    session = session_of(viewer := ViewerModel())
     time.sleep(0.3)
-    assert not session._learner._device
+    assert not begun
     qtbot.waitUntil(lambda: bool(session.state.model), timeout=30_000)
+    assert session_of(viewer) is session
     session.close()
 
 
