@@ -94,6 +94,7 @@ class PredictPanel(QWidget):
         self.channels = QComboBox()
         named(self.channels, "channels", "What the model sees of a picture with several channels")
         self.model = QComboBox()
+        self.model.setPlaceholderText("No model yet")  # while the first one is loaded, or if it cannot be
         named(self.model, "model", "The model that segments, or a model file of your own")
         self.device = QComboBox()
         named(self.device, "device", "Where the model runs; 'Automatic' takes the fastest that works")

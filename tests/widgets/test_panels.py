@@ -181,6 +181,12 @@ def test_only_a_model_of_classes_names_classes(predict_panel, session, qtbot):
     assert predict_panel.diameter.isVisibleTo(predict_panel)
 
 
+def test_before_a_model_is_loaded_the_picker_says_so(predict_panel, session, qtbot):
+    """The dock is there a second before its first model."""
+    tell(qtbot, session, "state_changed", SessionState(), lambda: predict_panel.model.currentIndex() == -1)
+    assert predict_panel.model.placeholderText() == "No model yet"
+
+
 def test_models_and_devices_are_chosen_by_name(predict_panel, session):
     """The pickers show labels and hand over names; the line says what runs where."""
     predict_panel.model.setCurrentIndex(1)
