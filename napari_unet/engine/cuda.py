@@ -193,7 +193,7 @@ class _Recorded:
 
 
 @lru_cache
-def _recording_stream(device: torch.device) -> torch.cuda.Stream:
+def recording_stream(device: torch.device) -> torch.cuda.Stream:
     """Where runs are recorded: one for all, for libraries keep memory for each."""
     return torch.cuda.Stream(device)
 
@@ -257,7 +257,7 @@ class CudaRun:
             torch.cuda.empty_cache()  # graphs of weights that were given up give their memory back only here
             pool = torch.cuda.graph_pool_handle()
         x = x.clone(memory_format=torch.channels_last)
-        stream, graph = _recording_stream(x.device), torch.cuda.CUDAGraph()
+        stream, graph = recording_stream(x.device), torch.cuda.CUDAGraph()
         stream.wait_stream(torch.cuda.current_stream(x.device))
         with torch.cuda.stream(stream):
             self._net(x)  # what libraries set up for a stream cannot be recorded

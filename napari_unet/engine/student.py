@@ -15,6 +15,7 @@ from napari_unet.engine.adamw import AdamW
 from napari_unet.engine.augment import Augmentation
 from napari_unet.engine.device import Backend, backend_for
 from napari_unet.engine.ranks import ALONE, Ranks
+from napari_unet.engine.recorded import RecordedStep
 from napari_unet.engine.sampling import Batch, ExampleCache, draw_crops
 from napari_unet.engine.teacher import Teacher
 from napari_unet.nets.losses import loss_for, teacher_loss
@@ -146,7 +147,8 @@ class Student:
         self._told = _Told()
         self.step, self.skipped = 0, 0
         self._pieces = 0
-        self._prepared: tuple[Batch, Tensor | None]
+        self._prepared: tuple[Batch, Tensor | None, float]
+        self._recorded: tuple[UNet, RecordedStep] | None = None
         self._begun = 0  # steps when this student began
         self._losses: list[Tensor] = []
 
@@ -166,25 +168,57 @@ class Student:
         if self.rehearsal and self._pieces % recipe.rehearse_every == 0:
             corrections = self.rehearsal
         batch = self._batch(corrections).to(self.backend.device)
-        said = None
+        said, strength = None, 0.0
         if recipe.teacher and corrections is not self.rehearsal:
-            with torch.no_grad(), self.backend.autocast():
-                said = self.teacher.net(batch.images)
-        self._prepared = batch, said
+            strength = recipe.teacher * self.teacher.trust
+            said = None if self._is_recorded else self._said(batch.images)
+        self._prepared = batch, said, strength
 
     def learn(self) -> None:
         """The second half of `study`: gradients of the crops that were prepared."""
-        recipe, (batch, said) = self.recipe, self._prepared
+        batch, said, strength = self._prepared
         self.net.train()
-        if not recipe.train_norm:
+        if not self.recipe.train_norm:
             self.net.freeze_norm()
+        if self._is_recorded:
+            given = (batch.images, batch.targets, batch.weight, batch.untouched)
+            loss = self._step_of(self.teacher.net)(*given, torch.full((), strength, device=self.backend.device))
+        else:
+            loss = self._gradients(batch, said, strength)
+        self._losses.append(loss)
+
+    def _said(self, images: Tensor) -> Tensor:
+        """What the teacher says of crops."""
+        with torch.no_grad(), self.backend.autocast():
+            said: Tensor = self.teacher.net(images)
+            return said
+
+    def _gradients(self, batch: Batch, said: Tensor | None, strength: float | Tensor) -> Tensor:
+        """Compute gradients; the loss."""
         with self.backend.autocast():
             logits = self.net(batch.images)
         loss = loss_for(self.kind, logits, batch.targets, batch.weight)
         if said is not None:
-            loss = loss + recipe.teacher * self.teacher.trust * teacher_loss(self.kind, logits, said, batch.untouched)
-        (loss / recipe.batch).backward()
-        self._losses.append(loss.detach() / recipe.batch)
+            loss = loss + strength * teacher_loss(self.kind, logits, said, batch.untouched)
+        (loss / self.recipe.batch).backward()
+        return loss.detach() / self.recipe.batch
+
+    @property
+    def _is_recorded(self) -> bool:
+        """Whether a step is told to the device as one: on a graphics card, where each has a piece of its own."""
+        return self.backend.device.type == "cuda" and self.recipe.batch == 1
+
+    def _step_of(self, teacher: UNet) -> RecordedStep:
+        """The step with a teacher: what is recorded knows where its weights lie."""
+        if self._recorded is None or self._recorded[0] is not teacher:
+
+            def compute(*given: Tensor) -> Tensor:
+                *parts, strength = given
+                batch = Batch(*parts)
+                return self._gradients(batch, self._said(batch.images) if self.recipe.teacher else None, strength)
+
+            self._recorded = teacher, RecordedStep(self.net, compute)
+        return self._recorded[1]
 
     def _batch(self, corrections: Sequence[Correction]) -> Batch:
         """Crops of one piece of work, each around an object or around background, with the same chance.
