@@ -52,6 +52,7 @@ def recording(monkeypatch):
 
 
 def step_of(net):
+    """The step of a linear fit."""
     def compute(x, wanted):
         loss = ((net(x) - wanted) ** 2).mean()
         loss.backward()
@@ -61,10 +62,12 @@ def step_of(net):
 
 
 def gradients_of(net, x, wanted):
+    """The gradients of the same without any of it."""
     return torch.autograd.grad(((net(x) - wanted) ** 2).mean(), list(net.parameters()))
 
 
 def test_each_step_has_the_gradients_of_its_own_tensors_and_of_the_weights_of_now(recording):
+    """Of what was recorded nothing but the places stays."""
     net = nn.Linear(3, 1)
     made = recording(net)
     step = step_of(net)
@@ -80,6 +83,7 @@ def test_each_step_has_the_gradients_of_its_own_tensors_and_of_the_weights_of_no
 
 
 def test_gradients_that_an_optimiser_dropped_are_there_again(recording):
+    """An optimiser forgets gradients after each step."""
     net = nn.Linear(3, 1)
     recording(net)
     step = step_of(net)
@@ -91,6 +95,7 @@ def test_gradients_that_an_optimiser_dropped_are_there_again(recording):
 
 
 def test_other_shapes_are_computed_as_they_come_and_recorded_anew(recording):
+    """A graph is of one shape."""
     net = nn.Linear(3, 1)
     made = recording(net)
     step = step_of(net)
@@ -102,6 +107,7 @@ def test_other_shapes_are_computed_as_they_come_and_recorded_anew(recording):
 
 
 def test_what_cannot_be_recorded_is_computed_each_time(monkeypatch):
+    """A device without memory for it learns on; it is not asked again."""
     tried, net = [], nn.Linear(3, 1)
 
     def refuse(compute, device):
@@ -119,6 +125,7 @@ def test_what_cannot_be_recorded_is_computed_each_time(monkeypatch):
 
 
 def taught_weights(student, corrections, steps=8):
+    """The weights after some steps."""
     for _ in range(steps):
         student.study(corrections)
         student.advance(1e-3)
@@ -128,6 +135,7 @@ def taught_weights(student, corrections, steps=8):
 def test_a_student_learns_the_same_with_its_teacher_and_what_it_rehearses(
     make_model, correct, quick, recording, monkeypatch
 ):
+    """Crops, the strength of the teacher, and the teacher itself are those of now."""
     recipe, corrections = replace(quick, teacher=4.0, rehearse_every=2), [correct(seed) for seed in range(2)]
     weights, others = [], make_model(seed=1)
     for is_recorded in (False, True):
@@ -143,6 +151,7 @@ def test_a_student_learns_the_same_with_its_teacher_and_what_it_rehearses(
 
 @needs_cuda
 def test_a_device_records_what_a_student_does(correct, quick, monkeypatch):
+    """On a real device, and it does record."""
     recipe, corrections, weights = replace(quick, teacher=4.0), [correct(seed) for seed in range(3)], []
     for again in (AGAIN, 1000):
         monkeypatch.setattr(recorded, "AGAIN", again)
