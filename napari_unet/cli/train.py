@@ -104,8 +104,9 @@ def train(  # noqa: PLR0913 - each option of the command is one
         minutes = 60.0
     folders = [(images, labels), *((folder / "images", folder / "labels") for folder in also or ())]
     pairs = [pairs_of(*folder, leave_out or ()) for folder in folders]
-    sets = [_read_set(known, ignore_label) for known in pairs]
-    sets.append(fitting.made_pictures(synthetic, seed))
+    read = [_read_set(known, ignore_label) for known in pairs]
+    made = fitting.made_pictures(synthetic, seed)
+    sets = [*read, *made]
     corrections = [correction for known in sets for correction in known]
     summary = _summary_of(corrections, seed)
     card = _card_of(output.stem, kind, base_channels or CHANNELS, summary, corrections, is_new=not base)
@@ -119,14 +120,14 @@ def train(  # noqa: PLR0913 - each option of the command is one
         learnt = fitting.fit(model, student, fitting.balanced(sets), output, steps=steps, seconds=seconds, of=of)
         rows: list[Iterable[dict[str, Any]]] = [learnt]
         if clicks:
-            seen = fitting.half_made(fitting.balanced(sets[:-1]), sets[-1])
+            seen = fitting.half_made(fitting.balanced(read), made)
             rows.append(fitting.fit_clicks(model, seen, output, steps=clicks, seed=seed, ranks=ranks, of=of))
         if not ranks.leads:
             deque(itertools.chain(*rows), maxlen=0)  # what it learns is in the weights of the leading process, too
             return
         _log(itertools.chain(*rows), output.with_suffix(".log.jsonl"))
     if rehearsal:
-        kept = rehearsing.chosen(fitting.kinds_of(sets[:-1]), rehearsal, seed)
+        kept = rehearsing.chosen(fitting.kinds_of(read), rehearsal, seed)
         rehearsing.write(output.with_suffix(REHEARSAL), fitting.at_known_size(kept, model.card), seed)
     fitting.forget_checkpoint(output)  # last: the same command goes on until all is written
     typer.echo(f"Wrote {output} ({output.stat().st_size / 1e6:.1f} MB).")

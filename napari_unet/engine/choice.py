@@ -124,7 +124,7 @@ def _version(name: str) -> str:
 
 def _pictures(model: Model) -> list[tuple[FloatArray, Labels]]:
     """Pictures as the network reads them, and what is in them: such as the model has learnt from, else made ones."""
-    own = rehearsal_of(model) or made_pictures(PICTURES, seed=0)
+    own = rehearsal_of(model) or [one for look in made_pictures(PICTURES, seed=0) for one in look]
     known = [resampled(correction)[:2] for correction in own[:PICTURES]]
     return [(fit_channels(picture, model.card.in_channels), labels) for picture, labels in known]
 

@@ -75,11 +75,14 @@ def new_student(
     return model, Student(model, gentle, seed, ranks=ranks)
 
 
-def made_pictures(count: int, seed: int) -> list[Correction]:
-    """Pictures of our own making, for a model to learn from."""
-    made = synthetic_pictures(count, seed)
+def made_pictures(count: int, seed: int) -> list[list[Correction]]:
+    """Pictures of our own making, for a model to learn from: those of one look are a set."""
     whole = np.ones((SIDE, SIDE), bool)
-    return [Correction(m.image, m.labels, whole, held_out=False, channels_first=True) for m in made]
+    made: dict[str, list[Correction]] = {}
+    for m in synthetic_pictures(count, seed):
+        correction = Correction(m.image, m.labels, whole, held_out=False, channels_first=True)
+        made.setdefault(m.look, []).append(correction)
+    return list(made.values())
 
 
 def at_known_size(corrections: Sequence[Correction], card: ModelCard) -> list[Correction]:
@@ -168,9 +171,10 @@ def fit(
     yield {"step": student.step, "progress": 1.0, "loss": _mean(losses)}
 
 
-def half_made(corrections: Sequence[Correction], made: Sequence[Correction]) -> list[Correction]:
+def half_made(corrections: Sequence[Correction], sets: Sequence[Sequence[Correction]]) -> list[Correction]:
     """What a click head learns from: half of what it sees is made, so that it depends less on the kind of picture."""
-    return [*corrections, *[*made] * max(1, round(len(corrections) / max(1, len(made))))]
+    made = [correction for known in sets for correction in known]
+    return [*corrections, *made * max(1, round(len(corrections) / max(1, len(made))))]
 
 
 def fit_clicks(

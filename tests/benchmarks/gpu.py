@@ -165,7 +165,7 @@ def hands(bench: Bench) -> dict:
 def rounds(bench: Bench) -> dict:
     """From the start of `fine_tune` to the end of its first round, with twenty corrections."""
     facts = {}
-    corrections = made_pictures(3 if bench.small else 20, seed=1)
+    corrections = [one for look in made_pictures(3 if bench.small else 20, seed=1) for one in look]
     for number in range(1 if bench.small else 2):
         model, steps = load_model(device=bench.device), 0
         start = last_step = time.perf_counter()

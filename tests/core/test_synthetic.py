@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from napari_unet.core.synthetic import SIDE, synthetic_pictures
+from napari_unet.core.synthetic import LOOKS, SIDE, SPECK, synthetic_pictures
 
 MADE = list(synthetic_pictures(40, seed=5))
 
@@ -32,12 +32,13 @@ def test_pictures_can_be_learnt_from(made):
     for number in np.unique(made.labels[made.labels > 0]):
         one = made.labels == number
         assert ndimage.label(one, np.ones((3, 3)))[1] == 1
-        assert one.sum() >= 20
+        assert one.sum() >= SPECK
 
 
 def test_they_are_of_many_kinds():
     """Grey and coloured, bright on dark and dark on bright, sparse and packed, small and large objects."""
     assert {len(made.image) for made in MADE} == {1, 3}
+    assert {made.look for made in MADE} == set(LOOKS)
     share = [(made.labels > 0).mean() for made in MADE]
     assert min(share) < 0.2
     assert max(share) > 0.7

@@ -14,6 +14,7 @@ import torch
 from napari_unet.core.card import ModelCard
 from napari_unet.core.errors import ModelError
 from napari_unet.core.sizes import median_diameter, usual_scale
+from napari_unet.core.synthetic import LOOKS
 from napari_unet.engine import fit as engine
 from napari_unet.engine.checkpoint import write_checkpoint
 from napari_unet.engine.click_student import train_clicks
@@ -108,7 +109,7 @@ def test_the_click_head_learns_last(student, correct, tmp_path, monkeypatch):
         yield from train_clicks(student, corrections, steps=steps)
 
     monkeypatch.setattr(engine, "train_clicks", learn)
-    rows = list(fit_clicks(model, half_made(corrections, [correct(9)]), output, steps=2, seed=0))
+    rows = list(fit_clicks(model, half_made(corrections, [[correct(9)]]), output, steps=2, seed=0))
     assert [row["click_step"] for row in rows] == [1, 2]
     assert rows[-1]["progress"] == 1
     assert len(seen) == 8
@@ -128,7 +129,7 @@ def test_stopped_among_the_clicks_neither_part_begins_anew(student, correct, tmp
     def through(name, *, stops=False):
         model, learner = student()
         steps = [row["step"] for row in fit(model, learner, corrections, tmp_path / name, steps=3)]
-        job = fit_clicks(model, half_made(corrections, [correct(9)]), tmp_path / name, steps=5, seed=0)
+        job = fit_clicks(model, half_made(corrections, [[correct(9)]]), tmp_path / name, steps=5, seed=0)
         return steps, [row["click_step"] for row in itertools.islice(job, 3 if stops else None)]
 
     assert through("whole.safetensors") == ([1, 2, 3, 3], [1, 2, 3, 4, 5])
@@ -220,8 +221,11 @@ def test_a_picture_that_is_drawn_often_is_kept_once(correct):
 
 
 def test_made_pictures_are_wholly_trusted():
-    """What we made is known in every pixel; the seed decides."""
-    made = made_pictures(3, 4)
-    assert all(c.trusted.all() and c.held_out is False for c in made)
-    assert all(np.array_equal(a.labels, b.labels) for a, b in zip(made, made_pictures(3, 4), strict=True))
+    """What we made is known in every pixel, those of one look are a set, and the seed decides."""
+    made, again = made_pictures(9, 4), made_pictures(9, 4)
+    assert 1 < len(made) <= len(LOOKS)
+    assert sum(map(len, made)) == 9
+    assert all(c.trusted.all() and c.held_out is False for look in made for c in look)
+    pairs = zip(itertools.chain(*made), itertools.chain(*again), strict=True)
+    assert all(np.array_equal(one.labels, other.labels) for one, other in pairs)
     assert made_pictures(0, 4) == []
