@@ -83,45 +83,59 @@ def synthetic_pictures(count: int, seed: int = 0, side: int = SIDE) -> Iterator[
 # --- shapes ------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class _Family:
+    """What objects of one picture have in common: long or round, smooth or lobed, straight or bent."""
+
+    stretch: float
+    lobes: float
+    bend: float = 0.0
+    are_piled: bool = False
+    """They lie on each other."""
+    along: FloatArray | None = None
+    """Where they point to, in each pixel."""
+
+
 def _scattered(random: Random, side: int) -> Labels:
     """Blobs, round or long, smooth or lobed; alone or in heaps."""
-    return _placed(random, side, stretch=random.uniform(1, 2.2), lobes=random.uniform(0, 0.35), bend=0.0)
+    return _placed(random, side, _Family(random.uniform(1, 2.2), random.uniform(0, 0.35)))
 
 
 def _rods(random: Random, side: int) -> Labels:
-    """Rods and filaments, straight or bent."""
-    return _placed(random, side, stretch=random.uniform(2.5, 7), lobes=0.05, bend=random.choice([0.0, 0.6, 1.2]))
+    """Rods and filaments, straight or bent; each its own way, or side by side as in a colony."""
+    along = random.uniform(0.5, 2) * smooth(random, side, side / 6) if random.random() < 0.5 else None
+    stretch, bend = random.uniform(2.5, 7), float(random.choice([0.0, 0.6, 1.2]))
+    return _placed(random, side, _Family(stretch, 0.05, bend, along=along))
 
 
 def _piled(random: Random, side: int) -> Labels:
     """Blobs and grains that lie on each other, of very different sizes."""
-    stretch, lobes = random.uniform(1, 1.8), random.uniform(0, 0.25)
-    return _placed(random, side, stretch=stretch, lobes=lobes, bend=0.0, are_piled=True)
+    return _placed(random, side, _Family(random.uniform(1, 1.8), random.uniform(0, 0.25), are_piled=True))
 
 
-def _placed(random: Random, side: int, *, stretch: float, lobes: float, bend: float, are_piled: bool = False) -> Labels:
+def _placed(random: Random, side: int, family: _Family) -> Labels:
     """Objects of one family, put down one after the other where there is room, or on each other."""
     labels = np.zeros((side, side), np.int32)
+    is_packed = family.along is not None
     diameter = math.exp(random.uniform(math.log(SMALLEST), math.log(LARGEST)))
-    spread, crowd = random.uniform(0, 0.7 if are_piled else 0.4), random.uniform(0.05, 0.75)
+    spread, crowd = random.uniform(0, 0.7 if family.are_piled else 0.4), random.uniform(0.05, 0.75)
     gap = int(random.choice([0, 0, 1, 2]))  # 0: they may touch
     heaps = random.uniform(0, side, (int(random.integers(1, 5)), 2)) if random.random() < 0.4 else None
     wanted, number = crowd * side * side, 0
-    for _ in range(round(3 * wanted / diameter**2) + 4):
+    for _ in range(round((10 if is_packed else 3) * wanted / diameter**2) + 4):
         if heaps is None:
             middle = random.uniform(0, side, 2)
         else:
-            middle = heaps[int(random.integers(len(heaps)))] + random.normal(0, side / 7, 2)
-        own = diameter * math.exp(random.normal(0, spread))
-        window, mask = _one(random, middle, own, stretch * math.exp(random.normal(0, 0.2)), lobes, bend, side)
-        seen = mask if are_piled else _free(labels[window], mask, gap)
-        if seen.sum() < max(SPECK, 0.8 * mask.sum()):
+            middle = heaps[int(random.integers(len(heaps)))] + random.normal(0, side / (10 if is_packed else 7), 2)
+        window, mask = _one(random, middle, diameter * math.exp(random.normal(0, spread)), family, side)
+        seen = mask if family.are_piled else _free(labels[window], mask, gap)
+        if seen.sum() < max(SPECK, (0.65 if is_packed else 0.8) * mask.sum()):
             continue
         number += 1
         labels[window][seen] = number
         if (labels > 0).sum() > wanted:
             break
-    return _whole(labels) if are_piled else labels
+    return _whole(labels) if family.are_piled else labels
 
 
 def _free(there: Labels, mask: Mask, gap: int) -> Mask:
@@ -135,32 +149,30 @@ def _free(there: Labels, mask: Mask, gap: int) -> Mask:
 
 
 def _one(
-    random: Random,
-    middle: npt.NDArray[np.float64],
-    diameter: float,
-    stretch: float,
-    lobes: float,
-    bend: float,
-    side: int,
+    random: Random, middle: npt.NDArray[np.float64], diameter: float, family: _Family, side: int
 ) -> tuple[tuple[slice, slice], Mask]:
     """The mask of one object, and the window in which it lies."""
+    stretch = family.stretch * math.exp(random.normal(0, 0.2))
     short, long = diameter / math.sqrt(stretch) / 2, diameter * math.sqrt(stretch) / 2
     reach = math.ceil(1.5 * long) + 1
     start = [max(0, int(m) - reach) for m in middle]
     stop = [min(side, int(m) + reach + 1) for m in middle]
     y, x = np.ogrid[start[0] : max(start[0], stop[0]), start[1] : max(start[1], stop[1])]
     angle = random.uniform(0, 2 * math.pi)
+    if family.along is not None:
+        inside = tuple(np.clip(middle, 0, side - 1).astype(int))
+        angle = float(family.along[inside]) + random.normal(0, 0.1)
     u = (y - middle[0]) * math.cos(angle) + (x - middle[1]) * math.sin(angle)
     v = (x - middle[1]) * math.cos(angle) - (y - middle[0]) * math.sin(angle)
-    v = v + bend * random.normal() * (u / long) ** 2 * short
+    v = v + family.bend * random.normal() * (u / long) ** 2 * short
     if stretch > 2.4:  # a rod has straight sides and round ends
         radius = np.hypot(np.maximum(np.abs(u) - (long - short), 0), v) / short
     else:
         radius = np.hypot(u / long, v / short)
-    if lobes:
+    if family.lobes:
         turn = np.arctan2(v, u)
         for wave in range(2, 6):
-            radius = radius * (1 + lobes * random.normal() / wave * np.cos(wave * turn + random.uniform(0, 6.3)))
+            radius = radius * (1 + family.lobes * random.normal() / wave * np.cos(wave * turn + random.uniform(0, 6.3)))
     return (slice(start[0], max(start[0], stop[0])), slice(start[1], max(start[1], stop[1]))), radius < 1
 
 
