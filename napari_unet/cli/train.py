@@ -104,8 +104,7 @@ def train(  # noqa: PLR0913 - each option of the command is one
         minutes = 60.0
     folders = [(images, labels), *((folder / "images", folder / "labels") for folder in also or ())]
     pairs = [pairs_of(*folder, leave_out or ()) for folder in folders]
-    read = [_read_set(known, ignore_label) for known in pairs]
-    made = fitting.made_pictures(synthetic, seed)
+    read, made = [_read_set(known, ignore_label) for known in pairs], fitting.made_pictures(synthetic, seed)
     sets = [*read, *made]
     corrections = [correction for known in sets for correction in known]
     summary = _summary_of(corrections, seed)

@@ -53,6 +53,7 @@ def recording(monkeypatch):
 
 def step_of(net):
     """The step of a linear fit."""
+
     def compute(x, wanted):
         loss = ((net(x) - wanted) ** 2).mean()
         loss.backward()
