@@ -47,6 +47,8 @@ LABEL_TYPES = (np.uint16, np.uint32)
 LARGEST_SIZE = 4e9  # of a pixel, and 1 by it the least: a TIFF holds it as a fraction of two numbers of 32 bits
 # how pictures are read that PIL would give as numbers of a palette, as inks, or with alpha beside gray
 COLOUR_MODES = {"P": "RGB", "PA": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "LA": "L"}
+PNG_HEAD = b"\x89PNG\r\n\x1a\n"
+GRAY_STEPS = {2: 85, 4: 17}  # by which Pillow multiplies the numbers of a gray PNG of so many bits
 
 Labels = npt.NDArray[np.integer]
 
@@ -158,7 +160,8 @@ def read_labels(path: Path) -> Labels:
         raise LabelsError(f"'{path}' has {source.channels} channels; save its labels as one channel of whole numbers.")
     values: npt.NDArray[Any] = source.read(Box.whole(source.shape))[0]
     if not np.issubdtype(values.dtype, np.floating):
-        return values
+        step = _gray_step(Path(path))
+        return values if step == 1 else values // step
     if not (np.isfinite(values).all() and (values == np.round(values)).all() and np.abs(values).max() < 2**53):
         raise LabelsError(f"'{path}' holds numbers that are not whole; save its labels as whole numbers.")
     return values.astype(np.int64)
@@ -325,6 +328,16 @@ def _read_plain(path: Path, channel_axis: int | None) -> ImageSource:
 
 
 # --- labels --------------------------------------------------------------------------------------
+
+
+def _gray_step(path: Path) -> int:
+    """How many grays of a picture that was read make one number of its file: more than 1 in PNGs of few bits."""
+    if not path.is_file():
+        return 1
+    with path.open("rb") as file:
+        head = file.read(26)  # the size of a number is the byte before the last, and 0 at the end is gray
+    is_gray = head.startswith(PNG_HEAD) and head[25] == 0
+    return GRAY_STEPS.get(head[24], 1) if is_gray else 1
 
 
 def _check_labels(labels: Labels, like: ImageSource | None) -> None:
