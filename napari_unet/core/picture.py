@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from napari_unet.core.corrections import Edit
 from napari_unet.core.diff import free_id
+from napari_unet.core.errors import ImageError, check_type
 from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
 from napari_unet.core.instances import lay_over
@@ -82,6 +83,30 @@ class Picture:
             reading = self.source if self.channels is None else self.source.select(self.channels)
             self._reading = known = (way, reading.inverted() if self.is_inverted else reading)
         return known[1]
+
+    def check_view(self, view: Box) -> None:
+        """Refuse what is no view of a plane of this picture; it may reach beyond the plane, and lie beside it.
+
+        Raises
+        ------
+        ImageError
+            If it has other axes than the picture, or its plane is not there.
+        """
+        check_type(view, Box, "Give the view as a Box.")
+        shape, letters = self.source.shape, ", ".join(self.source.letters)
+        if len(view.start) != len(shape):
+            axes = f"{len(view.start)} axes" if len(view.start) > 1 else "1 axis"
+            raise ImageError(f"The view has {axes}, and the picture {len(shape)}. Give a Box of all: ({letters}).")
+        self.check_plane(view.start[:-2])
+
+    def check_plane(self, lead: tuple[int, ...]) -> None:
+        """Refuse a plane that the picture does not have: (time, z), as far as there are any."""
+        planes, letters = self.source.shape[:-2], ", ".join(self.source.letters)
+        if len(lead) != len(planes) or not all(0 <= i < n for i, n in zip(lead, planes, strict=True)):
+            raise ImageError(
+                f"There is no plane {lead} in the picture, which is {self.source.shape}, ({letters}). "
+                "Count from 0 along each axis before the last two."
+            )
 
     def lay_known(self, known: npt.NDArray[np.int32], kind: str) -> None:
         """Lay what a project knows over the masks that are there; where it knows of nothing they stay.

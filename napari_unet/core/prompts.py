@@ -97,6 +97,21 @@ def box_in(box: Box | Sequence[int], shape: tuple[int, int]) -> Box:
     return known
 
 
+def prompts_in(prompts: Prompts, shape: tuple[int, int]) -> Prompts:
+    """Prompts of a picture of `shape`, as far as they are inside.
+
+    Raises
+    ------
+    ImageError
+        If nothing of what shows the object is inside.
+    """
+    box = None if prompts.box is None else box_in(prompts.box, shape)
+    inside = Prompts(points_in(prompts.positive, shape), points_in(prompts.negative, shape), box)
+    if inside.is_empty and not prompts.is_empty:
+        raise ImageError(f"All clicks are outside of the picture, {shape}. Click on an object in it.")
+    return inside
+
+
 def _short(value: object) -> str:
     """A wrong argument as it is named in a sentence."""
     said = repr(value)

@@ -22,7 +22,7 @@ from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
 from napari_unet.core.intensity import fit_channels, normalize
 from napari_unet.core.prompt_maps import Window, obeying, prompt_maps
-from napari_unet.core.prompts import Point, Prompts, array_of, box_in, pixels_of, points_in
+from napari_unet.core.prompts import Point, Prompts, array_of, box_in, pixels_of, points_in, prompts_in
 from napari_unet.engine.device import backend_for
 from napari_unet.engine.forward import forward_with_features
 from napari_unet.engine.measure import as_seen_by
@@ -232,8 +232,7 @@ class ClickSegmenter:
         """
         if prompts.is_empty and previous is None:
             return ClickMask(Box((0, 0), (1, 1)), np.zeros((1, 1), bool))
-        if prompts.box is not None:  # a hand may draw it far over the edge
-            prompts = replace(prompts, box=box_in(prompts.box, self.shape))
+        prompts = prompts_in(prompts, self.shape)  # a hand may draw far over the edge
         look = self._look(prompts, previous, self._level(prompts, previous))
         tried = {look.level}
         while look.better not in tried and NEAREST <= look.better <= FARTHEST:

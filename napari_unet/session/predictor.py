@@ -73,6 +73,7 @@ class Predictor:
 
     def predict(self, key: str, view: Box) -> None:
         """Predict the plane that holds `view`, tiles in view first. Replaces an earlier request."""
+        self._pictures[key].check_view(view)
         self._pictures[key].view = view
         self.watched = key
         self.again()
@@ -94,6 +95,7 @@ class Predictor:
         picture = self._pictures.get(key)
         if picture is None:
             return
+        picture.check_view(view)
         before, picture.view = picture.view, view
         is_other = before is not None and before.start[:-2] != view.start[:-2]
         if is_other and key == self.watched and self._answered:
@@ -170,6 +172,7 @@ class Predictor:
         asked: float,
     ) -> Iterator[Progress | Measured | ObjectMask]:
         """The answer to a click, begun in the device thread; a picture that was not predicted yet is measured first."""
+        picture.check_plane(lead)
         device = self._learner.device()
         if self._is_unseen(picture) and picture.key not in self._looked_at:
             plane = Box((*lead, 0, 0), (*(i + 1 for i in lead), *picture.source.shape[-2:]))

@@ -133,7 +133,7 @@ class Session:
     # --- predicting ----------------------------------------------------------
 
     def predict(self, key: str, view: Box) -> None:
-        """Predict the plane that holds `view`, tiles in view first. Replaces an earlier request."""
+        """Predict the plane that holds `view`, tiles in view first; ImageError if there is none. Replaces a request."""
         self._predictor.predict(key, view)
 
     def look_at(self, key: str, view: Box) -> None:

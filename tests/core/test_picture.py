@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from napari_unet.core.corrections import Edit
+from napari_unet.core.errors import ImageError
 from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
 from napari_unet.core.picture import DRAWN_ENOUGH, Picture, follow_sizes, usual_size
@@ -179,3 +180,24 @@ def test_how_the_model_sees_a_picture_is_taken_over(picture):
     picture.use_channels((0,))
     assert picture.is_inverted is None
     assert picture.reading.limits() == limits
+
+
+@pytest.mark.parametrize(
+    ("view", "words"),
+    [
+        (Box((0, 0), (9, 9)), r"2 axes, and the picture 3. Give a Box of all: \(Z, Y, X\)"),
+        (Box((0,) * 4, (9,) * 4), "4 axes, and the picture 3"),
+        (Box((0,), (9,)), "1 axis, and the picture 3"),
+        (Box((2, 0, 0), (3, 9, 9)), r"no plane \(2,\) in the picture, which is \(2, 200, 200\), \(Z, Y, X\)"),
+        (Box((-1, 0, 0), (0, 9, 9)), r"no plane \(-1,\)"),
+    ],
+)
+def test_a_view_that_is_none_is_a_sentence(view, words):
+    """It has the axes of the picture, and a plane of it; where it lies in the plane is all one."""
+    stack = np.zeros((2, *SHAPE))
+    picture = Picture("p", "p", ImageSource.of_array(stack, rgb=False), stack.astype(int), stack.astype(np.uint8))
+    picture.check_view(Box((1, -50, 500), (2, -9, 600)))
+    with pytest.raises(ImageError, match=words):
+        picture.check_view(view)
+    with pytest.raises(TypeError, match="Give the view as a Box"):
+        picture.check_view("all of it")

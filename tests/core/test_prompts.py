@@ -5,7 +5,7 @@ import pytest
 
 from napari_unet.core.errors import ImageError
 from napari_unet.core.geometry import Box
-from napari_unet.core.prompts import SCRIBBLE, Prompts, box_between, box_in, points_in, thinned
+from napari_unet.core.prompts import SCRIBBLE, Prompts, box_between, box_in, points_in, prompts_in, thinned
 
 
 def test_clicks_add_up():
@@ -68,3 +68,17 @@ def test_a_box_that_is_none_is_a_sentence(box, sentence):
 def test_a_box_over_the_edge_ends_there():
     """A hand draws over it, however far."""
     assert box_in((-2, 3, 5, 40), (10, 20)) == Box((0, 3), (5, 20))
+
+
+def test_of_prompts_what_is_inside_counts():
+    """A scribble that leaves the picture, a click beside it that shows what is no object; none at all is none."""
+    prompts = Prompts(((3.0, 4.0), (3.0, 99.0)), ((-5.0, 4.0),), Box((-2, 3), (5, 40)))
+    assert prompts_in(prompts, (10, 20)) == Prompts(((3.0, 4.0),), (), Box((0, 3), (5, 20)))
+    assert prompts_in(Prompts(), (10, 20)) == Prompts()
+
+
+@pytest.mark.parametrize("prompts", [Prompts(((3.0, 99.0),)), Prompts(((-5.0, 4.0),), ((3.0, 4.0),))])
+def test_clicks_that_are_all_outside_are_a_sentence(prompts):
+    """Nothing shows an object of this picture then."""
+    with pytest.raises(ImageError, match=r"outside of the picture, \(10, 20\). Click on an object in it"):
+        prompts_in(prompts, (10, 20))

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from napari_unet.core.errors import ImageError
 from napari_unet.core.events import WeightsChanged
 from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
@@ -72,6 +73,40 @@ def test_a_click_that_fails_is_answered_with_nothing(opened):
     assert not found.mask.any()
     assert "not trained for clicks" in ear.of("failed")[-1]
     assert session.state.model == "classes"
+
+
+@pytest.mark.parametrize(
+    ("lead", "prompts", "words"),
+    [
+        ((0,), Prompts(((30.0, 4000.0),)), "outside of the picture, (96, 128). Click on"),
+        ((0,), Prompts(box=Box((300, 300), (400, 400))), "There is nothing of the picture"),
+        ((0,), Prompts(((np.nan, 40.0),)), "no list of (y, x)"),
+        ((7,), Prompts(((30.0, 40.0),)), "no plane (7,) in the picture"),
+        ((), Prompts(((30.0, 40.0),)), "no plane () in the picture"),
+    ],
+)
+def test_a_click_that_is_not_in_the_picture_is_a_sentence(opened, lead, prompts, words):
+    """It is answered with nothing, and the next one finds its object."""
+    session, ear, picture = opened
+    session.click(picture.key, lead, prompts)
+    assert not answer(ear).mask.any()
+    assert words in ear.of("failed")[-1]
+    ear.forget()
+    session.click(picture.key, (0,), Prompts(((30.0, 40.0), (30.0, 4000.0))))  # a scribble that leaves the picture
+    assert answer(ear).mask.any()
+    assert not ear.of("failed")
+
+
+def test_a_view_that_is_none_is_refused_at_once(make_session, source):
+    """What was predicted and looked at before goes on as if nothing had been asked."""
+    session, ear, picture = start(make_session, source)
+    session.predict(picture.key, whole(picture))
+    for ask in (session.predict, session.look_at):
+        with pytest.raises(ImageError, match="3 axes, and the picture 2"):
+            ask(picture.key, Box((0, 0, 0), (1, 9, 9)))
+    assert picture.view == whole(picture)
+    ear.wait(lambda: is_complete(ear) and not session.state.predicting)
+    assert not ear.of("failed")
 
 
 def test_of_clicks_that_wait_the_newest_is_answered(opened):
