@@ -20,14 +20,18 @@ import itertools
 import math
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Mapping
+from numbers import Integral
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from napari_unet.core.errors import check_type
+
 Norm = Literal["batch", "group", "instance", "none"]
+Padding = Literal["same", "valid"]
 _CONV: dict[int, Callable[..., nn.Module]] = {2: nn.Conv2d, 3: nn.Conv3d}
 _CONV_UP: dict[int, Callable[..., nn.Module]] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 _POOL: dict[int, Callable[..., Tensor]] = {2: F.max_pool2d, 3: F.max_pool3d}
@@ -48,6 +52,21 @@ def _norm(kind: Norm, channels: int, ndim: int) -> list[nn.Module]:
             return [_INSTANCE[ndim](channels, affine=True)]
         case "none":
             return []
+
+
+def _check(settings: Mapping[str, Any]) -> None:
+    """Refuse settings of which no network can be made."""
+    sizes = ("in_channels", "out_channels", "base_channels", "depth", "ndim")
+    for name in sizes:
+        check_type(settings[name], Integral, f"Give {name} as a whole number.")
+    came, out, inside, depth, ndim = (settings[name] for name in sizes)
+    if ndim not in _CONV or min(came, out, inside) < 1:
+        raise ValueError(f"a U-Net of {ndim} axes, {came} to {out} channels, {inside} inside")
+    if not 1 <= depth <= DEEPEST:
+        raise ValueError(f"a U-Net of depth {depth}; it must be 1 to {DEEPEST}")
+    for name, known in (("norm", get_args(Norm)), ("padding", get_args(Padding))):
+        if settings[name] not in known:
+            raise ValueError(f"a U-Net of {name} {settings[name]!r}; it must be one of {', '.join(known)}")
 
 
 class DoubleConv(nn.Sequential):
@@ -87,8 +106,11 @@ class UNet(nn.Module):
 
     Raises
     ------
+    TypeError
+        If a number of channels, levels or axes is no whole number.
     ValueError
-        If the network would be deeper than 8 levels, or have none, or no channels, or other than 2 or 3 axes.
+        If the network would be deeper than 8 levels, or have none, or no channels, or other than 2 or 3 axes; or
+        if there is no such norm or padding.
 
     Notes
     -----
@@ -105,16 +127,10 @@ class UNet(nn.Module):
         ndim: int = 2,
         bilinear: bool = False,
         norm: Norm = "batch",
-        padding: Literal["same", "valid"] = "same",
+        padding: Padding = "same",
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        if ndim not in _CONV or min(in_channels, out_channels, base_channels) < 1:
-            raise ValueError(
-                f"a U-Net of {ndim} axes, {in_channels} to {out_channels} channels, {base_channels} inside"
-            )
-        if not 1 <= depth <= DEEPEST:
-            raise ValueError(f"a U-Net of depth {depth}; it must be 1 to {DEEPEST}")
         self.settings: dict[str, Any] = {
             "in_channels": in_channels,
             "out_channels": out_channels,
@@ -126,6 +142,7 @@ class UNet(nn.Module):
             "padding": padding,
             "dropout": dropout,
         }
+        _check(self.settings)
         self.depth, self.ndim, self.bilinear, self.padding = depth, ndim, bilinear, padding
         width = [base_channels * 2**level for level in range(depth + 1)]
         half = 2 if bilinear else 1

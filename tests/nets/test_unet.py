@@ -2,6 +2,7 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -196,6 +197,22 @@ def test_no_network_is_bottomless(depth):
 def test_no_network_is_without_axes_or_channels(settings):
     """It is refused when it is made, not when it is used."""
     with pytest.raises(ValueError, match="a U-Net of"):
+        UNet(**settings)
+
+
+@pytest.mark.parametrize("name", ["in_channels", "out_channels", "base_channels", "depth", "ndim"])
+@pytest.mark.parametrize("value", ["x", 2.0, None, [2]])
+def test_no_network_is_made_of_what_is_no_number(name, value):
+    """The sentence names the argument; torch's own speaks of anything else. numpy's whole numbers are some, too."""
+    with pytest.raises(TypeError, match=rf"Give {name} as a whole number\. This is of type {type(value).__name__}"):
+        UNet(**{name: value})
+    assert UNet(**{"base_channels": 4, name: np.int64(2)}).settings[name] == 2
+
+
+@pytest.mark.parametrize("settings", [{"norm": "layer"}, {"norm": 1}, {"padding": "reflect"}, {"padding": ["same"]}])
+def test_no_network_has_a_layer_that_nobody_knows(settings):
+    """An unknown padding was taken for 'valid'."""
+    with pytest.raises(ValueError, match="it must be one of"):
         UNet(**settings)
 
 
