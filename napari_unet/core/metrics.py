@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import scipy
 
+from napari_unet.core.arrays import filled
 from napari_unet.core.corrections import Labels, Mask
 from napari_unet.core.errors import LabelsError
 
@@ -128,7 +130,8 @@ def evaluate(predicted: Labels, truth: Labels) -> dict[str, float]:
     Parameters
     ----------
     predicted, truth : (...) int or bool
-        Labels of the same voxels, 0 is background. A bool mask is one object.
+        Labels of the same voxels, 0 is background. A bool mask is one object. Voxels that are masked in one of the
+        two (numpy's masked arrays) do not count.
 
     Returns
     -------
@@ -153,7 +156,11 @@ def evaluate(predicted: Labels, truth: Labels) -> dict[str, float]:
     LabelsError
         If the shapes differ, or one is no labels (floats, negative numbers).
     """
+    hidden = [np.ma.getmaskarray(each) for each in (predicted, truth) if np.ma.is_masked(each)]
     predicted, truth = _checked(predicted, "predicted"), _checked(truth, "true")
+    if hidden and predicted.shape == truth.shape:
+        known = ~np.logical_or.reduce(hidden)
+        predicted, truth = predicted[known], truth[known]
     table = match_objects(predicted, truth)
     matches = [_matched_iou(table, threshold) for threshold in THRESHOLDS]
     total = table.objects_a + table.objects_b
@@ -252,15 +259,15 @@ def _matched_iou(table: OverlapTable, threshold: float) -> Floats:
 
 
 def _checked(labels: Labels, which: str) -> Labels:
-    """Labels as an array of whole numbers from 0 on."""
-    labels = np.asarray(labels)
-    if labels.dtype == bool:
-        return labels.astype(np.uint8)
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise LabelsError(f"The {which} labels are of type {labels.dtype}; give whole numbers, 0 for background.")
-    if labels.size and labels.min() < 0:
+    """Labels as an array of whole numbers from 0 on; 0 where they are masked."""
+    numbers: npt.NDArray[Any] = filled(np.asanyarray(labels))
+    if numbers.dtype == bool:
+        return numbers.astype(np.uint8)
+    if not np.issubdtype(numbers.dtype, np.integer):
+        raise LabelsError(f"The {which} labels are of type {numbers.dtype}; give whole numbers, 0 for background.")
+    if numbers.size and numbers.min() < 0:
         raise LabelsError(f"The {which} labels have negative numbers; give 0 for background and objects from 1 on.")
-    return labels
+    return numbers
 
 
 def _ratio(part: float, whole: float) -> float:

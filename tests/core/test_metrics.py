@@ -150,6 +150,22 @@ def test_ids_of_any_size_are_told_apart():
     assert counts.tolist() == [1, 2]
 
 
+def test_what_is_masked_does_not_count():
+    """Of either labelling: it is as if the picture ended there, whatever numbers lie under the mask."""
+    outside = np.s_[:, 10:]
+    predicted, truth = np.ma.array(LABELS.copy(), mask=False), LABELS.copy()
+    truth[outside] = 7
+    predicted[outside] = -9999
+    predicted[outside] = np.ma.masked
+    assert set(evaluate(predicted, truth).values()) == {1.0}
+    assert set(evaluate(truth, predicted).values()) == {1.0}
+    half = np.ma.array(LABELS, mask=np.broadcast_to(np.arange(20) >= 5, LABELS.shape))
+    assert evaluate(LABELS, half) == evaluate(LABELS[:, :5], LABELS[:, :5])
+    assert set(evaluate(np.ma.masked_all(LABELS.shape, int), truth).values()) == {1.0}
+    with pytest.raises(LabelsError, match="must cover the same voxels"):
+        evaluate(predicted[1:], truth)
+
+
 @pytest.mark.parametrize(
     ("predicted", "word"),
     [
