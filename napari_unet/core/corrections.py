@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from numbers import Real
 
@@ -21,6 +20,9 @@ Mask = npt.NDArray[np.bool_]
 
 # values of a picture's `taught` array
 NOT_TAUGHT, TAUGHT, HELD_OUT = 0, 1, 2
+
+MOST_RESIZED = 100
+"""How far a picture may be resized: a model knows objects of tens of pixels, and none is smaller than one pixel."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ class Correction:
     held_out : bool or None
         True: only used to score. None: `fine_tune` holds every fifth one out.
     scale : float
-        The picture is resized by this before the network sees it.
+        The picture is resized by this before the network sees it; above 0, at most 100.
     channels_first : bool
         `image` is (C, [Z,] Y, X) whatever its shape looks like.
     prompts : tuple of Prompts
@@ -159,8 +161,10 @@ class Correction:
     def _check_options(self, shape: tuple[int, ...]) -> None:
         """Refuse a scale, an own part or prompts that are none."""
         check_type(self.scale, Real, "Give the scale as one number, like 0.5.")
-        if not 0 < self.scale < math.inf:
-            raise ImageError(f"A picture cannot be resized by {self.scale}. Give a scale above 0.")
+        if not 0 < self.scale <= MOST_RESIZED:
+            raise ImageError(
+                f"A picture cannot be resized by {self.scale}. Give a scale above 0, and of {MOST_RESIZED} at most."
+            )
         check_type(self.own, Box | None, "Give the own part as a Box, or leave it out.")
         own = self.own
         if own is not None and (len(own.start) != len(shape) or own.is_empty or own.clip(shape) != own):

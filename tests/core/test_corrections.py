@@ -116,8 +116,8 @@ def test_what_is_no_correction_is_a_sentence():
         Correction(image, labels, trusted)
     with pytest.raises(ImageError, match="give numbers"):
         Correction(image.astype(str), -labels, trusted)
-    for scale in (0, -1.0, np.nan, np.inf):
-        with pytest.raises(ImageError, match="scale above 0"):
+    for scale in (0, -1.0, np.nan, np.inf, 1000):
+        with pytest.raises(ImageError, match=r"scale above 0, and of 100 at most\.$"):
             Correction(image, -labels, trusted, scale=scale)
     assert Correction(image, labels, ~trusted).labels.shape == (4, 5)
     assert isinstance(Correction(image.tolist(), (-labels).tolist(), trusted.tolist()).labels, np.ndarray)
