@@ -33,11 +33,12 @@ class LearnPanel(QWidget):
         self.session = desk_of(napari_viewer).session
         self._round = 0
         self._left = ""
+        self._brought, self._in_use_then = "", 0  # what the last round brought, and the version that was in use then
         self._anew = once(self, 0, self._show_history)
         self.learn = QToggleSwitch("Learn")
         named(self.learn, "learn", "Learn in the background from every correction")
         self.counts = line("counts", "What has been corrected and learnt", faint=False)
-        self.news = line("news", "What the last round of learning brought")
+        self.news = line("news", "What the last round of learning brought, or which version you went back to")
         self.enough = line("enough", "How many of your last corrections the model had right by itself")
         self.now = button("Now", "learn_now", "Let what is being learnt take over now, or start a round", "now")
         self.pause = button("Pause", "pause", "Hold the learning where it is", "pause")
@@ -101,7 +102,7 @@ class LearnPanel(QWidget):
         """The learning so far, that of another project where one was opened."""
         self.plot.forget()
         self.plot.hide()
-        self.news.setText("")
+        self._tell("", 0)
         for event in list(self.session.history):
             self._take(event)
         self._show_state(self.session.state)
@@ -112,15 +113,22 @@ class LearnPanel(QWidget):
         if isinstance(event, TrainStep):
             self._round = event.round
             if event.kept is False:
-                self.news.setText(event.reason or "The last round was no better, so its weights were not taken.")
-                self.news.setVisible(True)
+                reason = event.reason or "The last round was no better, so its weights were not taken."
+                self._tell(reason, self.session.state.version)
             self._show_counts(self.session.state)
             return
         corrections = _several(event.learnt, "correction")
-        self.news.setText(
-            f"Learnt from {corrections} · score {_score(event.score_before)} → {_score(event.score_after)}"
-        )
-        self.news.setVisible(True)
+        scores = f"{_score(event.score_before)} → {_score(event.score_after)}"
+        self._tell(f"Learnt from {corrections} · score {scores}", event.version)
+
+    def _tell(self, news: str, version: int) -> None:
+        """What the last round brought, after which this version was in use."""
+        self._brought, self._in_use_then = news, version
+        self._show_news(news)
+
+    def _show_news(self, news: str) -> None:
+        self.news.setText(news)
+        self.news.setVisible(bool(news))
 
     def _show_progress(self, event: Progress) -> None:
         if event.job == "learn":
@@ -135,11 +143,12 @@ class LearnPanel(QWidget):
         paused = state.learning == "paused"
         self.pause.setText("Go on" if paused else "Pause")
         give_icon(self.pause, "resume" if paused else "pause")
-        self.news.setVisible(bool(self.news.text()))
         self._show_counts(state)
         self.enough.setText(is_it_enough(*state.recent))
         self.enough.setVisible(bool(self.enough.text()))
         self._fill_versions(state)
+        is_other = state.version != self._in_use_then and self.version.currentText()
+        self._show_news(f"{self.version.currentText()} is in use." if is_other else self._brought)
 
     def _show_counts(self, state: SessionState) -> None:
         if state.corrections == 0:

@@ -70,6 +70,34 @@ def test_an_earlier_version_can_be_had_back(learn_panel, session, qtbot):
     assert session.calls[-1] == ("revert", 0)
 
 
+def test_after_going_back_the_news_are_what_is_in_use(learn_panel, session, qtbot):
+    """What the last round brought is told again where its version is; a round after that has news of its own."""
+
+    def shows(version, news):
+        session.state = replace(LEARNING, version=version)
+        tell(qtbot, session, "state_changed", session.state, lambda: text_of(learn_panel, "news") == news)
+
+    learnt, rejected = "Learnt from 25 corrections · score 0.81 → 0.84", "No better."
+    event = WeightsChanged(2, 0.81, 0.84, 5, 25)
+    tell(qtbot, session, "weights_changed", event, lambda: text_of(learn_panel, "news") == learnt)
+    shows(2, learnt)
+    shows(0, "Version 0 (as it came) is in use.")
+    shows(1, "Version 1 · 0.81 is in use.")
+    shows(2, learnt)
+    shows(0, "Version 0 (as it came) is in use.")
+    step = TrainStep(9, 7, 1.0, 0.3, kept=False, reason=rejected)
+    tell(qtbot, session, "stepped", step, lambda: text_of(learn_panel, "news") == rejected)
+    shows(0, rejected)
+
+
+def test_a_dock_that_opens_after_going_back_says_so(viewer, session, qtbot):
+    """The history ends with a round whose version is not in use."""
+    session.history, session.state = [WeightsChanged(2, 0.8, 0.9, 4, 12)], replace(LEARNING, version=1)
+    panel = LearnPanel(viewer)
+    qtbot.addWidget(panel)
+    assert text_of(panel, "news") == "Version 1 · 0.81 is in use."
+
+
 def test_a_dock_that_opens_late_shows_the_curve_so_far(viewer, session, qtbot):
     """What happened before is drawn, and hovering a version tells of it."""
     session.history = [TrainStep(i, 1, i / 50, 1 / (i + 1)) for i in range(50)] + [WeightsChanged(1, 0.8, 0.9, 4, 12)]
