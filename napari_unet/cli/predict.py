@@ -130,7 +130,10 @@ def _as_zarr(target: Path) -> Path:
 
 
 def _tasks(inputs: list[Path], folder: Path) -> dict[Path, Path]:
-    """Where the labels of each picture go."""
+    """Where the labels of each picture go; not into a folder that is read, where they would be pictures next time."""
+    for path in inputs:
+        if path.is_dir() and folder.is_dir() and path.samefile(folder):
+            raise ImageError(f"The masks would lie among the pictures in '{path}'. Name another folder with -o.")
     tasks: dict[Path, Path] = {}
     sources: dict[Path, Path] = {}
     for path in find_pictures(inputs):

@@ -121,6 +121,20 @@ def test_predict_never_writes_over_the_picture(unet_live, model, folders):
     assert_refused(unet_live("predict", folders[0], "-o", folders[0], "--model", model), "another folder")
 
 
+@pytest.mark.parametrize("output", ["pictures", "pictures/../pictures"])
+def test_predict_writes_no_masks_among_pictures(unet_live, model, tmp_path, output):
+    """The next run would take them for pictures: that is said before the first. Files that are named may lie there."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    Image.fromarray(discs()[0]).save(folder / "gray.png")
+    result = unet_live("predict", folder, "-o", tmp_path / output, "--model", model)
+    assert_refused(result, "among the pictures", "another folder")
+    assert [path.name for path in folder.iterdir()] == ["gray.png"]
+    for _ in range(2):
+        assert unet_live("predict", folder / "gray.png", "-o", tmp_path / output, "--model", model)[0] == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["gray.png", "gray.tif"]
+
+
 def test_predict_says_at_once_where_it_cannot_write(unet_live, model, folders):
     """A file is no folder, and that is said before anything is computed."""
     assert_refused(unet_live("predict", folders[0], "-o", folders[1] / "a.tif", "--model", model), "a.tif", "written")
