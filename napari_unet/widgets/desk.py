@@ -63,7 +63,7 @@ class Desk(QObject):
 
     Attributes
     ----------
-    session : Session
+    session, album : Session, Album
     image : Image or None
         The picture in hand.
     follows : bool
@@ -90,9 +90,9 @@ class Desk(QObject):
         self.image: Image | None = None
         chosen = preferences()
         self.keep_fresh(chosen.fresh)
-        self._album = Album(self.session)
+        self.album = Album(self.session)
         self._anew = once(self, _LOOK_MS, self._take_anew)
-        self._album.exchanged.connect(self._on_exchanged)
+        self.album.exchanged.connect(self._on_exchanged)
         self._overlays = Overlays(viewer, self.show_overlays, taught=chosen.show_taught)
         self._masks = LabelLayers(self.session, self._overlays, self, chosen.pause)
         self._masks.acted.connect(self.acted.emit)
@@ -137,20 +137,20 @@ class Desk(QObject):
     @property
     def all_masks(self) -> dict[Image, MaskLayer]:
         """The label layers of all pictures that have one, each with the first image layer that shows it."""
-        shown = {key: self._album.images_of(key) for key in self._masks}
+        shown = {key: self.album.images_of(key) for key in self._masks}
         return {shown[key][0]: masks for key, masks in self._masks.items() if shown[key]}
 
     @property
     def picture(self) -> Picture | None:
         """The picture in hand, as the session knows it."""
-        return self._album.of(self.image)
+        return self.album.of(self.image)
 
     def take(self, image: Image | None) -> bool:
         """Take a picture in hand; says why and returns False if it cannot be used."""
         self._take_anew()
-        if image is not None and image not in self._album:
+        if image is not None and image not in self.album:
             self.settle()  # a picture may bring its project, and the label layers show what that knows
-            if not self._album.take_in(image):
+            if not self.album.take_in(image):
                 return False
         if image is not self.image:
             self.image = image
@@ -173,18 +173,18 @@ class Desk(QObject):
         if self._masks.is_pressed:
             self._anew.start()
             return
-        for image in self._album.newly_exchanged():
-            old, is_in_hand = self._album.of(image), image is self.image
+        for image in self.album.newly_exchanged():
+            old, is_in_hand = self.album.of(image), image is self.image
             self.settle()
-            is_usable = self._album.take_in(image)
-            if old is None or self._album.of(image) is old:
+            is_usable = self.album.take_in(image)
+            if old is None or self.album.of(image) is old:
                 continue
             if is_in_hand:
                 self.image = None
                 self.picture_changed.emit()  # tools are put away, and keep what they have in work
             had_masks = old.key in self._masks
-            if not self._album.images_of(old.key):
-                self._turn(old, self._album.of(image))
+            if not self.album.images_of(old.key):
+                self._turn(old, self.album.of(image))
             if is_in_hand and is_usable and self.take(image) and had_masks:
                 self.add_masks()
 
@@ -202,7 +202,7 @@ class Desk(QObject):
                 self.show_overlays()
             else:
                 if self.viewer.layers.selection.active is masks.layer:
-                    self.viewer.layers.selection.active = self._album.images_of(new.key)[0]
+                    self.viewer.layers.selection.active = self.album.images_of(new.key)[0]
                 self.viewer.layers.remove(masks.layer)
         if not old.taught.any() and (masks is None or masks.picture is new):
             self.session.close_picture(old.key)  # a camera shows many, of which nothing is to be kept
@@ -334,10 +334,10 @@ class Desk(QObject):
 
     def _on_changed(self, image: Image, before: str) -> None:
         """A picture has another name, or lies elsewhere in the world: it is listed so, and its layers follow."""
-        if (picture := self._album.of(image)) is not None:
+        if (picture := self.album.of(image)) is not None:
             layers = self._masks.layers_of(picture.key)
             rename_after(layers, before, image.name)
-            if self._album.images_of(picture.key)[0] is image:
+            if self.album.images_of(picture.key)[0] is image:
                 place_after(layers, image)
                 self.session.rename_picture(picture.key, image.name)
         self.pictures_changed.emit()
@@ -358,7 +358,7 @@ class Desk(QObject):
         """A layer is gone (all of them, when the window closes): keep what it holds, delete nothing."""
         layer = event.value
         self._watch.end(layer)
-        picture = self._album.leave_out(layer)
+        picture = self.album.leave_out(layer)
         for key, masks in list(self._masks.items()):
             if layer is masks.layer:
                 masks.settle()
@@ -368,7 +368,7 @@ class Desk(QObject):
                 del self._masks[key]
                 self._overlays.let_go(key)
         if picture is not None:
-            if not self._album.images_of(picture.key):  # its label layer stays: it is what the user wanted
+            if not self.album.images_of(picture.key):  # its label layer stays: it is what the user wanted
                 self._overlays.let_go(picture.key)
                 self.session.leave_picture(picture.key)
             if self.image is layer:
@@ -390,7 +390,7 @@ class Desk(QObject):
     def _on_active(self, event: Any) -> None:
         """The picture in hand follows the active layer."""
         self._masks.leave(event.value)
-        picture = self._album.of(event.value)
+        picture = self.album.of(event.value)
         if picture is not None and picture.key in self._masks:
             self.take(event.value)
             return

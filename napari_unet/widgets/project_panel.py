@@ -125,7 +125,10 @@ class ProjectPanel(QWidget):
         for place, picture in enumerate(pictures):
             count = QTableWidgetItem(str(self.session.corrections_in(picture.key)))
             count.setTextAlignment(int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter))
-            self.table.setItem(place, 0, QTableWidgetItem(picture.name))
+            is_open = bool(self.desk.album.images_of(picture.key))
+            name = QTableWidgetItem(picture.name if is_open else f"{picture.name} (not open)")
+            name.setToolTip("" if is_open else "It is not in the viewer. Its corrections are kept, and learnt.")
+            self.table.setItem(place, 0, name)
             self.table.setItem(place, 1, count)
         self.table.setVisible(bool(pictures))
         self.table.setFixedHeight(26 + 22 * min(6, max(1, len(pictures))))

@@ -74,6 +74,19 @@ def test_the_table_follows_the_name_of_a_picture(viewer, desk, masks, session, q
     assert panel.table.item(0, 0).text() == "cells of Monday"
 
 
+def test_the_table_tells_pictures_that_are_not_open(viewer, desk, masks, session, qtbot):
+    """One that was removed stays, for its corrections are learnt; opened again it is a picture like others."""
+    panel = ProjectPanel(viewer)
+    qtbot.addWidget(panel)
+    data = desk.image.data
+    viewer.layers.remove("picture")
+    assert panel.table.item(0, 0).text() == "picture (not open)"
+    assert "are kept, and learnt" in panel.table.item(0, 0).toolTip()
+    desk.take(viewer.add_image(data, name="picture"))
+    assert panel.table.item(0, 0).text() == "picture"
+    assert panel.table.rowCount() == 1
+
+
 # --- the workspace ---
 
 
