@@ -6,13 +6,15 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from napari_unet.nets.unet import UNet
+
+Result = TypeVar("Result")
 
 AGAIN = 8
 """Runs of a shape at which it is recorded: a first mask must not wait for that, and what comes only a few
@@ -198,6 +200,39 @@ def recording_stream(device: torch.device) -> torch.cuda.Stream:
     return torch.cuda.Stream(device)
 
 
+def recorded(
+    compute: Callable[[], Result], device: torch.device, pool: Any = None
+) -> tuple[torch.cuda.CUDAGraph, Result]:
+    """A graph of what is computed, and where its result will lie; nothing is computed yet.
+
+    Parameters
+    ----------
+    compute : callable
+    device : torch.device
+    pool : handle of memory, optional
+        Which it shares with other graphs.
+
+    Raises
+    ------
+    RuntimeError
+        If it cannot be recorded: there is no memory for it, or something in it waits for the device.
+    """
+    stream, graph = recording_stream(device), torch.cuda.CUDAGraph()
+    stream.wait_stream(torch.cuda.current_stream(device))
+    try:
+        with torch.cuda.stream(stream):
+            torch.cuda.synchronize(device)
+            # not `torch.cuda.graph`, which collects garbage first; other threads may go on calling CUDA
+            graph.capture_begin(pool, "thread_local")
+            try:
+                result = compute()
+            finally:
+                graph.capture_end()
+    finally:
+        torch.cuda.current_stream(device).wait_stream(stream)
+    return graph, result
+
+
 def _can_record(x: Tensor) -> bool:
     """Whether a run on a tensor's device can be recorded."""
     return x.device.type == "cuda"
@@ -257,16 +292,9 @@ class CudaRun:
             torch.cuda.empty_cache()  # graphs of weights that were given up give their memory back only here
             pool = torch.cuda.graph_pool_handle()
         x = x.clone(memory_format=torch.channels_last)
-        stream, graph = recording_stream(x.device), torch.cuda.CUDAGraph()
+        stream = recording_stream(x.device)
         stream.wait_stream(torch.cuda.current_stream(x.device))
         with torch.cuda.stream(stream):
             self._net(x)  # what libraries set up for a stream cannot be recorded
-            torch.cuda.synchronize(x.device)
-            # not `torch.cuda.graph`, which collects garbage first; other threads may go on calling CUDA
-            graph.capture_begin(pool, "thread_local")
-            try:
-                outputs = self._net(x)
-            finally:
-                graph.capture_end()
-        torch.cuda.current_stream(x.device).wait_stream(stream)
+        graph, outputs = recorded(lambda: self._net(x), x.device, pool)
         return _Recorded(graph, x, outputs)

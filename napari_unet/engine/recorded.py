@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
+from napari_unet.engine.cuda import recorded
 
-from napari_unet.engine.cuda import recording_stream
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
 
 AGAIN = 3
 """Steps of the same shapes at which it is recorded: what libraries set up in the first ones cannot be."""
@@ -59,7 +61,7 @@ class RecordedStep:
         self._forget_gradients()
         self._given = [each.clone() for each in given]
         try:
-            self._graph, self._loss = _recorded(lambda: self._compute(*self._given), given[0].device)
+            self._graph, self._loss = recorded(lambda: self._compute(*self._given), given[0].device)
         except RuntimeError:  # out of memory, or something that cannot be recorded here
             self._refused = True
         self._gradients = [parameter.grad for parameter in self._parameters]
@@ -68,21 +70,3 @@ class RecordedStep:
         """Begin anew."""
         for parameter in self._parameters:
             parameter.grad = None
-
-
-def _recorded(compute: Callable[[], Tensor], device: torch.device) -> tuple[torch.cuda.CUDAGraph, Tensor]:
-    """A graph of what is computed, and where its result will lie; nothing is computed yet."""
-    stream, graph = recording_stream(device), torch.cuda.CUDAGraph()
-    stream.wait_stream(torch.cuda.current_stream(device))
-    try:
-        with torch.cuda.stream(stream):
-            torch.cuda.synchronize(device)
-            # not `torch.cuda.graph`, which collects garbage first; other threads may go on calling CUDA
-            graph.capture_begin(None, "thread_local")
-            try:
-                result = compute()
-            finally:
-                graph.capture_end()
-    finally:
-        torch.cuda.current_stream(device).wait_stream(stream)
-    return graph, result

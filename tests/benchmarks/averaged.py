@@ -11,20 +11,17 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
-from fnmatch import fnmatch
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from napari_unet import load_model
-from napari_unet.core.corrections import Correction
-from napari_unet.core.geometry import Box
+from napari_unet.cli.program import pairs_of
+from napari_unet.cli.train import _read_set
 from napari_unet.engine.fit import at_known_size, balanced, made_pictures
 from napari_unet.engine.student import FROM_PICTURES, Student
 from napari_unet.nets.model import Model
-from napari_unet.store.pictures import read_labels, read_picture
 
 SETS = ("dsb2018/train", "usiigaci_phase_2xbin", "colicoords_ecoli_bf")
 LEFT_OUT = ("set*3", "set*7", "0000[126]")
@@ -42,21 +39,10 @@ def mean_of(models: list[Model]) -> dict[str, Tensor]:
     }
 
 
-def whole_pictures(folder: Path) -> list[Correction]:
-    """Labelled pictures of a folder, all of each trusted."""
-    found = []
-    for path in sorted((folder / "images").iterdir()):
-        if any(fnmatch(path.stem, left_out) for left_out in LEFT_OUT):
-            continue
-        source, truth = read_picture(path), read_labels(folder / "labels" / path.name).astype(np.int32)
-        raw, trusted = source.read(Box.whole(source.shape)), np.ones(truth.shape, bool)
-        found.append(Correction(raw, truth, trusted, source.limits(), held_out=False, channels_first=True))
-    return found
-
-
 def measured_anew(model: Model, data: Path) -> dict[str, Tensor]:
     """The weights of a model with statistics of BatchNorm that belong to them."""
-    sets = [*(whole_pictures(data / name) for name in SETS), *made_pictures(MADE, SEED)]
+    pairs = [pairs_of(data / name / "images", data / name / "labels", LEFT_OUT) for name in SETS]
+    sets = [*(_read_set(known, None) for known in pairs), *made_pictures(MADE, SEED)]
     student = Student(model, FROM_PICTURES, SEED)
     corrections = at_known_size(balanced(sets), model.card)
     for layer in student.net.modules():

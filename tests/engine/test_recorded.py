@@ -45,7 +45,7 @@ def recording(monkeypatch):
             made.append(Graph(compute, list(net.parameters())))
             return made[-1], made[-1].loss
 
-        monkeypatch.setattr(recorded, "_recorded", record)
+        monkeypatch.setattr(recorded, "recorded", record)
         return made
 
     return start
@@ -116,7 +116,7 @@ def test_what_cannot_be_recorded_is_computed_each_time(monkeypatch):
         compute()
         raise RuntimeError("no memory")
 
-    monkeypatch.setattr(recorded, "_recorded", refuse)
+    monkeypatch.setattr(recorded, "recorded", refuse)
     step = step_of(net)
     for _ in range(2 * AGAIN):
         x, wanted = torch.randn(4, 3), torch.randn(4, 1)
