@@ -85,7 +85,7 @@ class Keeper:
         self.problem = ""
         self.era = 0  # counts the projects that were opened: what belongs to an earlier one is not kept any more
         self._on_change, self._on_kept, self._on_refused = on_change, on_kept, on_refused
-        self._model = ""
+        self._first: dict[str, Callable[[Project], object]] = {}  # what a project that begins is told
         self._begun: Path | None = None
         self._drafts: deque[Draft] = deque()
         self._changes: deque[Callable[[Project], object]] = deque()
@@ -164,6 +164,11 @@ class Keeper:
         """What the project says of a picture as a whole; None if it does not know it."""
         return self.project.pictures.get(picture.key) if self.project else None
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings of the project."""
+        return self.project.settings if self.project else {}
+
     def versions(self) -> tuple[Version, ...]:
         """The versions of the model in the project."""
         records = self.project.versions if self.project else ()
@@ -217,14 +222,18 @@ class Keeper:
 
     def begin_model(self, name: str, era: int) -> None:
         """Note that the project goes on from another model; one that is begun later starts with it."""
-        with self._turn:
-            if era == self.era:
-                self._model = name
-        self._keep_change(lambda now: now.begin_model(name), era)
+        self._keep_change(lambda now: now.begin_model(name), era, "model")
 
-    def _keep_change(self, change: Callable[[Project], object], era: int) -> None:
-        """Write a change of the model's history in turn, if the project may be written and is still the one."""
+    def keep_settings(self, settings: dict[str, Any]) -> None:
+        """Note how pictures are read and objects built, beside what else is kept; also for one that is begun later."""
+        if self.project is None or self.settings != {**self.settings, **settings}:
+            self._keep_change(lambda now: now.save_settings({**now.settings, **settings}), self.era, "settings")
+
+    def _keep_change(self, change: Callable[[Project], object], era: int, first: str = "") -> None:
+        """Write a change in turn, if the project may be written and is still the one; `first`: or if one is begun."""
         with self._turn:
+            if first and era == self.era:
+                self._first[first] = change
             if self._may_write() and era == self.era:
                 self._changes.append(change)
         self.save()
@@ -311,11 +320,10 @@ class Keeper:
         if self.project is None:
             if self._begun is None:  # else it was begun, and the disk refused a part of it
                 self._begun = _unused(default_folder(Path(picture.path) if picture.path else None))
-            project, name = Project.open_or_create(self._begun), self._model
+            project = Project.open_or_create(self._begun)
             with self._turn:
                 self.project = project
-                if name:
-                    self._changes.appendleft(lambda now: now.begin_model(name))
+                self._changes.extendleft(self._first.values())
         record = _record_in(self.project, picture)
         if self.project.pictures.get(picture.key) != record and not self.project.read_only:
             self.project.add_picture(record)

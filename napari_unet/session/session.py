@@ -24,6 +24,7 @@ from napari_unet.session.keeper import Draft, Event, Keeper
 from napari_unet.session.learner import LEARN, MODEL, SPEEDS, Learner, Taken
 from napari_unet.session.ledger import Ledger
 from napari_unet.session.predictor import CLICK, HOVER, PREDICT, News, Predictor
+from napari_unet.session.settings import Settings
 from napari_unet.session.state import Board, SessionState, Version
 from napari_unet.session.teaching import Teaching
 from napari_unet.session.telling import tell
@@ -68,6 +69,7 @@ class Session:
         self._worker = GpuWorker(self._on_event, self._on_end, lambda active: self._learner.before_piece(active))
         self._learner = Learner(self._worker, pool, self._keeper, self._ledger, self._board, self._emit)
         self._predictor = Predictor(self._worker, self._learner, self._board, self.pictures, self._emit)
+        self._settings = Settings(self._predictor, self._board, self._keeper, self._fail)
         self._learner.use_model(model, device)
 
     @property
@@ -150,7 +152,7 @@ class Session:
 
     def rebuild(self, settings: InstanceSettings) -> None:
         """New thresholds: build the objects again from the outputs already computed."""
-        self._predictor.settings = settings
+        self._settings.use(settings, self.state.given)
         self._predictor.again()
 
     def click(
@@ -208,9 +210,8 @@ class Session:
         """
         if diameter is not None:
             scale_for(diameter, self.state.diameter)
-        self._predictor.diameter = diameter
+        self._settings.use(self.settings, diameter)
         self._rescale()
-        self._board.update(given=diameter)
 
     def _rescale(self, *, is_new: bool = False) -> None:
         """Pictures are read at the size that the model knows; perhaps one of them in another way anyhow."""
@@ -303,7 +304,7 @@ class Session:
         if not self._keeper.open(path):
             return
         self._teaching.begin_project()
-        self._tell_problems()
+        self._settings.take_project()
         self._show_project()
         self._learner.take_project()
         self._learner.count()
