@@ -29,6 +29,8 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
     "parent": str,
     "scores": dict,
     "is_inverted": bool,
+    "foreground": (int, float),
+    "separation": (int, float),
 }
 
 
@@ -59,6 +61,8 @@ class ModelCard:
         Figures of quality, by name.
     is_inverted : bool
         Whether the pictures that it learnt last were seen with dark and bright exchanged; so others are first, too.
+    foreground, separation : float
+        How objects are built from its outputs where `InstanceSettings` say a half, as corrections have shown.
     """
 
     name: str = "untitled"
@@ -71,6 +75,8 @@ class ModelCard:
     parent: str = ""
     scores: dict[str, float] = field(default_factory=dict)
     is_inverted: bool = False
+    foreground: float = 0.5
+    separation: float = 0.5
 
     @property
     def in_channels(self) -> int:
@@ -101,8 +107,10 @@ class ModelCard:
         if values.get("kind") not in KINDS:
             raise ModelError("The model's card does not say whether it finds objects or classes.")
         wrong = [key for key, kind in _TYPES.items() if key in values and not isinstance(values[key], kind)]
-        if wrong or not 0 < values.get("diameter", 1) < math.inf:
-            which = ", ".join(wrong or ["diameter"])
+        ranges = {"diameter": math.inf, "foreground": 1, "separation": 1}
+        wrong = wrong or [key for key, end in ranges.items() if key in values and not 0 < values[key] < end]
+        if wrong:
+            which = ", ".join(wrong)
             raise ModelError(f"The model's card says something impossible ({which}). Export the model again.")
         values["classes"] = tuple(str(c) for c in values.get("classes", ()))
         return cls(**{f.name: values[f.name] for f in fields(cls) if f.name in values})

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import scipy
 import skimage
 
+from napari_unet.core.card import ModelCard
 from napari_unet.core.corrections import Labels, Mask
 from napari_unet.core.metrics import areas, overlaps
 
@@ -30,6 +31,8 @@ SAME_OBJECT = 0.5
 class InstanceSettings:
     """How objects are built from the network's output; none needs a new prediction.
 
+    A model may have learnt other thresholds than a half: `settings_for`.
+
     Attributes
     ----------
     foreground : float
@@ -46,6 +49,27 @@ class InstanceSettings:
     separation: float = 0.5
     min_area: int = 40
     fill_holes: bool = True
+
+
+def settings_for(card: ModelCard, wanted: InstanceSettings | None = None) -> InstanceSettings:
+    """How objects are built from the outputs of a model.
+
+    Parameters
+    ----------
+    card : ModelCard
+        Of the model, with its own thresholds.
+    wanted : InstanceSettings, optional
+        What the user wants; a half of a threshold is the model's own one.
+    """
+    wanted = wanted or InstanceSettings()
+    foreground, separation = _odds(wanted.foreground, card.foreground), _odds(wanted.separation, card.separation)
+    return replace(wanted, foreground=foreground, separation=separation)
+
+
+def _odds(wanted: float, own: float) -> float:
+    """The threshold whose odds are the product of both: `own` for a half, and all or nothing as is wanted."""
+    both, neither = wanted * own, (1 - wanted) * (1 - own)
+    return both / (both + neither)
 
 
 def build_objects(

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from napari_unet.core.card import ModelCard
 from napari_unet.core.corrections import Correction
 from napari_unet.core.geometry import Box
-from napari_unet.core.instances import InstanceSettings, build_objects
+from napari_unet.core.instances import build_objects, settings_for
 from napari_unet.core.intensity import FloatArray
 from napari_unet.core.metrics import class_agreement, object_agreement
 from napari_unet.core.tiles import cover
@@ -54,11 +55,19 @@ class Score:
 
         Who corrects ten places that are empty and draws two objects has not said that nothing is there.
         """
+        return self.weighted(1.0)
+
+    def weighted(self, background: float) -> float:
+        """The same where background counts so much."""
         things = [score for c, scores in self.parts.items() if c for score in scores]
         empty = self.parts.get(0, [])
         if not things or not empty:
             return float(np.mean(things or empty)) if things or empty else 0.0
-        return float(np.average([np.mean(things), np.mean(empty)], weights=[len(things), min(len(things), len(empty))]))
+        return float(
+            np.average(
+                [np.mean(things), np.mean(empty)], weights=[len(things), background * min(len(things), len(empty))]
+            )
+        )
 
     @property
     def is_blank(self) -> bool:
@@ -77,13 +86,22 @@ def score_on(model: Model, state: Mapping[str, Tensor], correction: Correction) 
         The weights to try; those of `model` itself stay untouched.
     correction : Correction
     """
-    x = network_input(correction, model.card.in_channels)
-    outputs = _outputs_of(model, state, x, correction.scale).astype(np.float32)
-    if model.card.kind == "classes":
-        predicted = outputs.argmax(0).astype(np.int32)
+    return score_of(model.card, outputs_on(model, state, correction), correction)
+
+
+def outputs_on(model: Model, state: Mapping[str, Tensor], correction: Correction) -> Outputs:
+    """What some weights give for the picture of a correction, (K, *region)."""
+    return _outputs_of(model, state, network_input(correction, model.card.in_channels), correction.scale)
+
+
+def score_of(card: ModelCard, outputs: Outputs, correction: Correction) -> Score:
+    """Score what is built from outputs as a card says on the trusted voxels of one correction."""
+    values = outputs.astype(np.float32)
+    if card.kind == "classes":
+        predicted = values.argmax(0).astype(np.int32)
         parts = class_agreement(predicted, correction.labels, correction.trusted)
     else:
-        predicted = build_objects(outputs[0], outputs[1], InstanceSettings(), correction.scale)
+        predicted = build_objects(values[0], values[1], settings_for(card), correction.scale)
         parts = object_agreement(predicted, correction.labels, correction.trusted)
     return Score(parts, int((predicted > 0).sum()))
 

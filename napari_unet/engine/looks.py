@@ -13,7 +13,7 @@ from skimage.segmentation import clear_border
 from napari_unet.core.events import Progress
 from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
-from napari_unet.core.instances import InstanceSettings, build_objects
+from napari_unet.core.instances import build_objects, settings_for
 from napari_unet.core.intensity import fit_channels, normalize
 from napari_unet.core.metrics import evaluate
 from napari_unet.core.sizes import contrast_of_parts, diameters, usual_scale
@@ -215,7 +215,7 @@ def _outputs_in(
     x = x.reshape(len(x), *part.shape[-2:])
     outputs = run_network(model, x, scale, at_network_size=True, mirrors=mirrors).astype(np.float32)
     image = resize(torch.from_numpy(x.mean(0, keepdims=True))[None], outputs.shape[1:])[0, 0].numpy()
-    return build_objects(outputs[0], outputs[1], InstanceSettings()), outputs[1], image
+    return build_objects(outputs[0], outputs[1], settings_for(model.card)), outputs[1], image
 
 
 def _usual(found: list[float]) -> float:

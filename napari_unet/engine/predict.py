@@ -15,7 +15,7 @@ from napari_unet.core.errors import ImageError
 from napari_unet.core.events import Prediction, Progress
 from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
-from napari_unet.core.instances import InstanceSettings, build_objects
+from napari_unet.core.instances import InstanceSettings, build_objects, settings_for
 from napari_unet.core.intensity import FloatArray, fit_channels, normalize
 from napari_unet.core.tiles import Grid, Index, Tile, cover
 from napari_unet.engine.forward import UnwantedError, while_wanted
@@ -23,6 +23,7 @@ from napari_unet.engine.network import Axes, Outputs, run_network
 from napari_unet.nets.model import Model
 
 MIRROR = 32
+TINY = 1e-6
 MIRRORS: tuple[Axes, ...] = ((), (-1,), (-2,), (-2, -1))
 SMALL = 2**19
 """Pixels of the network up to which the objects of a picture are looked at four times, mirrored: fewer are missed and
@@ -134,7 +135,6 @@ def predict(
     Prediction
         When a tile's objects are built.
     """
-    settings = settings or InstanceSettings()
     queue = _Queue(plane.grid, look)
     total, start, run = len(queue), time.monotonic(), 0
     while queue:
@@ -187,7 +187,7 @@ def look_closer(
     None
         When the work on one was broken off.
     """
-    settings, mirrors = settings or InstanceSettings(), mirrors_for(model, plane)
+    mirrors = mirrors_for(model, plane)
     tiles = [tile for tile in plane.grid.tiles() if tile.index in plane.outputs.keys() - plane.closer]
     while tiles and len(mirrors) > 1 and plane.version == model.version:
         tile = tiles[0]
@@ -209,9 +209,9 @@ def mirrors_for(model: Model, plane: Plane) -> Sequence[Axes]:
     return MIRRORS if is_small and model.card.kind == "objects" and model.net.ndim == 2 else MIRRORS[:1]
 
 
-def _built(model: Model, plane: Plane, tile: Tile, outputs: Outputs, settings: InstanceSettings) -> Prediction:
+def _built(model: Model, plane: Plane, tile: Tile, outputs: Outputs, settings: InstanceSettings | None) -> Prediction:
     """The objects of a tile."""
-    labels, doubt = labels_of(outputs, model.card.kind, settings, plane.scale)
+    labels, doubt = labels_of(outputs, model.card.kind, settings_for(model.card, settings), plane.scale)
     return Prediction(
         picture="",
         window=tile.around,
@@ -282,7 +282,8 @@ def labels_of(
     """Labels and doubt from outputs, (K, *around) to twice (*around)."""
     values = outputs.astype(np.float32)
     if kind == "objects":
-        doubt = 1 - np.abs(2 * values[0] - 1)
+        half = min(max(settings.foreground, TINY), 1 - TINY)
+        doubt = np.minimum(values[0] / half, (1 - values[0]) / (1 - half))
         return build_objects(values[0], values[1], settings, scale), doubt.astype(np.float16)
     best = np.partition(values, -2, axis=0)[-2:]
     return values.argmax(0).astype(np.int32), (1 - (best[1] - best[0])).astype(np.float16)

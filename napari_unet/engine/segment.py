@@ -17,7 +17,7 @@ from napari_unet.core.errors import DeviceError, check_type
 from napari_unet.core.events import Prediction, Progress
 from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
-from napari_unet.core.instances import InstanceSettings, lay_over
+from napari_unet.core.instances import lay_over, settings_for
 from napari_unet.core.tiles import Tile
 from napari_unet.engine.device import backend_of, usable_cores
 from napari_unet.engine.measure import as_seen_by
@@ -191,7 +191,7 @@ def segment_source(
 
 def predicted_tiles(model: Model, plane: Plane, tiles: Sequence[Tile]) -> Iterator[Prediction]:
     """Predict some tiles of a plane, in their order; they are read, run and built beside each other."""
-    settings, kind, version = InstanceSettings(), model.card.kind, model.version
+    settings, kind, version = settings_for(model.card), model.card.kind, model.version
     plane.source.limits()  # once, before two threads ask for them
     count, mirrors = itertools.count(1), mirrors_for(model, plane)
 

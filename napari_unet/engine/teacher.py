@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from napari_unet.core.corrections import Correction, Labels
-from napari_unet.core.instances import InstanceSettings, build_objects
+from napari_unet.core.instances import build_objects, settings_for
 from napari_unet.core.metrics import evaluate
 from napari_unet.engine.looks import MIRROR_IMAGE, SIDE
 from napari_unet.engine.network import Axes, run_network
@@ -67,4 +67,4 @@ def _objects(model: Model, correction: Correction, mirror: Axes) -> Labels:
     start = [max(0, (size - SIDE) // 2) for size in image.shape[1:]]
     image = image[:, start[0] : start[0] + SIDE, start[1] : start[1] + SIDE]
     outputs = run_network(model, image, 1.0, at_network_size=True, mirrors=(mirror,)).astype(np.float32)
-    return build_objects(outputs[0], outputs[1], InstanceSettings())
+    return build_objects(outputs[0], outputs[1], settings_for(model.card))

@@ -15,25 +15,23 @@ from itertools import count
 from numbers import Integral, Real
 from typing import TYPE_CHECKING
 
+from napari_unet.core.card import ModelCard
 from napari_unet.core.corrections import Correction
 from napari_unet.core.errors import ModelError, check_type
 from napari_unet.core.events import TrainStep, WeightsChanged
 from napari_unet.engine.click_rounds import ClickRounds
-from napari_unet.engine.evaluate import Score, score_on
+from napari_unet.engine.evaluate import Score
 from napari_unet.engine.oriented import Oriented
 from napari_unet.engine.rehearsal import rehearsal_of
 from napari_unet.engine.sampling import split
 from napari_unet.engine.student import FINE_TUNE, Recipe, Student
+from napari_unet.engine.trial import Trial, are_same
 from napari_unet.nets.model import A_MODEL, Model, all_finite, rounded
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 SEEDS = 2**31
-SCORED_AT_MOST = 24
-JURY = 8
-"""Corrections that decide about new weights; where fewer are held out, some that were learnt decide with them: one
-held-out place without objects would welcome weights that find none anywhere."""
 RESERVE = 5.0
 """Seconds of a budget that are kept for judging the first round, at most; after it, as many as that took."""
 
@@ -190,29 +188,25 @@ def _rounds(
     heads: ClickRounds | None,
 ) -> Iterator[TrainStep | WeightsChanged]:
     """The training behind `fine_tune`, as one text from top to bottom."""
-    recipe, in_use = student.recipe, _InUse(model)
+    recipe, trial = student.recipe, Trial(model)
     yield from _looked_at(corrections, budget)
     patience, known, refused = float(recipe.patience), list(corrections), 0.0
     for number in count(1):
-        last = TrainStep(student.step, number, 0.0, math.nan)
-        begun = student.step
+        begun, last = student.step, TrainStep(student.step, number, 0.0, math.nan)
         for step in _one_round(model, student, corrections, number, budget, control):
             last = step
             yield step
-        control.finish_round, learnt = False, budget.elapsed
+        control.finish_round, learnt, now = False, budget.elapsed, list(corrections)
         part = (student.step - begun) / recipe.round_steps  # of a round: a slow computer, or a user, ends it early
-        now = list(corrections)
         taught, held_out = split(now)
         if not taught:  # all of it was undone
             return
         student.examples.keep_only([*now, *student.rehearsal])
-        candidate = rounded(student.offered(student.examples.told(now)))
-        scored = _jury(taught, held_out)
-        scores: list[Score] = []
-        for score in in_use.compare(candidate, scored):
-            scores += [score] if score is not None else []
+        told = student.examples.told(now)
+        candidate = rounded(student.offered(told))
+        for _ in trial.run(candidate, now, told, budget.left):
             yield replace(last, progress=1.0)
-        before, after = sum(map(in_use.score, scored), Score()), sum(scores, Score())
+        before, after = trial.before, trial.after
 
         # many rounds, each a little worse, must not add up to more than one may be; nor many trainings
         would_lose = max(0.0, model.lost + before.mean - after.mean)
@@ -220,13 +214,13 @@ def _rounds(
         reason = "" if _shows_objects(student, now) else NO_OBJECTS
         reason = reason or _why_not(before, after, is_broken=is_broken, is_lower=would_lose > recipe.tolerance)
         seen = model.net.state_dict() if reason else candidate
-        for _ in heads.round(seen, taught, scored, budget.left) if heads else ():
+        for _ in heads.round(seen, taught, trial.scored, budget.left) if heads else ():
             yield replace(last, progress=1.0)
         won = heads.won if heads else {}
         if not reason:
             model.lost, refused = would_lose, 0.0
-            _take_over(model, {**candidate, **won}, taught)
-            in_use.take_over(scored, scores)
+            trial.take_over()
+            _take_over(model, {**candidate, **won}, trial.card, taught)
             yield replace(last, progress=1.0, kept=True, score=after.mean)
             yield WeightsChanged(model.version, before.mean, after.mean, len(held_out), len(taught))
         else:
@@ -237,7 +231,7 @@ def _rounds(
                 student, refused = _start_again(model, student), 0.0
 
         is_better = after.mean > before.mean + recipe.tolerance
-        patience = recipe.patience if is_better or not _same(now, known) else patience - part
+        patience = recipe.patience if is_better or not are_same(now, known) else patience - part
         known, budget.reserve = now, budget.elapsed - learnt
         if budget.used(student.step) >= 1 or (budget.is_open and patience <= 0):
             return
@@ -251,57 +245,11 @@ def _looked_at(corrections: Oriented, budget: Budget) -> Iterator[TrainStep]:
             return
 
 
-def _take_over(model: Model, weights: Mapping[str, Tensor], taught: Sequence[Correction]) -> None:
-    """Have a model use new weights, and see pictures as most of those that they were taught with."""
+def _take_over(model: Model, weights: Mapping[str, Tensor], card: ModelCard, taught: Sequence[Correction]) -> None:
+    """Have a model use new weights with their thresholds, and see pictures as most of those that taught them."""
     model.replace_weights(weights)
     inverted = [c.limits is not None and c.limits.low[0] > c.limits.high[0] for c in taught]
-    model.card = replace(model.card, is_inverted=sum(inverted) > len(inverted) / 2)
-
-
-def _jury(taught: Sequence[Correction], held_out: Sequence[Correction]) -> list[Correction]:
-    """On what old and new weights are compared: the newest that were held out, and taught ones if those are few."""
-    missing = min(max(0, JURY - len(held_out)), len(taught))
-    return [*taught[len(taught) - missing :], *held_out[-SCORED_AT_MOST:]]
-
-
-class _InUse:
-    """What the weights in use score on corrections; each is scored once while they are in use."""
-
-    def __init__(self, model: Model) -> None:
-        self.model = model
-        self._known: dict[int, tuple[Correction, Score]] = {}  # the correction is kept, so that its id stays its own
-
-    def knows(self, correction: Correction) -> bool:
-        """Whether it was scored already."""
-        return id(correction) in self._known
-
-    def score(self, correction: Correction) -> Score:
-        """The score on a correction."""
-        if not self.knows(correction):
-            score = score_on(self.model, self.model.net.state_dict(), correction)
-            self._known[id(correction)] = (correction, score)
-        return self._known[id(correction)][1]
-
-    def compare(self, state: Mapping[str, Tensor], corrections: Sequence[Correction]) -> Iterator[Score | None]:
-        """Score other weights on corrections, one piece of work at a time; None after a piece for the old ones.
-
-        What is not among these corrections any more is forgotten.
-        """
-        for correction in corrections:
-            if not self.knows(correction):
-                self.score(correction)
-                yield None
-            yield score_on(self.model, state, correction)
-        self._known = {id(c): self._known[id(c)] for c in corrections}
-
-    def take_over(self, corrections: Sequence[Correction], scores: Sequence[Score]) -> None:
-        """Other weights are in use, and these are their scores."""
-        self._known = {id(c): (c, score) for c, score in zip(corrections, scores, strict=True)}
-
-
-def _same(now: Sequence[Correction], known: Sequence[Correction]) -> bool:
-    """Whether there is nothing new."""
-    return len(now) == len(known) and all(a is b for a, b in zip(now, known, strict=True))
+    model.card = replace(card, is_inverted=sum(inverted) > len(inverted) / 2)
 
 
 def _one_round(

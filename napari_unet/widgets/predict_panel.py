@@ -130,8 +130,12 @@ class PredictPanel(QWidget):
         self.measure = small_button(
             "measure", "measure", "Measure it: the median diameter of your objects, or of all in view"
         )
-        self.foreground = self._slider("foreground", "Higher: smaller and fewer objects. Acts at once")
-        self.separation = self._slider("separation", "Higher: touching objects are parted more. Acts at once")
+        self.foreground = self._slider(
+            "foreground", "Higher: smaller and fewer objects; 0.5: as the model has learnt it. Acts at once"
+        )
+        self.separation = self._slider(
+            "separation", "Higher: touching objects are parted more; 0.5: as the model has learnt it. Acts at once"
+        )
 
     @staticmethod
     def _slider(name: str, tip: str) -> QLabeledDoubleSlider:

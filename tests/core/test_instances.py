@@ -1,6 +1,7 @@
 """Network output to objects, and objects that keep their ids."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ from skimage.morphology import local_maxima, reconstruction
 from skimage.segmentation import watershed
 
 from napari_unet.core import instances
+from napari_unet.core.card import ModelCard
 from napari_unet.core.geometry import Box
-from napari_unet.core.instances import DEPTH, SMOOTHING, InstanceSettings, build_objects, lay_over
+from napari_unet.core.instances import DEPTH, SMOOTHING, InstanceSettings, build_objects, lay_over, settings_for
 from napari_unet.core.metrics import evaluate
 from napari_unet.core.targets import rim_distance
 from napari_unet.core.tiles import cover
@@ -59,6 +61,21 @@ def test_more_separation_splits_at_a_slighter_waist():
     ]
     assert found[0] == found[1] == 1
     assert found[2] == 2
+
+
+@pytest.mark.parametrize("half", [0.3, 0.5, 0.8])
+def test_a_half_of_the_users_is_the_threshold_of_the_model(half):
+    """More than it asks for more, all for all, and what a model says nothing of stays."""
+    card, wanted = ModelCard(foreground=half, separation=half), InstanceSettings(min_area=7, fill_holes=False)
+    built = settings_for(card, wanted)
+    assert (built.foreground, built.separation) == pytest.approx((half, half))
+    assert (built.min_area, built.fill_holes) == (7, False)
+    for name in ("foreground", "separation"):
+        found = [getattr(settings_for(card, replace(wanted, **{name: value})), name) for value in (0, 0.4, 0.6, 1)]
+        assert found[0] == 0
+        assert found[1] < half < found[2]
+        assert found[3] == 1
+    assert settings_for(ModelCard()) == InstanceSettings()
 
 
 def test_two_equal_tops_are_no_two_objects():

@@ -10,6 +10,7 @@ import torch
 from napari_unet.core.events import TrainStep, WeightsChanged
 from napari_unet.engine import student as learning
 from napari_unet.engine import train as engine
+from napari_unet.engine import trial
 from napari_unet.engine.evaluate import Score, score_on
 from napari_unet.engine.student import Student
 from napari_unet.engine.train import fine_tune
@@ -92,11 +93,12 @@ def test_sabotage_does_not_make_the_model_worse(disc_model, correct, quick, sabo
 def test_rounds_do_not_get_worse_little_by_little(disc_model, taught, quick, monkeypatch, trainings):
     """Each take-over scores 0.004 less: one may, but not a second one, be it of the same training or of the next."""
 
-    def falling(model, state, correction):
+    def version_of(model, state, _correction):
         is_new = any(state[name].data_ptr() != value.data_ptr() for name, value in model.net.state_dict().items())
-        return Score({1: [1 - 0.004 * (model.version + is_new)]}, 1)
+        return model.version + is_new
 
-    monkeypatch.setattr(engine, "score_on", falling)
+    monkeypatch.setattr(trial, "outputs_on", version_of)
+    monkeypatch.setattr(trial, "score_of", lambda _card, version, _correction: Score({1: [1 - 0.004 * version]}, 1))
     rounds = []
     for _ in range(trainings):
         rounds += ends(list(fine_tune(disc_model, taught, steps=8 // trainings, recipe=replace(quick, round_steps=2))))
@@ -107,7 +109,7 @@ def test_rounds_do_not_get_worse_little_by_little(disc_model, taught, quick, mon
 def test_weights_that_find_nothing_do_not_take_over(disc_model, taught, quick, monkeypatch):
     """A collapse to background is refused even where the score would allow it."""
     scores = itertools.cycle([Score({1: [0.5]}, 10), Score({1: [0.9]}, 0)])
-    monkeypatch.setattr(engine, "score_on", lambda *_: next(scores))
+    monkeypatch.setattr(trial, "score_of", lambda *_: next(scores))
     before = weights(disc_model)
     events = list(fine_tune(disc_model, taught, steps=2, recipe=replace(quick, round_steps=2)))
     assert [event.kept for event in ends(events)] == [False]

@@ -1,0 +1,101 @@
+"""Trial: new weights beside those in use, on what the user said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from napari_unet.core.corrections import Correction
+from napari_unet.engine.evaluate import Score, outputs_on, score_of
+from napari_unet.engine.sampling import split
+from napari_unet.engine.thresholds import Thresholds
+from napari_unet.nets.model import Model
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SCORED_AT_MOST = 24
+JURY = 8
+"""Corrections that decide about new weights; where fewer are held out, some that were learnt decide with them: one
+held-out place without objects would welcome weights that find none anywhere."""
+ENOUGH = 20
+"""Corrected objects from which on thresholds are sought; the first are the worst places, and lean to one side."""
+
+
+class Trial:
+    """Tries weights beside those in use, which are scored once.
+
+    Parameters
+    ----------
+    model : Model
+        With the weights and thresholds in use.
+
+    Attributes
+    ----------
+    scored : list of Correction
+        Those that decide.
+    before, after : Score
+        Of what is in use, and of the new weights.
+    card : ModelCard
+        With the thresholds with which the new weights were scored.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self._model, self.card = model, model.card
+        self.scored: list[Correction] = []
+        self.before, self.after = Score(), Score()
+        self._known: dict[int, tuple[Correction, Score]] = {}  # the correction is kept, so that its id stays its own
+        self._scores: list[Score] = []
+        self._now: list[Correction] = []
+        self._sought: list[Correction] = []  # what there was when thresholds were sought for the weights in use
+
+    def run(
+        self, state: Mapping[str, Tensor], corrections: Sequence[Correction], told: int, left: Callable[[], float]
+    ) -> Iterator[None]:
+        """Score other weights, with thresholds of their own where these do no harm; one `next()` is a piece of work.
+
+        Parameters
+        ----------
+        state : state dict
+        corrections : sequence of Correction
+            All there are.
+        told : int
+            How many objects they tell of.
+        left : callable
+            The seconds that are left for it.
+        """
+        model, self._now, thresholds = self._model, list(corrections), Thresholds(self._model.card)
+        self.scored = _jury(*split(corrections))
+        if model.card.kind == "objects" and told >= ENOUGH and not are_same(self._now, self._sought):
+            yield from thresholds.find(model, state, self._now, left)
+        cards, tried = [thresholds.card], list[list[Score]]()
+        cards += [model.card] if thresholds.card != model.card else []
+        for correction in self.scored:
+            if id(correction) not in self._known:
+                outputs = outputs_on(model, model.net.state_dict(), correction)
+                self._known[id(correction)] = correction, score_of(model.card, outputs, correction)
+                yield
+            outputs = outputs_on(model, state, correction)
+            tried.append([score_of(card, outputs, correction) for card in cards])
+            yield
+        self._known = {id(c): self._known[id(c)] for c in self.scored}
+        self.before = sum((score for _, score in self._known.values()), Score())
+        sums = [sum(scores, Score()) for scores in zip(*tried, strict=True)]
+        best = 0 if sums[0].mean >= self.before.mean else -1
+        self.card, self.after, self._scores = cards[best], sums[best], [scores[best] for scores in tried]
+
+    def take_over(self) -> None:
+        """What was tried is in use from now on, and need not be scored again."""
+        self._known = {id(c): (c, score) for c, score in zip(self.scored, self._scores, strict=True)}
+        self._sought = self._now
+
+
+def _jury(taught: Sequence[Correction], held_out: Sequence[Correction]) -> list[Correction]:
+    """On what old and new weights are compared: the newest that were held out, and taught ones if those are few."""
+    missing = min(max(0, JURY - len(held_out)), len(taught))
+    return [*taught[len(taught) - missing :], *held_out[-SCORED_AT_MOST:]]
+
+
+def are_same(now: Sequence[Correction], known: Sequence[Correction]) -> bool:
+    """Whether there is nothing new."""
+    return len(now) == len(known) and all(a is b for a, b in zip(now, known, strict=True))

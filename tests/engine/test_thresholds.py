@@ -1,0 +1,168 @@
+"""Thresholds of a model: chosen by what the user said, and kept with its weights."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from napari_unet.core.card import ModelCard
+from napari_unet.core.events import WeightsChanged
+from napari_unet.core.image import ImageSource
+from napari_unet.core.instances import InstanceSettings, settings_for
+from napari_unet.engine import evaluate as scoring
+from napari_unet.engine import thresholds as finding
+from napari_unet.engine import train as engine
+from napari_unet.engine import trial
+from napari_unet.engine.evaluate import Score, score_of
+from napari_unet.engine.predict import labels_of, plane_of, predict
+from napari_unet.engine.segment import segment
+from napari_unet.engine.thresholds import GAIN, SEEN, TRIED, Thresholds
+from napari_unet.engine.train import fine_tune
+from napari_unet.nets.model import load_model
+
+
+@pytest.fixture
+def tries(monkeypatch):
+    """Function that has `find` score cards by a rule; gives what it finds from a card, and the number of its pieces."""
+
+    def find(score, card=ModelCard(), corrections=3, left=lambda: 1.0):  # noqa: B008  a card never changes
+        monkeypatch.setattr(finding, "outputs_on", lambda *_: None)
+        monkeypatch.setattr(finding, "score_of", lambda card, *_: Score({1: [score(card)]}, 1))
+        thresholds = Thresholds(card)
+        pieces = sum(1 for _ in thresholds.find(None, {}, [None] * corrections, left))
+        return thresholds.card, pieces
+
+    return find
+
+
+def test_the_best_of_both_thresholds_is_found(tries):
+    """First how far objects are parted, then from where on they begin; all else on the card stays."""
+    card, _ = tries(lambda card: 1 - abs(card.separation - 0.7) - abs(card.foreground - 0.4), ModelCard(name="mine"))
+    assert card == ModelCard(name="mine", foreground=0.4, separation=0.7)
+    again, _ = tries(lambda card: 1 - abs(card.separation - 0.2), card)
+    assert (again.foreground, again.separation) == (0.4, 0.2)
+
+
+def test_others_must_be_clearly_better(tries):
+    """Else a chance would change what the user sees."""
+    for more, found in ((GAIN / 2, 0.5), (2 * GAIN, 0.8)):
+        card, _ = tries(lambda card, more=more: 0.5 + more * (card.separation == 0.8))
+        assert card.separation == found
+
+
+def test_work_comes_in_short_pieces(tries):
+    """One for each correction and way to build; a click waits for no more. Only the newest corrections are seen."""
+    ways = 1 + sum(len(values) - 1 for values in TRIED.values())
+    assert tries(lambda _: 0.5)[1] == 3 + 3 * ways
+    assert tries(lambda _: 0.5, corrections=100)[1] == SEEN + SEEN * ways
+
+
+def test_when_time_is_up_they_stay(tries):
+    """What was seen of them until then is no choice."""
+    seconds = iter([1.0, 1.0, 0.0])
+    assert tries(lambda card: 1 - card.separation, left=lambda: next(seconds)) == (ModelCard(), 3 + 3 * 3)
+
+
+def test_masks_are_built_with_the_thresholds_of_the_model(disc_model, draw):
+    """By `segment`, and tile by tile in napari, where a half of the user's is that of the model."""
+    image, _ = draw(1)
+    before, plane = segment(disc_model, image), plane_of(disc_model, ImageSource.of_array(image))
+    asked = InstanceSettings(foreground=0.7)
+    wanted = list(predict(disc_model, plane, settings=asked))[-1].labels
+    disc_model.card = replace(disc_model.card, foreground=0.7)
+    assert (segment(disc_model, image) > 0).sum() < (before > 0).sum()
+    assert np.array_equal(list(predict(disc_model, plane))[-1].labels, wanted)
+    assert (list(predict(disc_model, plane, settings=asked))[-1].labels > 0).sum() < (wanted > 0).sum()
+
+
+@pytest.fixture
+def found(monkeypatch):
+    """What is found, of however few objects, is a separation of 0.3."""
+
+    def find(self, *_):
+        self.card = replace(self.card, separation=0.3)
+        yield
+
+    monkeypatch.setattr(Thresholds, "find", find)
+    monkeypatch.setattr(trial, "ENOUGH", 0)
+
+
+@pytest.mark.usefixtures("found")
+def test_a_round_that_takes_over_finds_them(disc_model, taught, quick, monkeypatch, tmp_path):
+    """And a file keeps them."""
+    monkeypatch.setattr(engine, "_why_not", lambda *_, **__: "")
+    list(fine_tune(disc_model, taught, steps=4, recipe=replace(quick, round_steps=2)))
+    assert disc_model.version == 2
+    disc_model.save(tmp_path / "learnt.safetensors")
+    assert load_model(tmp_path / "learnt.safetensors").card.separation == 0.3
+
+
+@pytest.mark.usefixtures("found")
+def test_a_round_that_is_refused_moves_nothing(disc_model, taught, quick, monkeypatch):
+    """Old weights stay with their thresholds."""
+    monkeypatch.setattr(engine, "_why_not", lambda *_, **__: "no")
+    list(fine_tune(disc_model, taught, steps=2, recipe=replace(quick, round_steps=2)))
+    assert disc_model.card.separation == 0.5
+
+
+@pytest.mark.usefixtures("found")
+def test_weights_are_judged_with_their_thresholds(disc_model, taught, quick, monkeypatch):
+    """New ones with those found for them, old ones with theirs."""
+    monkeypatch.setattr(trial, "score_of", lambda card, *_: Score({1: [1 - card.separation]}, 1))
+    events = list(fine_tune(disc_model, taught, steps=4, recipe=replace(quick, round_steps=2)))
+    changes = [event for event in events if isinstance(event, WeightsChanged)]
+    assert [round(score, 6) for e in changes for score in (e.score_before, e.score_after)] == [0.5, 0.7, 0.7, 0.7]
+
+
+@pytest.mark.usefixtures("found")
+def test_thresholds_that_do_harm_are_left(disc_model, taught, quick, monkeypatch):
+    """Where the corrections that decide score lower with them than what is in use, the weights keep the usual ones."""
+    monkeypatch.setattr(trial, "score_of", lambda card, *_: Score({1: [card.separation]}, 1))
+    events = list(fine_tune(disc_model, taught, steps=2, recipe=replace(quick, round_steps=2)))
+    assert [event.score_after for event in events if isinstance(event, WeightsChanged)] == [0.5]
+    assert disc_model.card.separation == 0.5
+
+
+def test_they_are_sought_when_something_is_new(disc_model, taught, quick, monkeypatch):
+    """Not in each round of a training that goes on with the same corrections, unless its weights were refused."""
+    sought = []
+    monkeypatch.setattr(Thresholds, "find", lambda self, *_: iter([sought.append(1)]))
+    monkeypatch.setattr(trial, "ENOUGH", 0)
+    for refused, times in (("", 1), ("no", 3)):
+        monkeypatch.setattr(engine, "_why_not", lambda *_, refused=refused, **__: refused)
+        sought.clear()
+        list(fine_tune(disc_model, taught, steps=6, recipe=replace(quick, round_steps=2)))
+        assert len(sought) == times
+
+
+def test_corrections_tell_that_pieces_are_one_object(disc_model, correct, monkeypatch):
+    """Where the network breaks what the user drew whole, objects that touch are kept together from then on."""
+    case = correct(1)
+    pieces = np.zeros((2, *case.labels.shape), np.float16)
+    pieces[0] = case.labels > 0
+    pieces[1] = pieces[0] * (0.55 + 0.45 * np.sin(np.arange(case.labels.shape[1]) * 0.9))
+    monkeypatch.setattr(scoring, "_outputs_of", lambda *_: pieces)
+    thresholds = Thresholds(disc_model.card)
+    for _ in thresholds.find(disc_model, {}, [case], lambda: math.inf):
+        pass
+    assert thresholds.card.separation < 0.5
+    before, after = (score_of(card, pieces, case).mean for card in (disc_model.card, thresholds.card))
+    assert after > before + GAIN
+
+
+@pytest.mark.parametrize("half", [0.5, 0.8])
+def test_doubt_is_largest_at_the_threshold(half):
+    """And none is left where the network is sure."""
+    values = np.array([[[0, half / 2, half, (1 + half) / 2, 1]], [[0, 0, 0, 0, 0]]], np.float16)
+    doubt = labels_of(values, "objects", settings_for(ModelCard(foreground=half)), 1.0)[1]
+    assert doubt[0] == pytest.approx([0, 0.5, 1, 0.5, 0], abs=2e-3)
+
+
+@pytest.mark.parametrize(("kind", "enough"), [("classes", 0), ("objects", 1000)])
+def test_classes_have_none_and_few_objects_tell_nothing(make_model, taught, quick, monkeypatch, kind, enough):
+    """They are not sought."""
+    monkeypatch.setattr(Thresholds, "find", lambda *_: pytest.fail("sought"))
+    monkeypatch.setattr(trial, "ENOUGH", enough)
+    cases = [replace(c, labels=np.minimum(c.labels, 1)) for c in taught]
+    assert list(fine_tune(make_model(kind), cases, steps=2, recipe=replace(quick, round_steps=2)))
