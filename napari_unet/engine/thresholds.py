@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,9 @@ from napari_unet.nets.model import Model
 if TYPE_CHECKING:
     from torch import Tensor
 
-TRIED = {"separation": (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8), "foreground": (0.3, 0.4, 0.5, 0.6, 0.7, 0.8)}
+BOUNDS = {"separation": (0.2, 0.8), "foreground": (0.3, 0.8)}
+STEP = 0.1
+"""By which each may move in a round: the next corrections show whether that was right."""
 GAIN = 0.005
 """How much better others must score."""
 SEEN = 24
@@ -25,53 +27,42 @@ BACKGROUND = 0.25
 which are clear of smaller masks, whatever these are worth."""
 
 
-class Thresholds:
-    """Finds the thresholds with which some weights agree best with the user.
+def better_thresholds(
+    model: Model, state: Mapping[str, Tensor], corrections: Sequence[Correction], left: Callable[[], float]
+) -> Generator[None, None, ModelCard]:
+    """Try each threshold a step lower and higher on corrections; one `next()` is one piece of work.
 
     Parameters
     ----------
-    card : ModelCard
-        With those so far.
+    model : Model
+        With the thresholds so far.
+    state : state dict
+        Of the weights that they are for.
+    corrections : sequence of Correction
+        All there are.
+    left : callable
+        The seconds that are left; when they are used up, the thresholds stay as they were.
 
-    Attributes
-    ----------
-    card : ModelCard
-        The same, with those that were found.
+    Returns
+    -------
+    ModelCard
+        That of the model, with those that were found.
     """
-
-    def __init__(self, card: ModelCard) -> None:
-        self.card = card
-
-    def find(
-        self, model: Model, state: Mapping[str, Tensor], corrections: Sequence[Correction], left: Callable[[], float]
-    ) -> Iterator[None]:
-        """Try one threshold after the other on corrections; one `next()` is one piece of work.
-
-        Parameters
-        ----------
-        model : Model
-        state : state dict
-            Of the weights.
-        corrections : sequence of Correction
-            All there are.
-        left : callable
-            The seconds that are left; when they are used up, the thresholds stay as they were.
-        """
-        seen: list[tuple[Correction, Outputs]] = []
-        for correction in corrections[-SEEN:]:
-            seen.append((correction, outputs_on(model, state, correction)))
-            yield
-        first = yield from _score_of(self.card, seen)
-        best, most = self.card, first
-        for name, values in TRIED.items():
-            changes: list[dict[str, Any]] = [{name: value} for value in values if value != getattr(best, name)]
-            for card in [replace(best, **change) for change in changes]:
-                if left() <= 0:
-                    return
-                score = yield from _score_of(card, seen)
-                best, most = (card, score) if score > most else (best, most)
-        if most > first + GAIN:
-            self.card = best
+    seen: list[tuple[Correction, Outputs]] = []
+    for correction in corrections[-SEEN:]:
+        seen.append((correction, outputs_on(model, state, correction)))
+        yield
+    first = yield from _score_of(model.card, seen)
+    best, most = model.card, first
+    for name, (lowest, highest) in BOUNDS.items():
+        near = [round(getattr(best, name) + step, 3) for step in (-STEP, STEP)]
+        changes: list[dict[str, Any]] = [{name: value} for value in near if lowest <= value <= highest]
+        for card in [replace(best, **change) for change in changes]:
+            if left() <= 0:
+                return model.card
+            score = yield from _score_of(card, seen)
+            best, most = (card, score) if score > most else (best, most)
+    return best if most > first + GAIN else model.card
 
 
 def _score_of(card: ModelCard, seen: Sequence[tuple[Correction, Outputs]]) -> Generator[None, None, float]:

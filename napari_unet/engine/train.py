@@ -25,7 +25,7 @@ from napari_unet.engine.oriented import Oriented
 from napari_unet.engine.rehearsal import rehearsal_of
 from napari_unet.engine.sampling import split
 from napari_unet.engine.student import FINE_TUNE, Recipe, Student
-from napari_unet.engine.trial import Trial, are_same
+from napari_unet.engine.trial import Trial
 from napari_unet.nets.model import A_MODEL, Model, all_finite, rounded
 
 if TYPE_CHECKING:
@@ -231,7 +231,7 @@ def _rounds(
                 student, refused = _start_again(model, student), 0.0
 
         is_better = after.mean > before.mean + recipe.tolerance
-        patience = recipe.patience if is_better or not are_same(now, known) else patience - part
+        patience = recipe.patience if is_better or not _same(now, known) else patience - part
         known, budget.reserve = now, budget.elapsed - learnt
         if budget.used(student.step) >= 1 or (budget.is_open and patience <= 0):
             return
@@ -250,6 +250,11 @@ def _take_over(model: Model, weights: Mapping[str, Tensor], card: ModelCard, tau
     model.replace_weights(weights)
     inverted = [c.limits is not None and c.limits.low[0] > c.limits.high[0] for c in taught]
     model.card = replace(card, is_inverted=sum(inverted) > len(inverted) / 2)
+
+
+def _same(now: Sequence[Correction], known: Sequence[Correction]) -> bool:
+    """Whether there is nothing new."""
+    return len(now) == len(known) and all(a is b for a, b in zip(now, known, strict=True))
 
 
 def _one_round(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from napari_unet.core.corrections import Correction
 from napari_unet.engine.evaluate import Score, outputs_on, score_of
 from napari_unet.engine.sampling import split
-from napari_unet.engine.thresholds import Thresholds
+from napari_unet.engine.thresholds import better_thresholds
 from napari_unet.nets.model import Model
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ SCORED_AT_MOST = 24
 JURY = 8
 """Corrections that decide about new weights; where fewer are held out, some that were learnt decide with them: one
 held-out place without objects would welcome weights that find none anywhere."""
-ENOUGH = 20
+ENOUGH = 30
 """Corrected objects from which on thresholds are sought; the first are the worst places, and lean to one side."""
 
 
@@ -46,8 +46,6 @@ class Trial:
         self.before, self.after = Score(), Score()
         self._known: dict[int, tuple[Correction, Score]] = {}  # the correction is kept, so that its id stays its own
         self._scores: list[Score] = []
-        self._now: list[Correction] = []
-        self._sought: list[Correction] = []  # what there was when thresholds were sought for the weights in use
 
     def run(
         self, state: Mapping[str, Tensor], corrections: Sequence[Correction], told: int, left: Callable[[], float]
@@ -64,12 +62,11 @@ class Trial:
         left : callable
             The seconds that are left for it.
         """
-        model, self._now, thresholds = self._model, list(corrections), Thresholds(self._model.card)
+        model, cards, tried = self._model, [self._model.card], list[list[Score]]()
         self.scored = _jury(*split(corrections))
-        if model.card.kind == "objects" and told >= ENOUGH and not are_same(self._now, self._sought):
-            yield from thresholds.find(model, state, self._now, left)
-        cards, tried = [thresholds.card], list[list[Score]]()
-        cards += [model.card] if thresholds.card != model.card else []
+        if model.card.kind == "objects" and told >= ENOUGH:
+            card = yield from better_thresholds(model, state, corrections, left)
+            cards = [card, *cards] if card != model.card else cards
         for correction in self.scored:
             if id(correction) not in self._known:
                 outputs = outputs_on(model, model.net.state_dict(), correction)
@@ -79,7 +76,7 @@ class Trial:
             tried.append([score_of(card, outputs, correction) for card in cards])
             yield
         self._known = {id(c): self._known[id(c)] for c in self.scored}
-        self.before = sum((score for _, score in self._known.values()), Score())
+        self.before = sum((self._known[id(c)][1] for c in self.scored), Score())
         sums = [sum(scores, Score()) for scores in zip(*tried, strict=True)]
         best = 0 if sums[0].mean >= self.before.mean else -1
         self.card, self.after, self._scores = cards[best], sums[best], [scores[best] for scores in tried]
@@ -87,15 +84,9 @@ class Trial:
     def take_over(self) -> None:
         """What was tried is in use from now on, and need not be scored again."""
         self._known = {id(c): (c, score) for c, score in zip(self.scored, self._scores, strict=True)}
-        self._sought = self._now
 
 
 def _jury(taught: Sequence[Correction], held_out: Sequence[Correction]) -> list[Correction]:
     """On what old and new weights are compared: the newest that were held out, and taught ones if those are few."""
     missing = min(max(0, JURY - len(held_out)), len(taught))
     return [*taught[len(taught) - missing :], *held_out[-SCORED_AT_MOST:]]
-
-
-def are_same(now: Sequence[Correction], known: Sequence[Correction]) -> bool:
-    """Whether there is nothing new."""
-    return len(now) == len(known) and all(a is b for a, b in zip(now, known, strict=True))

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,45 +18,61 @@ from napari_unet.engine import trial
 from napari_unet.engine.evaluate import Score, score_of
 from napari_unet.engine.predict import labels_of, plane_of, predict
 from napari_unet.engine.segment import segment
-from napari_unet.engine.thresholds import GAIN, SEEN, TRIED, Thresholds
+from napari_unet.engine.thresholds import GAIN, SEEN, better_thresholds
 from napari_unet.engine.train import fine_tune
 from napari_unet.nets.model import load_model
 
 
+def end_of(work):
+    """What a generator returns, and the number of its pieces."""
+    ended = []
+
+    def run():
+        ended.append((yield from work))
+
+    pieces = sum(1 for _ in run())
+    return ended[0], pieces
+
+
 @pytest.fixture
 def tries(monkeypatch):
-    """Function that has `find` score cards by a rule; gives what it finds from a card, and the number of its pieces."""
+    """Function that has cards scored by a rule; gives what is found from a card, and the number of pieces of work."""
 
     def find(score, card=ModelCard(), corrections=3, left=lambda: 1.0):  # noqa: B008  a card never changes
         monkeypatch.setattr(finding, "outputs_on", lambda *_: None)
         monkeypatch.setattr(finding, "score_of", lambda card, *_: Score({1: [score(card)]}, 1))
-        thresholds = Thresholds(card)
-        pieces = sum(1 for _ in thresholds.find(None, {}, [None] * corrections, left))
-        return thresholds.card, pieces
+        return end_of(better_thresholds(SimpleNamespace(card=card), {}, [None] * corrections, left))
 
     return find
 
 
-def test_the_best_of_both_thresholds_is_found(tries):
+def test_each_moves_a_step_to_where_the_score_is_better(tries):
     """First how far objects are parted, then from where on they begin; all else on the card stays."""
-    card, _ = tries(lambda card: 1 - abs(card.separation - 0.7) - abs(card.foreground - 0.4), ModelCard(name="mine"))
-    assert card == ModelCard(name="mine", foreground=0.4, separation=0.7)
-    again, _ = tries(lambda card: 1 - abs(card.separation - 0.2), card)
-    assert (again.foreground, again.separation) == (0.4, 0.2)
+    card, _ = tries(lambda card: 1 - abs(card.separation - 0.8) - abs(card.foreground - 0.4), ModelCard(name="mine"))
+    assert card == ModelCard(name="mine", foreground=0.4, separation=0.6)
+    again, _ = tries(lambda card: 1 - abs(card.separation - 0.8) - abs(card.foreground - 0.4), card)
+    assert (again.foreground, again.separation) == (0.4, 0.7)
+
+
+def test_they_stay_within_bounds(tries):
+    """A model whose thresholds left them would find next to nothing, or one object."""
+    card = ModelCard()
+    for _ in range(9):
+        card, _ = tries(lambda card: card.foreground - card.separation, card)
+    assert (card.foreground, card.separation) == (0.8, 0.2)
 
 
 def test_others_must_be_clearly_better(tries):
     """Else a chance would change what the user sees."""
-    for more, found in ((GAIN / 2, 0.5), (2 * GAIN, 0.8)):
-        card, _ = tries(lambda card, more=more: 0.5 + more * (card.separation == 0.8))
+    for more, found in ((GAIN / 2, 0.5), (2 * GAIN, 0.6)):
+        card, _ = tries(lambda card, more=more: 0.5 + more * (card.separation == 0.6))
         assert card.separation == found
 
 
 def test_work_comes_in_short_pieces(tries):
     """One for each correction and way to build; a click waits for no more. Only the newest corrections are seen."""
-    ways = 1 + sum(len(values) - 1 for values in TRIED.values())
-    assert tries(lambda _: 0.5)[1] == 3 + 3 * ways
-    assert tries(lambda _: 0.5, corrections=100)[1] == SEEN + SEEN * ways
+    assert tries(lambda _: 0.5)[1] == 3 + 3 * 5
+    assert tries(lambda _: 0.5, corrections=100)[1] == SEEN + SEEN * 5
 
 
 def test_when_time_is_up_they_stay(tries):
@@ -80,11 +97,11 @@ def test_masks_are_built_with_the_thresholds_of_the_model(disc_model, draw):
 def found(monkeypatch):
     """What is found, of however few objects, is a separation of 0.3."""
 
-    def find(self, *_):
-        self.card = replace(self.card, separation=0.3)
+    def find(model, *_):
         yield
+        return replace(model.card, separation=0.3)
 
-    monkeypatch.setattr(Thresholds, "find", find)
+    monkeypatch.setattr(trial, "better_thresholds", find)
     monkeypatch.setattr(trial, "ENOUGH", 0)
 
 
@@ -124,30 +141,16 @@ def test_thresholds_that_do_harm_are_left(disc_model, taught, quick, monkeypatch
     assert disc_model.card.separation == 0.5
 
 
-def test_they_are_sought_when_something_is_new(disc_model, taught, quick, monkeypatch):
-    """Not in each round of a training that goes on with the same corrections, unless its weights were refused."""
-    sought = []
-    monkeypatch.setattr(Thresholds, "find", lambda self, *_: iter([sought.append(1)]))
-    monkeypatch.setattr(trial, "ENOUGH", 0)
-    for refused, times in (("", 1), ("no", 3)):
-        monkeypatch.setattr(engine, "_why_not", lambda *_, refused=refused, **__: refused)
-        sought.clear()
-        list(fine_tune(disc_model, taught, steps=6, recipe=replace(quick, round_steps=2)))
-        assert len(sought) == times
-
-
 def test_corrections_tell_that_pieces_are_one_object(disc_model, correct, monkeypatch):
     """Where the network breaks what the user drew whole, objects that touch are kept together from then on."""
     case = correct(1)
     pieces = np.zeros((2, *case.labels.shape), np.float16)
     pieces[0] = case.labels > 0
-    pieces[1] = pieces[0] * (0.55 + 0.45 * np.sin(np.arange(case.labels.shape[1]) * 0.9))
+    pieces[1] = pieces[0] * (0.7 + 0.3 * np.sin(np.arange(case.labels.shape[1]) * 0.9))
     monkeypatch.setattr(scoring, "_outputs_of", lambda *_: pieces)
-    thresholds = Thresholds(disc_model.card)
-    for _ in thresholds.find(disc_model, {}, [case], lambda: math.inf):
-        pass
-    assert thresholds.card.separation < 0.5
-    before, after = (score_of(card, pieces, case).mean for card in (disc_model.card, thresholds.card))
+    card, _ = end_of(better_thresholds(disc_model, {}, [case], lambda: math.inf))
+    assert card.separation < 0.5
+    before, after = (score_of(each, pieces, case).mean for each in (disc_model.card, card))
     assert after > before + GAIN
 
 
@@ -162,7 +165,7 @@ def test_doubt_is_largest_at_the_threshold(half):
 @pytest.mark.parametrize(("kind", "enough"), [("classes", 0), ("objects", 1000)])
 def test_classes_have_none_and_few_objects_tell_nothing(make_model, taught, quick, monkeypatch, kind, enough):
     """They are not sought."""
-    monkeypatch.setattr(Thresholds, "find", lambda *_: pytest.fail("sought"))
+    monkeypatch.setattr(trial, "better_thresholds", lambda *_: pytest.fail("sought"))
     monkeypatch.setattr(trial, "ENOUGH", enough)
     cases = [replace(c, labels=np.minimum(c.labels, 1)) for c in taught]
     assert list(fine_tune(make_model(kind), cases, steps=2, recipe=replace(quick, round_steps=2)))
