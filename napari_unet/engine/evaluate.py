@@ -75,8 +75,8 @@ class Score:
         return self.found == 0 and any(self.parts)
 
 
-def score_on(model: Model, state: Mapping[str, Tensor], correction: Correction) -> Score:
-    """Score some weights on the trusted voxels of one correction.
+def outputs_on(model: Model, state: Mapping[str, Tensor], correction: Correction) -> Outputs:
+    """What some weights give for the picture of a correction, (K, *region) float16.
 
     Parameters
     ----------
@@ -86,11 +86,6 @@ def score_on(model: Model, state: Mapping[str, Tensor], correction: Correction) 
         The weights to try; those of `model` itself stay untouched.
     correction : Correction
     """
-    return score_of(model.card, outputs_on(model, state, correction), correction)
-
-
-def outputs_on(model: Model, state: Mapping[str, Tensor], correction: Correction) -> Outputs:
-    """What some weights give for the picture of a correction, (K, *region)."""
     return _outputs_of(model, state, network_input(correction, model.card.in_channels), correction.scale)
 
 

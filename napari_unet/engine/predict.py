@@ -23,7 +23,6 @@ from napari_unet.engine.network import Axes, Outputs, run_network
 from napari_unet.nets.model import Model
 
 MIRROR = 32
-TINY = 1e-6
 MIRRORS: tuple[Axes, ...] = ((), (-1,), (-2,), (-2, -1))
 SMALL = 2**19
 """Pixels of the network up to which the objects of a picture are looked at four times, mirrored: fewer are missed and
@@ -282,7 +281,7 @@ def labels_of(
     """Labels and doubt from outputs, (K, *around) to twice (*around)."""
     values = outputs.astype(np.float32)
     if kind == "objects":
-        half = min(max(settings.foreground, TINY), 1 - TINY)
+        half = min(max(settings.foreground, 1e-6), 1 - 1e-6)  # all or nothing is wanted, too
         doubt = np.minimum(values[0] / half, (1 - values[0]) / (1 - half))
         return build_objects(values[0], values[1], settings, scale), doubt.astype(np.float16)
     best = np.partition(values, -2, axis=0)[-2:]

@@ -40,17 +40,21 @@ class Settings:
         """
         self._predictor.settings, self._predictor.diameter = settings, diameter
         self._board.update(given=diameter)
-        self._keeper.keep_settings({**asdict(settings), DIAMETER: diameter})
+        self._keeper.keep_settings(self._values())
 
     def take_project(self) -> None:
         """Have those of the project hold that was opened; what it says nothing of stays."""
-        values = {**asdict(self._predictor.settings), DIAMETER: self._predictor.diameter}
+        values = self._values()
         values.update({name: value for name, value in self._keeper.settings.items() if name in values})
         if wrong := [f"{name} cannot be {str(v)[:40]}" for name, v in values.items() if not _is_possible(name, v)]:
             self._fail(f"The settings of the project were left out: {', '.join(wrong)}.")
             return
         diameter = values.pop(DIAMETER)
         self.use(InstanceSettings(**values), diameter)
+
+    def _values(self) -> dict[str, Any]:
+        """Those that hold, by name."""
+        return {**asdict(self._predictor.settings), DIAMETER: self._predictor.diameter}
 
 
 def _is_possible(name: str, value: Any) -> bool:

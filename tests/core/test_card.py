@@ -71,6 +71,10 @@ def test_a_newer_card_asks_for_an_update(text):
         (changed(diameter=-3.0), "impossible \\(diameter\\)"),
         (changed(diameter=float("nan")), "impossible \\(diameter\\)"),
         (changed(diameter=float("inf")), "impossible \\(diameter\\)"),
+        (changed(foreground=0), "impossible \\(foreground\\)"),
+        (changed(foreground="half", separation=[]), "impossible \\(foreground, separation\\)"),
+        (changed(separation=1.0), "impossible \\(separation\\)"),
+        (changed(separation=float("nan")), "impossible \\(separation\\)"),
     ],
 )
 def test_what_is_no_card_is_a_sentence(text, sentence):

@@ -12,6 +12,7 @@ from napari_unet.core.geometry import Box
 from napari_unet.core.intensity import Limits
 from napari_unet.engine import device
 from napari_unet.engine.augment import Augmentation
+from napari_unet.engine.evaluate import outputs_on, score_of
 from napari_unet.engine.looks import _Part
 from napari_unet.engine.student import Recipe, Student
 from napari_unet.engine.train import train
@@ -27,6 +28,11 @@ QUICK = Recipe(
     round_seconds=1e9,
     augmentation=Augmentation(scale=1.1, elastic=1.0, grey=0.2),
 )
+
+
+def score_on(model, state, correction):
+    """The score of some weights on a correction, with the thresholds of a model."""
+    return score_of(model.card, outputs_on(model, state, correction), correction)
 
 
 @contextmanager

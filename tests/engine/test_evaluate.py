@@ -6,7 +6,8 @@ import torch
 
 from napari_unet.core.corrections import Correction
 from napari_unet.engine import evaluate as scoring
-from napari_unet.engine.evaluate import Score, score_on
+from napari_unet.engine.evaluate import Score
+from tests.engine.conftest import score_on
 
 LABELS = np.zeros((12, 20), int)
 LABELS[2:8, 2:8], LABELS[4:10, 11:18] = 1, 2

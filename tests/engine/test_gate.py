@@ -11,9 +11,10 @@ from napari_unet.core.events import TrainStep, WeightsChanged
 from napari_unet.engine import student as learning
 from napari_unet.engine import train as engine
 from napari_unet.engine import trial
-from napari_unet.engine.evaluate import Score, score_on
+from napari_unet.engine.evaluate import Score
 from napari_unet.engine.student import Student
 from napari_unet.engine.train import fine_tune
+from tests.engine.conftest import score_on
 
 
 def weights(model):

@@ -10,12 +10,12 @@ from napari_unet.core.corrections import Correction
 from napari_unet.core.errors import ModelError
 from napari_unet.engine import rehearsal as engine
 from napari_unet.engine import train as training
-from napari_unet.engine.evaluate import score_on
 from napari_unet.engine.rehearsal import chosen, read, rehearsal_of, write
 from napari_unet.engine.sampling import network_input
 from napari_unet.engine.student import Student
 from napari_unet.engine.train import fine_tune
 from napari_unet.nets.model import load_model
+from tests.engine.conftest import score_on
 
 
 def test_pictures_come_back_as_the_network_saw_them(correct, tmp_path):

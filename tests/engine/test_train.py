@@ -14,11 +14,12 @@ from napari_unet.core.errors import ModelError
 from napari_unet.core.events import TrainStep, WeightsChanged
 from napari_unet.core.intensity import Limits
 from napari_unet.engine import train as engine
-from napari_unet.engine.evaluate import Score, score_on
+from napari_unet.engine.evaluate import Score
 from napari_unet.engine.sampling import ExampleCache
 from napari_unet.engine.student import FINE_TUNE, Student
 from napari_unet.engine.train import Control, fine_tune, train
 from napari_unet.nets.model import model_from_bytes
+from tests.engine.conftest import score_on
 
 
 def weights(model):
