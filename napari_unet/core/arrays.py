@@ -102,6 +102,16 @@ def last_channels_axis(shape: tuple[int, ...]) -> int | None:
     return len(shape) - 1 if is_few or (4 < count <= MOST_CHANNELS and least >= 4 * count) else None
 
 
+def channels_of(array: Any, ndim: int) -> dict[str, Any]:
+    """Where the channels of a bare array are, as `ImageSource.of_array` takes it, for a model of `ndim` axes.
+
+    Who reads planes takes (Y, X, 3 or 4) for a colour picture, also of a few rows, not for a stack of strips.
+    """
+    shape = tuple(getattr(array, "shape", ()))
+    is_color = ndim == 2 and len(shape) == 3 and shape[-1] in (3, 4)
+    return {"rgb": True} if is_color else {"channel_axis": last_channels_axis(shape)}
+
+
 def axes_of(ndim: int) -> str:
     """The letters of the axes of a picture that does not say them: Z before (Y, X), T before it, Q before those."""
     return "TZYX"[-ndim:].rjust(ndim, "Q")

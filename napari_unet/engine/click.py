@@ -14,7 +14,7 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 
-from napari_unet.core.arrays import last_channels_axis
+from napari_unet.core.arrays import channels_of
 from napari_unet.core.click_mask import ClickMask, clicked, mask_in, seen_mask, tight
 from napari_unet.core.corrections import Mask
 from napari_unet.core.errors import ImageError, ModelError, check_type
@@ -170,7 +170,7 @@ class ClickSegmenter:
             If the picture cannot be used as it is.
         """
         self._source = None
-        source = ImageSource.of_array(image, channel_axis=last_channels_axis(getattr(image, "shape", ())))
+        source = ImageSource.of_array(image, **channels_of(image, 2))
         source = source if channels is None else source.select(channels)
         if len(source.shape) != 2:
             raise ImageError(f"This picture has {len(source.shape)} axes; clicks are on one plane of (Y, X).")
@@ -203,9 +203,10 @@ class ClickSegmenter:
         Parameters
         ----------
         positive, negative : sequence of (y, x)
-            Points on the object, and beside it, in pixels; a scribble is many points.
+            Points on the object, and beside it, in pixels; a scribble is many points. Those outside of the picture
+            show nothing.
         box : Box, or (y0, x0, y1, x1), optional
-            The object lies in it.
+            Where the object is; drawn by hand, so the mask may reach over its edge.
         previous : (Y, X) bool, optional
             The mask so far, to be mended.
 
@@ -216,7 +217,8 @@ class ClickSegmenter:
         Raises
         ------
         ImageError
-            If there is no picture yet, or a point, the box or the mask so far is none of this picture.
+            If there is no picture yet, a point is no pair of numbers, the box lies outside of the picture, or the
+            mask so far has another shape.
         """
         within = None if box is None else box_in(box, self.shape)
         prompts = Prompts(points_in(positive, self.shape), points_in(negative, self.shape), within)

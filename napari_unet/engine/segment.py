@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from napari_unet.core.arrays import last_channels_axis
+from napari_unet.core.arrays import channels_of
 from napari_unet.core.errors import DeviceError, check_type
 from napari_unet.core.events import Prediction, Progress
 from napari_unet.core.geometry import Box
@@ -136,7 +136,7 @@ def segment(
         If the picture cannot be used as it is.
     """
     check_type(model, Model, A_MODEL)
-    source = ImageSource.of_array(image, channel_axis=last_channels_axis(getattr(image, "shape", ())))
+    source = ImageSource.of_array(image, **channels_of(image, model.net.ndim))
     if channels is not None:
         source = source.select(channels)
     source, scale = as_seen_by(model, source, diameter)

@@ -10,10 +10,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
 from numbers import Integral, Real
 from typing import TYPE_CHECKING
+
+import torch
 
 from napari_unet.core.card import ModelCard
 from napari_unet.core.corrections import Correction
@@ -174,9 +177,27 @@ def fine_tune(
     seed = int(seed)  # torch takes none of numpy
     # the clock runs from here: to look at a model and its rehearsal takes a part of a second
     limit = Budget(steps, seconds, 0.0 if seconds is None else min(RESERVE, seconds / 4))
-    student = Student(model, recipe, seed, rehearsal_of(model))
-    heads = ClickRounds(model, seed, student.rehearsal) if model.click is not None else None
-    return _rounds(model, Oriented(model, corrections), limit, student, control or Control(), heads)
+    with _gradients():
+        student = Student(model, recipe, seed, rehearsal_of(model))
+        heads = ClickRounds(model, seed, student.rehearsal) if model.click is not None else None
+    return _in_pieces(_rounds(model, Oriented(model, corrections), limit, student, control or Control(), heads))
+
+
+@contextmanager
+def _gradients() -> Iterator[None]:
+    """Have torch keep what gradients are computed from, whatever the caller has told it."""
+    with torch.inference_mode(mode=False), torch.enable_grad():
+        yield
+
+
+def _in_pieces(rounds: Iterator[TrainStep | WeightsChanged]) -> Iterator[TrainStep | WeightsChanged]:
+    """Go through rounds; between two pieces of work torch is as the caller has set it."""
+    while True:
+        with _gradients():
+            event = next(rounds, None)
+        if event is None:
+            return
+        yield event
 
 
 def _rounds(

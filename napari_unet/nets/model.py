@@ -221,6 +221,7 @@ def rounded(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: _small(value).to(value) for name, value in state.items()}
 
 
+@torch.inference_mode(mode=False)  # else a caller's own would make weights that nobody may change
 def load_model(name_or_path: str | Path = DEFAULT, *, device: str = "auto") -> Model:
     """Load a model.
 
@@ -242,8 +243,7 @@ def load_model(name_or_path: str | Path = DEFAULT, *, device: str = "auto") -> M
         return start
     path = shipped.get(str(name_or_path), Path(str(name_or_path)))
     if not path.is_file() and not is_package(path):
-        names = ", ".join(SHIPPED)
-        raise ModelError(f"There is no model '{name_or_path}'. Shipped are: {names}; or name a file.")
+        raise ModelError(f"There is no model '{name_or_path}'. Shipped are: {', '.join(SHIPPED)}; or name a file.")
     target = pick_device(device)
     if is_package(path):
         return _from_package(path, target)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import logging
 import math
+import os
 import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -65,25 +66,26 @@ def find_pictures(paths: Iterable[Path]) -> list[Path]:
     Returns
     -------
     list of Path
-        Sorted, each once; at least one.
+        Sorted, each once, however it is spelled; at least one.
 
     Raises
     ------
     ImageError
         If a path does not exist, or there is no picture at all.
     """
-    found: set[Path] = set()
+    found: dict[str, Path] = {}
     paths = [Path(path) for path in paths]
     for path in paths:
         if not path.exists():
             raise ImageError(f"There is no file or folder '{path}'; check its name.")
         # macOS puts ._a.tif beside a.tif
         inside = [path] if _is_one(path) else [p for p in path.iterdir() if not p.name.startswith(".")]
-        found.update(p for p in inside if _is_picture(p))
+        for picture in filter(_is_picture, inside):
+            found.setdefault(os.path.abspath(picture), picture)  # however it is spelled; a link is one of its own
     if not found:
         names = ", ".join(f"'{path}'" for path in paths) or "what was named"
         raise ImageError(f"There is no picture in {names}; give {READABLE} files, or a folder of them.")
-    return sorted(found)
+    return sorted(found.values())
 
 
 def find_unread(paths: Iterable[Path]) -> list[Path]:

@@ -152,6 +152,12 @@ def test_grey_and_colour_pictures(make_model, shape, reads, options, dtype):
     assert segment(make_model(in_channels=reads), image, **options).shape == (40, 50)
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 50, 3), (3, 3, 3), (4, 100, 4), (100, 2, 3)])
+def test_a_strip_in_colour_is_no_stack(make_model, shape):
+    """A model of planes takes three axes of which the last is 3 or 4 long for colours, however few rows there are."""
+    assert segment(make_model(in_channels=3), np.zeros(shape, np.uint8)).shape == shape[:2]
+
+
 def test_masks_do_not_depend_on_the_type(disc_model, draw):
     """A picture as uint16, as float and scaled by any factor has the same masks."""
     image = np.round(draw(1)[0].clip(0))

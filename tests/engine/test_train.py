@@ -18,7 +18,7 @@ from napari_unet.engine.evaluate import Score
 from napari_unet.engine.sampling import ExampleCache
 from napari_unet.engine.student import FINE_TUNE, Student
 from napari_unet.engine.train import Control, fine_tune, train
-from napari_unet.nets.model import model_from_bytes
+from napari_unet.nets.model import load_model, model_from_bytes
 from tests.engine.conftest import score_on
 
 
@@ -333,6 +333,19 @@ def test_pieces_are_short_and_progress_rises(disc_model, taught, quick):
     assert rising == sorted(rising)
     assert rising[-1] == 1
     assert {event.round for event in pieces} == {1}
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_learning_needs_gradients_whatever_the_caller_has_set(taught, quick, mode):
+    """A training that is pulled where torch was told to keep no gradients learns, and leaves that as it was."""
+    with mode():
+        model = load_model("scratch", device="cpu")
+        before = weights(model)
+        for _ in fine_tune(model, taught, steps=2, recipe=quick):
+            assert not torch.is_grad_enabled()
+        assert torch.is_inference_mode_enabled() == (mode is torch.inference_mode)
+        model.replace_weights({name: value + 1 for name, value in before.items()})
+        assert not same(before, weights(model))
 
 
 def test_the_model_changes_between_two_pieces_alone(disc_model, taught, quick):

@@ -1,6 +1,7 @@
 """Which pictures there are among files and in folders."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,6 +35,16 @@ def test_files_and_folders_may_be_mixed(tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
+def test_a_picture_is_found_once_however_it_is_spelled(tmp_path, monkeypatch):
+    """Relative, absolute and with dots between it is the same file; a link to it is a picture of its own."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.tif").touch()
+    (tmp_path / "in" / "b.tif").symlink_to(tmp_path / "in" / "a.tif")
+    monkeypatch.chdir(tmp_path)
+    spelled = [Path("in/a.tif"), tmp_path / "in" / "a.tif", Path("in/../in/a.tif"), Path("in")]
+    assert find_pictures(spelled) == [Path("in/a.tif"), Path("in/b.tif")]
+
+
 def test_a_link_that_leads_nowhere_is_said(tmp_path):
     """A picture that was moved away is missed, not left out."""
     (tmp_path / "a.tif").symlink_to(tmp_path / "gone.tif")
