@@ -21,6 +21,10 @@ held-out place without objects would welcome weights that find none anywhere."""
 ENOUGH = 30
 """Corrected objects from which on thresholds are sought; the first are the worst places, and lean to one side."""
 
+KNOWN = 0.7
+"""Trust in the teacher (`Teacher.trust`) from which on thresholds stay: who knows what it sees has learnt with them,
+and what the worst places say holds for no others."""
+
 
 class Trial:
     """Tries weights beside those in use, which are scored once.
@@ -48,7 +52,12 @@ class Trial:
         self._scores: list[Score] = []
 
     def run(
-        self, state: Mapping[str, Tensor], corrections: Sequence[Correction], told: int, left: Callable[[], float]
+        self,
+        state: Mapping[str, Tensor],
+        corrections: Sequence[Correction],
+        told: int,
+        trust: float,
+        left: Callable[[], float],
     ) -> Iterator[None]:
         """Score other weights, with thresholds of their own where these do no harm; one `next()` is a piece of work.
 
@@ -59,12 +68,14 @@ class Trial:
             All there are.
         told : int
             How many objects they tell of.
+        trust : float
+            How well the teacher knows what it sees, up to 1.
         left : callable
             The seconds that are left for it.
         """
         model, cards, tried = self._model, [self._model.card], list[list[Score]]()
         self.scored = _jury(*split(corrections))
-        if model.card.kind == "objects" and told >= ENOUGH:
+        if model.card.kind == "objects" and told >= ENOUGH and trust < KNOWN:
             card = yield from better_thresholds(model, state, corrections, left)
             cards = [card, *cards] if card != model.card else cards
         for correction in self.scored:

@@ -95,7 +95,7 @@ def test_masks_are_built_with_the_thresholds_of_the_model(disc_model, draw):
 
 @pytest.fixture
 def found(monkeypatch):
-    """What is found, of however few objects, is a separation of 0.3."""
+    """What is found, of however few objects and however well the teacher knows them, is a separation of 0.3."""
 
     def find(model, *_):
         yield
@@ -103,6 +103,7 @@ def found(monkeypatch):
 
     monkeypatch.setattr(trial, "better_thresholds", find)
     monkeypatch.setattr(trial, "ENOUGH", 0)
+    monkeypatch.setattr(trial, "KNOWN", 1.1)
 
 
 @pytest.mark.usefixtures("found")
@@ -162,10 +163,13 @@ def test_doubt_is_largest_at_the_threshold(half):
     assert doubt[0] == pytest.approx([0, 0.5, 1, 0.5, 0], abs=2e-3)
 
 
-@pytest.mark.parametrize(("kind", "enough"), [("classes", 0), ("objects", 1000)])
-def test_classes_have_none_and_few_objects_tell_nothing(make_model, taught, quick, monkeypatch, kind, enough):
-    """They are not sought."""
+@pytest.mark.parametrize(
+    ("kind", "enough", "known"), [("classes", 0, 1.1), ("objects", 1000, 1.1), ("objects", 0, 1.0)]
+)
+def test_they_are_not_sought(make_model, taught, quick, monkeypatch, kind, enough, known):
+    """Classes have none, few objects tell nothing, and what the teacher knows is right with those that there are."""
     monkeypatch.setattr(trial, "better_thresholds", lambda *_: pytest.fail("sought"))
     monkeypatch.setattr(trial, "ENOUGH", enough)
+    monkeypatch.setattr(trial, "KNOWN", known)
     cases = [replace(c, labels=np.minimum(c.labels, 1)) for c in taught]
     assert list(fine_tune(make_model(kind), cases, steps=2, recipe=replace(quick, round_steps=2)))
