@@ -67,6 +67,9 @@ class Recipe:
         How much of the way from the teacher's weights to the learnt ones a model that has something to lose goes at
         least; the more is corrected the farther, and all of it from half of `settled` on. The first corrections are the
         worst places of their pictures: all of the way is too far for the others.
+    known_share : float
+        How much of that a model goes that knew what it sees (`Teacher.knew_it`), and from the weights that it began
+        with: more is no gain to it.
     train_norm : bool
         Let BatchNorm learn its statistics: only for large mixed sets.
     border_weight : float
@@ -91,6 +94,7 @@ class Recipe:
     new_teacher: int = 8
     settled: int = 40
     share: float = 0.5
+    known_share: float = 0.5
     train_norm: bool = False
     border_weight: float = 0.0
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -263,10 +267,12 @@ class Student:
 
     def offered(self, count: int) -> dict[str, Tensor]:
         """The weights that may take over, with so many corrections."""
-        share = self._part(2 * count, self.recipe.share)
+        share, start = self._part(2 * count, self.recipe.share), self.teacher.net
+        if self.teacher.knew_it:
+            share, start = share * self.recipe.known_share, self.teacher.first.net
         return {
             name: torch.lerp(old, self.average[name], share) if old.is_floating_point() else self.average[name]
-            for name, old in self.teacher.net.state_dict().items()
+            for name, old in start.state_dict().items()
         }
 
     def _part(self, count: int, least: float) -> float:

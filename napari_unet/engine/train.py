@@ -225,7 +225,7 @@ def _rounds(
         student.examples.keep_only([*now, *student.rehearsal])
         told = student.examples.told(now)
         candidate = rounded(student.offered(told))
-        for _ in trial.run(candidate, now, told, student.teacher.trust, budget.left):
+        for _ in trial.run(candidate, now, told, student.teacher.knew_it, budget.left):
             yield replace(last, progress=1.0)
         before, after = trial.before, trial.after
 

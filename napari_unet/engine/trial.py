@@ -21,10 +21,6 @@ held-out place without objects would welcome weights that find none anywhere."""
 ENOUGH = 30
 """Corrected objects from which on thresholds are sought; the first are the worst places, and lean to one side."""
 
-KNOWN = 0.7
-"""Trust in the teacher (`Teacher.trust`) from which on thresholds stay: who knows what it sees has learnt with them,
-and what the worst places say holds for no others."""
-
 
 class Trial:
     """Tries weights beside those in use, which are scored once.
@@ -56,7 +52,7 @@ class Trial:
         state: Mapping[str, Tensor],
         corrections: Sequence[Correction],
         told: int,
-        trust: float,
+        knew_it: bool,
         left: Callable[[], float],
     ) -> Iterator[None]:
         """Score other weights, with thresholds of their own where these do no harm; one `next()` is a piece of work.
@@ -68,14 +64,14 @@ class Trial:
             All there are.
         told : int
             How many objects they tell of.
-        trust : float
-            How well the teacher knows what it sees, up to 1.
+        knew_it : bool
+            Whether the model knew what it sees before it learnt: then it has learnt with its thresholds, and they stay.
         left : callable
             The seconds that are left for it.
         """
         model, cards, tried = self._model, [self._model.card], list[list[Score]]()
         self.scored = _jury(*split(corrections))
-        if model.card.kind == "objects" and told >= ENOUGH and trust < KNOWN:
+        if model.card.kind == "objects" and told >= ENOUGH and not knew_it:
             card = yield from better_thresholds(model, state, corrections, left)
             cards = [card, *cards] if card != model.card else cards
         for correction in self.scored:

@@ -181,6 +181,21 @@ def test_who_has_something_to_lose_goes_a_part_of_the_way(disc_model, correct, q
             torch.testing.assert_close(value, old[name] + 4 * expected if value.is_floating_point() else old[name])
 
 
+def test_who_knew_it_stays_near_where_it_began(disc_model, correct, quick):
+    """However often the teacher changes, and however much is corrected."""
+    student = Student(disc_model, replace(quick, known_share=0.25), 0, [correct(0)])
+    old = {name: value.clone() for name, value in disc_model.net.state_dict().items()}
+    floating = [name for name, value in old.items() if value.is_floating_point()]
+    student.average = {name: value + 4 if name in floating else value for name, value in old.items()}
+    later = Student(disc_model, quick, 1).net
+    with torch.no_grad():
+        for values in later.parameters():
+            values += 2
+    student.teacher.net, student.teacher.knew_it = later, True
+    for name, value in student.offered(90).items():
+        torch.testing.assert_close(value, old[name] + 1 if name in floating else old[name])
+
+
 def test_a_round_takes_over_a_part_of_what_was_learnt(disc_model, correct, quick, monkeypatch):
     """Half of the way is half as far from what the model was as all of it."""
     monkeypatch.setattr(training, "rehearsal_of", lambda model: [correct(200, 1.0, look="bright")])

@@ -8,7 +8,7 @@ import pytest
 from napari_unet.engine import teacher as engine
 from napari_unet.engine.sampling import network_input
 from napari_unet.engine.student import Student
-from napari_unet.engine.teacher import ASKED, LEAST, Teacher
+from napari_unet.engine.teacher import ASKED, KNOWN, LEAST, Teacher
 from napari_unet.engine.train import fine_tune
 from tests.engine.conftest import correct_discs
 
@@ -38,9 +38,39 @@ def test_who_knows_what_it_sees_is_trusted(disc_model, make_model):
     teacher, model = Teacher(disc_model), make_model()
     assert heed(teacher, disc_model, known) == 2 * ASKED
     assert teacher.trust > 0.8
+    assert teacher.knew_it
     stranger = Teacher(model)
     heed(stranger, model, known)
     assert LEAST <= stranger.trust < 0.5 * teacher.trust
+    assert not stranger.knew_it
+
+
+def test_what_was_known_at_first_is_asked_of_the_first_model(disc_model, make_model):
+    """Once more when the first corrections were few; what was learnt meanwhile says nothing of it."""
+    known = [correct_discs(seed) for seed in range(3 * ASKED)]
+    teacher, learnt = Teacher(disc_model), make_model()
+    heed(teacher, disc_model, known[:1])
+    assert teacher.knew_it
+    assert heed(teacher, learnt, known[: 2 * ASKED]) == 4 * ASKED
+    assert teacher.knew_it
+    assert teacher.trust < KNOWN
+    assert heed(teacher, learnt, known) == 2 * ASKED
+
+
+def test_few_corrections_decide_only_for_a_while(disc_model, taught, monkeypatch):
+    """What more of them say of the first model counts."""
+    trust = iter([1.0, 0.3, 0.3, 1.0])
+
+    def said(*_):
+        yield
+        return next(trust)
+
+    monkeypatch.setattr(engine, "_trust", said)
+    teacher, knew = Teacher(disc_model), []
+    for count in (1, ASKED, ASKED):
+        heed(teacher, disc_model, [replace(taught[0]) for _ in range(count)])
+        knew.append(teacher.knew_it)
+    assert knew == [True, False, False]
 
 
 @pytest.mark.parametrize(("share", "trust"), [(1, 1), (2, 0.25), (99, LEAST)])

@@ -12,9 +12,9 @@ from napari_unet.core.events import WeightsChanged
 from napari_unet.core.image import ImageSource
 from napari_unet.core.instances import InstanceSettings, settings_for
 from napari_unet.engine import evaluate as scoring
+from napari_unet.engine import teacher, trial
 from napari_unet.engine import thresholds as finding
 from napari_unet.engine import train as engine
-from napari_unet.engine import trial
 from napari_unet.engine.evaluate import Score, score_of
 from napari_unet.engine.predict import labels_of, plane_of, predict
 from napari_unet.engine.segment import segment
@@ -95,7 +95,7 @@ def test_masks_are_built_with_the_thresholds_of_the_model(disc_model, draw):
 
 @pytest.fixture
 def found(monkeypatch):
-    """What is found, of however few objects and however well the teacher knows them, is a separation of 0.3."""
+    """What is found, of however few objects and however well the model knew them, is a separation of 0.3."""
 
     def find(model, *_):
         yield
@@ -103,7 +103,7 @@ def found(monkeypatch):
 
     monkeypatch.setattr(trial, "better_thresholds", find)
     monkeypatch.setattr(trial, "ENOUGH", 0)
-    monkeypatch.setattr(trial, "KNOWN", 1.1)
+    monkeypatch.setattr(teacher, "KNOWN", 1.1)
 
 
 @pytest.mark.usefixtures("found")
@@ -164,12 +164,12 @@ def test_doubt_is_largest_at_the_threshold(half):
 
 
 @pytest.mark.parametrize(
-    ("kind", "enough", "known"), [("classes", 0, 1.1), ("objects", 1000, 1.1), ("objects", 0, 1.0)]
+    ("kind", "enough", "known"), [("classes", 0, 1.1), ("objects", 1000, 1.1), ("objects", 0, 0.0)]
 )
 def test_they_are_not_sought(make_model, taught, quick, monkeypatch, kind, enough, known):
-    """Classes have none, few objects tell nothing, and what the teacher knows is right with those that there are."""
+    """Classes have none, few objects tell nothing, and what the model knew is right with those that there are."""
     monkeypatch.setattr(trial, "better_thresholds", lambda *_: pytest.fail("sought"))
     monkeypatch.setattr(trial, "ENOUGH", enough)
-    monkeypatch.setattr(trial, "KNOWN", known)
+    monkeypatch.setattr(teacher, "KNOWN", known)
     cases = [replace(c, labels=np.minimum(c.labels, 1)) for c in taught]
-    assert list(fine_tune(make_model(kind), cases, steps=2, recipe=replace(quick, round_steps=2)))
+    assert list(fine_tune(make_model(kind), cases, steps=2, recipe=replace(quick, round_steps=2, teacher=1.0)))
