@@ -34,9 +34,10 @@ class Teacher:
     ----------
     net : UNet
     first : Model
-        The one of that beginning.
+        The model as it was when the training began.
     knew_it : bool
-        Whether that one knew what it sees, as its trust on at least `ASKED` corrections says, or on all that there are.
+        Whether that one knew what it sees: what its trust says of the first corrections, `ASKED` or more of them once
+        there are so many.
     trust : float
         How much it counts, up to 1: the square of how far the objects that it finds are those of the mirror image. Who
         knows what it sees agrees with itself, also on the worst places; who does not would hold on to what is wrong

@@ -95,7 +95,7 @@ def test_masks_are_built_with_the_thresholds_of_the_model(disc_model, draw):
 
 @pytest.fixture
 def found(monkeypatch):
-    """What is found, of however few objects and however well the model knew them, is a separation of 0.3."""
+    """What is found, of however few objects, is a separation of 0.3."""
 
     def find(model, *_):
         yield
@@ -103,7 +103,6 @@ def found(monkeypatch):
 
     monkeypatch.setattr(trial, "better_thresholds", find)
     monkeypatch.setattr(trial, "ENOUGH", 0)
-    monkeypatch.setattr(teacher, "KNOWN", 1.1)
 
 
 @pytest.mark.usefixtures("found")
