@@ -10,7 +10,8 @@ import numpy as np
 
 from napari_unet.core.corrections import Correction
 from napari_unet.engine.click_student import ClickStudent
-from napari_unet.nets.model import CLICK, Model, all_finite, rounded
+from napari_unet.nets.model import CLICK, Model
+from napari_unet.nets.weights import all_finite, rounded
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -22,7 +22,8 @@ from napari_unet.engine.click_student import ClickStudent, train_clicks
 from napari_unet.engine.ranks import ALONE, Ranks
 from napari_unet.engine.student import FROM_PICTURES, Student
 from napari_unet.engine.train import train
-from napari_unet.nets.model import Model, load_model, rounded
+from napari_unet.nets.model import Model, load_model
+from napari_unet.nets.weights import rounded
 
 CHECKPOINT_EVERY = 60.0
 """Seconds between two checkpoints: what a stopped training loses at most, and on a slow computer no more."""

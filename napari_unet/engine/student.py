@@ -68,8 +68,8 @@ class Recipe:
         least; the more is corrected the farther, and all of it from half of `settled` on. The first corrections are the
         worst places of their pictures: all of the way is too far for the others.
     known_share : float
-        How much of that a model goes that knew what it sees (`Teacher.knew_it`), and from the weights that it began
-        with: more is no gain to it.
+        How much of that a model goes that knew what it sees (`Teacher.knew_it`), and from the weights that it first
+        had: more is no gain to it.
     train_norm : bool
         Let BatchNorm learn its statistics: only for large mixed sets.
     border_weight : float
@@ -269,7 +269,7 @@ class Student:
         """The weights that may take over, with so many corrections."""
         share, start = self._part(2 * count, self.recipe.share), self.teacher.net
         if self.teacher.knew_it:
-            share, start = share * self.recipe.known_share, self.teacher.first.net
+            share, start = share * self.recipe.known_share, self.teacher.start
         return {
             name: torch.lerp(old, self.average[name], share) if old.is_floating_point() else self.average[name]
             for name, old in start.state_dict().items()

@@ -15,7 +15,7 @@ from napari_unet.engine.sampling import as_seen
 from napari_unet.nets.model import Model
 
 ASKED = 12
-"""Corrections on which it is asked twice, at most: the newest ones."""
+"""Corrections on which it is asked twice, at most: the newest ones, and the first model the first ones."""
 LEAST = 1 / 16
 """How much it counts at least: without it the foreground floods what nobody spoke of."""
 KNOWN = 0.7
@@ -34,10 +34,11 @@ class Teacher:
     ----------
     net : UNet
     first : Model
-        The model as it was when the training began.
+        The model as it was before its first training.
     knew_it : bool
-        Whether that one knew what it sees: what its trust says of the first corrections, `ASKED` or more of them once
-        there are so many.
+        Whether that one knew what it sees: what its trust says of the first `ASKED` corrections.
+    start : UNet
+        What the model stays near if so: the first one, unless it has strayed from that since.
     trust : float
         How much it counts, up to 1: the square of how far the objects that it finds are those of the mirror image. Who
         knows what it sees agrees with itself, also on the worst places; who does not would hold on to what is wrong
@@ -45,8 +46,10 @@ class Teacher:
     """
 
     def __init__(self, model: Model) -> None:
-        self.first = model.copy()
-        self.net, self.trust, self.knew_it = self.first.net, 1.0, False
+        begun = model.copy()
+        self.first = model.origin or begun
+        self.start = begun.net if model.strayed else self.first.net
+        self.net, self.trust, self.knew_it = begun.net, 1.0, False
         self._lesson: Sequence[Correction] = ()  # what there was when it became what it is
 
     def heed(self, model: Model, corrections: Sequence[Correction], enough: int) -> Iterator[None]:
@@ -59,16 +62,17 @@ class Teacher:
         self._lesson = corrections
         if model.card.kind != "objects":
             return
-        self.trust = yield from _trust(model, corrections)
+        self.trust = yield from _trust(model, corrections[-ASKED:])
         if len(before) < ASKED:  # few corrections tell little: the first one is asked again about more
-            knew = (yield from _trust(self.first, corrections)) if before else self.trust
+            is_told = self.net is self.first.net and len(corrections) <= ASKED
+            knew = self.trust if is_told else (yield from _trust(self.first, corrections[:ASKED]))
             self.knew_it = knew >= KNOWN
 
 
 def _trust(model: Model, corrections: Sequence[Correction]) -> Generator[None, None, float]:
-    """How well a model knows what it sees in the newest corrections; one `next()` asks it once."""
+    """How well a model knows what it sees in corrections; one `next()` asks it once."""
     agreed, found = [0.0], [0]
-    for correction in corrections[-ASKED:]:
+    for correction in corrections:
         objects = _objects(model, correction, ())
         yield
         agreed.append(evaluate(_objects(model, correction, MIRROR_IMAGE), objects)["ap50"])

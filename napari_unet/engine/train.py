@@ -28,8 +28,10 @@ from napari_unet.engine.oriented import Oriented
 from napari_unet.engine.rehearsal import rehearsal_of
 from napari_unet.engine.sampling import split
 from napari_unet.engine.student import FINE_TUNE, Recipe, Student
+from napari_unet.engine.teacher import Teacher
 from napari_unet.engine.trial import Trial
-from napari_unet.nets.model import A_MODEL, Model, all_finite, rounded
+from napari_unet.nets.model import A_MODEL, Model
+from napari_unet.nets.weights import all_finite, rounded
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -241,7 +243,7 @@ def _rounds(
         if not reason:
             model.lost, refused = would_lose, 0.0
             trial.take_over()
-            _take_over(model, {**candidate, **won}, trial.card, taught)
+            _take_over(model, {**candidate, **won}, trial.card, taught, student.teacher)
             yield replace(last, progress=1.0, kept=True, score=after.mean)
             yield WeightsChanged(model.version, before.mean, after.mean, len(held_out), len(taught))
         else:
@@ -266,11 +268,15 @@ def _looked_at(corrections: Oriented, budget: Budget) -> Iterator[TrainStep]:
             return
 
 
-def _take_over(model: Model, weights: Mapping[str, Tensor], card: ModelCard, taught: Sequence[Correction]) -> None:
+def _take_over(
+    model: Model, weights: Mapping[str, Tensor], card: ModelCard, taught: Sequence[Correction], teacher: Teacher
+) -> None:
     """Have a model use new weights with their thresholds, and see pictures as most of those that taught them."""
     model.replace_weights(weights)
     inverted = [c.limits is not None and c.limits.low[0] > c.limits.high[0] for c in taught]
-    model.card = replace(card, is_inverted=sum(inverted) > len(inverted) / 2)
+    parent = card.parent if model.origin else teacher.first.sha256()
+    model.card = replace(card, is_inverted=sum(inverted) > len(inverted) / 2, parent=parent)
+    model.origin, model.strayed = teacher.first, model.strayed or not teacher.knew_it
 
 
 def _same(now: Sequence[Correction], known: Sequence[Correction]) -> bool:

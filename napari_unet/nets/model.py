@@ -25,6 +25,7 @@ from napari_unet.core.card import SHIPPED, ModelCard, check_name
 from napari_unet.core.errors import DeviceError, ModelError, about_file
 from napari_unet.nets.packages import OURS, is_package, weights_in
 from napari_unet.nets.unet import UNet, settings_of
+from napari_unet.nets.weights import all_finite, as_stored, in_channels_last, net_of
 
 CARD = "card"
 DEFAULT = "default"
@@ -79,6 +80,10 @@ class Model:
         The file of pictures that it must not forget (`engine/rehearsal.py`), if one lies beside its own.
     lost : float
         What its score has lost in take-overs that were as good as not worse, and not won back since.
+    origin : Model or None
+        What it was before it learnt from corrections; None if it never did.
+    strayed : bool
+        Whether it has left that behind, as one does that meets what it did not know.
 
     Raises
     ------
@@ -106,6 +111,8 @@ class Model:
         self.version = version
         self.rehearsal: Path | None = None
         self.lost = 0.0
+        self.origin: Model | None = None
+        self.strayed = False
 
     @classmethod
     def create(cls, card: ModelCard, *, seed: int = 0, device: str = "auto") -> Self:
@@ -117,10 +124,10 @@ class Model:
 
     def copy(self) -> Model:
         """The same weights in networks of their own."""
-        net = _net_of(self.net.settings, self.net.state_dict())
-        click = None if self.click is None else _net_of(self.click.settings, self.click.state_dict())
+        net = net_of(self.net.settings, self.net.state_dict())
+        click = None if self.click is None else net_of(self.click.settings, self.click.state_dict())
         other = Model(net, self.card, click=click, device=self.device, version=self.version)
-        other.rehearsal = self.rehearsal
+        other.rehearsal, other.origin, other.strayed = self.rehearsal, self.origin, self.strayed
         return other
 
     def state(self) -> dict[str, Tensor]:
@@ -157,7 +164,7 @@ class Model:
 
     def to_bytes(self) -> bytes:
         """The content of a `.safetensors` file: weights in float16, and the card."""
-        tensors = {name: _small(value).contiguous() for name, value in self.state().items()}
+        tensors = {name: as_stored(value).contiguous() for name, value in self.state().items()}
         return safetensors.torch.save(tensors, metadata={CARD: self.card.to_json()})
 
     def save(self, path: str | Path) -> None:
@@ -194,31 +201,6 @@ def _parted(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         part = CLICK if name.startswith(CLICK) else NET
         parts[part][name.removeprefix(part)] = value
     return parts
-
-
-def in_channels_last(net: UNet) -> UNet:
-    """Lay the kernels out as convolutions read them fastest."""
-    layout = torch.channels_last if net.ndim == 2 else torch.channels_last_3d
-    for module in net.modules():
-        if isinstance(module, torch.nn.Conv2d | torch.nn.Conv3d):
-            module.weight.data = module.weight.data.contiguous(memory_format=layout)
-    return net
-
-
-def all_finite(state: Mapping[str, Tensor]) -> bool:
-    """Whether every weight is a number."""
-    return all(bool(torch.isfinite(value).all()) for value in state.values())
-
-
-def _small(value: Tensor) -> Tensor:
-    """Kernels in half precision; the few others as they are (a variance may not fit)."""
-    value = value.detach().cpu()
-    return value.half() if value.is_floating_point() and value.ndim > 1 else value
-
-
-def rounded(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights as they will be read back from a file: so that what is scored is what is saved."""
-    return {name: _small(value).to(value) for name, value in state.items()}
 
 
 @torch.inference_mode(mode=False)  # else a caller's own would make weights that nobody may change
@@ -299,7 +281,7 @@ def classes_of(model: Model, count: int, name: str = "classes") -> Model:
         trained_on=f"the foreground of {model.card.name}: {model.card.trained_on}",
         parent=model.sha256(),
     )
-    return Model(_net_of({**model.net.settings, "out_channels": count}, state), card, device=model.device)
+    return Model(net_of({**model.net.settings, "out_channels": count}, state), card, device=model.device)
 
 
 def model_from_bytes(data: bytes, *, name: str = "model", device: str | torch.device = "cpu") -> Model:
@@ -307,8 +289,8 @@ def model_from_bytes(data: bytes, *, name: str = "model", device: str | torch.de
     card = _read_card(data, name)
     try:
         parts = _parted(safetensors.torch.load(data))
-        net = _net_of(card.architecture, parts[NET])
-        click = _net_of(card.click, parts[CLICK]) if card.click else None
+        net = net_of(card.architecture, parts[NET])
+        click = net_of(card.click, parts[CLICK]) if card.click else None
     except (safetensors.SafetensorError, RuntimeError, TypeError, KeyError, ValueError) as error:
         raise ModelError(f"'{name}' is damaged, or not a model of U-Net Live ({_first_line(error)}).") from error
     return _healthy(Model(net, card, click=click, device=device), name)
@@ -319,19 +301,6 @@ def _healthy(model: Model, name: str) -> Model:
     if not all_finite(model.state()):
         raise ModelError(f"'{name}' holds values that are not numbers: its training went wrong. Use another model.")
     return model
-
-
-def _net_of(settings: Mapping[str, Any], state: Mapping[str, Tensor]) -> UNet:
-    """A network with these weights, copied.
-
-    No memory is taken before every shape was compared: a file may say that it is of any size.
-    """
-    with torch.device("meta"):
-        net = UNet(**settings)
-    # counters stay whole numbers, everything else is float32
-    copies = {k: v.to(torch.int64 if v.dtype == torch.int64 else torch.float32, copy=True) for k, v in state.items()}
-    net.load_state_dict(copies, assign=True)
-    return net
 
 
 def _read_card(data: bytes, name: str) -> ModelCard:
@@ -380,7 +349,7 @@ def _from_pth(data: bytes, name: str, device: torch.device) -> Model:
         raise ModelError(f"'{name}' claims more weights than it holds. Save it again, or use another model.")
     card = _card_beside(state)
     try:
-        net = _net_of(card.architecture if card else settings_of(state), state)
+        net = net_of(card.architecture if card else settings_of(state), state)
     except (KeyError, ValueError, RuntimeError, IndexError, TypeError) as error:
         raise ModelError(f"'{name}' is no U-Net of the seed's or milesial's kind ({_first_line(error)}).") from error
     names = ("background", *(f"class {i}" for i in range(1, max(int(net.settings["out_channels"]), 2))))

@@ -23,7 +23,7 @@ from napari_unet.engine.device import backend_for, backend_of, device_names, usa
 from napari_unet.engine.measure import measure
 from napari_unet.engine.predict import Plane, look_closer, plane_of, predict
 from napari_unet.engine.train import Control, fine_tune
-from napari_unet.nets.model import Model, model_from_bytes, rehearsal_beside
+from napari_unet.nets.model import Model, load_model, model_from_bytes, rehearsal_beside
 from napari_unet.store.speeds import read_speeds, write_speeds
 
 LARGEST_KEPT = 100_000_000
@@ -216,8 +216,17 @@ class Device:
 def load_version(data: bytes, device: str, version: int, base: str) -> Model:
     """A version of a project's model, from the content of its file; it must not forget what `base` knew."""
     model = model_from_bytes(data, device=backend_for(device).device)
-    model.version, model.rehearsal = version, rehearsal_beside(base)
+    model.version, model.rehearsal, model.origin = version, rehearsal_beside(base), _origin_of(model, base)
     return model
+
+
+def _origin_of(version: Model, base: str) -> Model | None:
+    """What a version of a model first was; None if that is gone, or `base` names another one by now."""
+    try:
+        origin = load_model(base, device=str(version.device))
+    except ModelError:  # its versions are as good without it
+        return None
+    return origin if origin.sha256() == version.card.parent else None
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -34,7 +34,8 @@ from napari_unet.engine.sampling import split
 from napari_unet.engine.segment import segment_source
 from napari_unet.engine.simulate import Known, divided, simulate
 from napari_unet.engine.student import FINE_TUNE, Recipe, Student
-from napari_unet.nets.model import Model, load_model, rounded
+from napari_unet.nets.model import Model, load_model
+from napari_unet.nets.weights import rounded
 from napari_unet.store.pictures import find_pictures, read_labels, read_picture
 
 Parts = tuple[Sequence[Known], Sequence[Known]]

@@ -29,7 +29,8 @@ from napari_unet.engine.fit import (
     made_pictures,
     new_student,
 )
-from napari_unet.nets.model import load_model, rounded
+from napari_unet.nets.model import load_model
+from napari_unet.nets.weights import rounded
 
 SMALL = {"in_channels": 1, "out_channels": 2, "base_channels": 4, "depth": 1}
 USUAL = engine.CHECKPOINT_EVERY

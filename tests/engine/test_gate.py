@@ -9,6 +9,7 @@ import torch
 
 from napari_unet.core.events import TrainStep, WeightsChanged
 from napari_unet.engine import student as learning
+from napari_unet.engine import teacher
 from napari_unet.engine import train as engine
 from napari_unet.engine import trial
 from napari_unet.engine.evaluate import Score
@@ -105,6 +106,29 @@ def test_rounds_do_not_get_worse_little_by_little(disc_model, taught, quick, mon
         rounds += ends(list(fine_tune(disc_model, taught, steps=8 // trainings, recipe=replace(quick, round_steps=2))))
     assert [event.kept for event in rounds] == [True, False, False, False]
     assert disc_model.version == 1
+
+
+@pytest.mark.parametrize("knew", [True, False])
+def test_a_model_remembers_what_it_first_was(disc_model, taught, quick, monkeypatch, knew):
+    """Whatever trainings follow each other; and whether it left that behind in one of them."""
+    monkeypatch.setattr(engine, "_why_not", lambda *_, **__: "")
+    trust = iter([1.0, 1.0 if knew else 0.0, 1.0, 1.0, 1.0, 1.0])
+
+    def said(*_):
+        yield
+        return next(trust)
+
+    monkeypatch.setattr(teacher, "_trust", said)
+    before, parent = weights(disc_model), disc_model.sha256()
+    assert disc_model.origin is None
+    for _ in range(3):
+        list(fine_tune(disc_model, [*taught] * 3, steps=2, recipe=replace(quick, round_steps=2, teacher=1.0)))
+        assert same(before, weights(disc_model.origin))
+        assert not same(before, weights(disc_model))
+        assert disc_model.card.parent == parent
+        assert disc_model.strayed != knew
+        disc_model = disc_model.copy()
+    assert disc_model.version == 3
 
 
 def test_weights_that_find_nothing_do_not_take_over(disc_model, taught, quick, monkeypatch):

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from napari_unet.engine import teacher as engine
 from napari_unet.engine.sampling import network_input
@@ -34,7 +35,7 @@ def test_the_model_in_use_becomes_the_teacher_once_enough_is_new(disc_model, tau
 
 def test_who_knows_what_it_sees_is_trusted(disc_model, make_model):
     """A model that knows discs agrees with itself on them; one of random weights does not."""
-    known = [correct_discs(seed) for seed in range(ASKED + 1)]
+    known = [correct_discs(seed) for seed in range(ASKED)]
     teacher, model = Teacher(disc_model), make_model()
     assert heed(teacher, disc_model, known) == 2 * ASKED
     assert teacher.trust > 0.8
@@ -55,6 +56,38 @@ def test_what_was_known_at_first_is_asked_of_the_first_model(disc_model, make_mo
     assert teacher.knew_it
     assert teacher.trust < KNOWN
     assert heed(teacher, learnt, known) == 2 * ASKED
+
+
+def test_each_training_asks_the_same_of_what_the_model_first_was(disc_model, make_model, taught, monkeypatch):
+    """Of the first corrections; of itself as it is now, of the newest."""
+    asked = []
+
+    def note(model, corrections):
+        asked.append((model, corrections))
+        yield
+        return KNOWN
+
+    monkeypatch.setattr(engine, "_trust", note)
+    corrections = [replace(taught[0]) for _ in range(ASKED + 1)]
+    learnt = make_model()
+    learnt.origin = disc_model
+    for model, first in ((learnt, disc_model), (disc_model, None)):
+        teacher = Teacher(model)
+        heed(teacher, model, corrections)
+        assert teacher.knew_it
+        assert asked == [(model, corrections[1:]), (first or teacher.first, corrections[:-1])]
+        asked.clear()
+
+
+def test_a_model_that_strayed_stays_near_what_it_is_now(disc_model, make_model):
+    """What it learnt of one kind is not lost to another one that it knew from the beginning."""
+    learnt = make_model()
+    learnt.origin = disc_model
+    assert Teacher(learnt).start is disc_model.net
+    learnt.strayed = True
+    teacher = Teacher(learnt)
+    assert teacher.first is disc_model
+    assert all(torch.equal(a, b) for a, b in zip(teacher.start.parameters(), learnt.net.parameters(), strict=True))
 
 
 def test_few_corrections_decide_only_for_a_while(disc_model, taught, monkeypatch):

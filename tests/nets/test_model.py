@@ -11,8 +11,9 @@ import torch
 
 from napari_unet.core.card import SHIPPED, ModelCard
 from napari_unet.core.errors import DeviceError, ModelError
-from napari_unet.nets.model import Model, load_model, model_from_bytes, pick_device, rounded, shipped_models
+from napari_unet.nets.model import Model, load_model, model_from_bytes, pick_device, shipped_models
 from napari_unet.nets.unet import UNet
+from napari_unet.nets.weights import rounded
 
 SMALL = {"in_channels": 2, "out_channels": 2, "base_channels": 4, "depth": 2}
 

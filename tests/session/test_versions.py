@@ -170,3 +170,20 @@ def test_a_version_rehearses_what_its_model_does(tmp_path, model_file):
     version = load_version(path.read_bytes(), "cpu", 3, str(path))
     assert (version.version, version.rehearsal) == (3, path.with_suffix(".rehearsal.npz"))
     assert load_version(path.read_bytes(), "cpu", 3, "scratch").rehearsal is None
+
+
+def test_a_version_knows_what_it_first_was(tmp_path, model_file):
+    """Unless that is gone, or another model has its name by now."""
+    path = tmp_path / "mine.safetensors"
+    first = load_model(model_file, device="cpu")
+    first.save(path)
+    version = first.copy()
+    version.card = replace(version.card, parent=first.sha256())
+    data = version.to_bytes()
+    origin = load_version(data, "cpu", 3, str(path)).origin
+    assert origin is not None
+    assert origin.sha256() == first.sha256()
+    version.save(path)
+    assert load_version(data, "cpu", 3, str(path)).origin is None
+    path.unlink()
+    assert load_version(data, "cpu", 3, str(path)).origin is None
