@@ -44,6 +44,7 @@ def simulate(  # noqa: PLR0913 - each option of the command is one
     seconds: Annotated[float | None, typer.Option(help="Learning in each round; else as long as correcting.")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps of learning in each round instead.", min=1)] = None,
     order: Annotated[str, typer.Option(help="Where to correct: worst, left-to-right or suggested.")] = "worst",
+    anew: Annotated[bool, typer.Option("--anew", help="Begin a new training in each round, as after a rest.")] = False,
     held_out: Annotated[float, typer.Option(help="Share of the pictures that only score.", min=0.05, max=0.95)] = 0.5,
     seeds: Annotated[int, typer.Option(help="How often, with other orders of pictures.", min=1)] = 1,
     clicks: Annotated[bool, typer.Option("--clicks", help="Count clicks on objects, beside other ways.")] = False,
@@ -76,7 +77,8 @@ def simulate(  # noqa: PLR0913 - each option of the command is one
             runs[f"seed {seed}"] = _clicks(loaded, parts, seed, quiet=as_json, **size, **budget)
         else:
             size = {"rounds": rounds, "corrections": corrections}
-            runs[f"seed {seed}"] = _corrections(loaded, parts, seed, quiet=as_json, order=order, **size, **budget)
+            how = {"order": order, "anew": anew, **size, **budget}
+            runs[f"seed {seed}"] = _corrections(loaded, parts, seed, quiet=as_json, **how)
     if as_json:
         typer.echo(json.dumps(runs, indent=1))
     elif not learns:

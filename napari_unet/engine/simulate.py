@@ -109,6 +109,7 @@ def simulate(  # noqa: PLR0913 - each is one choice of an experiment
     seconds: float | None = None,
     steps: int | None = None,
     order: str = WORST,
+    anew: bool = False,
     seed: int = 0,
     recipe: Recipe | None = None,
     pool: Pool | None = None,
@@ -133,6 +134,8 @@ def simulate(  # noqa: PLR0913 - each is one choice of an experiment
     order : {'worst', 'left-to-right', 'suggested'}
         Where the annotator looks: at whole pictures, the worst fault first; at one place after the other; or at the
         places that the model suggests, in any picture. Whatever is wrong there is corrected before the next place.
+    anew : bool
+        Begin a new training in each round, as the app does after a rest; else one training goes on.
     seed : int
     recipe : Recipe, optional
         By default `FINE_TUNE`.
@@ -165,6 +168,8 @@ def simulate(  # noqa: PLR0913 - each is one choice of an experiment
         before, start = model.version, time.monotonic()
         if desk.pool.can_teach:
             learning.go_on(budget)
+        if anew:
+            learning.rest()
         train += time.monotonic() - start
         made, user = made + len(acts), user + spent
         kinds = dict(Counter(act.kind for act in acts))
@@ -226,6 +231,10 @@ class Learning:
             if is_used_up and event.kept is not None:
                 self._control.finish_round = False
                 return
+        self.rest()
+
+    def rest(self) -> None:
+        """End the training; the next one begins with the model in use."""
         self._running = None
 
 

@@ -9,9 +9,8 @@ import torch
 
 from napari_unet.core.events import TrainStep, WeightsChanged
 from napari_unet.engine import student as learning
-from napari_unet.engine import teacher
+from napari_unet.engine import teacher, trial
 from napari_unet.engine import train as engine
-from napari_unet.engine import trial
 from napari_unet.engine.evaluate import Score
 from napari_unet.engine.student import Student
 from napari_unet.engine.train import fine_tune

@@ -63,8 +63,9 @@ def test_the_model_learns_nothing_that_was_not_drawn(disc_model, known, monkeypa
         assert any(np.array_equal(correction.image[0], p.source.read(Box.whole(p.truth.shape))[0]) for p in pictures)
 
 
-def test_one_training_goes_on_from_round_to_round(disc_model, known, quick, monkeypatch):
-    """As in the app: corrections that come later begin no new student, and steps are counted on."""
+@pytest.mark.parametrize(("anew", "steps"), [(False, [60]), (True, [20, 20, 20])])
+def test_one_training_goes_on_from_round_to_round(disc_model, known, quick, monkeypatch, anew, steps):
+    """As in the app: corrections that come later begin no new student, and steps are counted on; unless it rested."""
     students, learn = [], training.Student
 
     def begun(*given, **named):
@@ -73,9 +74,9 @@ def test_one_training_goes_on_from_round_to_round(disc_model, known, quick, monk
 
     monkeypatch.setattr(training, "Student", begun)
     budget = {"rounds": 3, "corrections": 2, "steps": 20, "recipe": quick}
-    points = list(simulate(disc_model, known(1, 2, 3), known(50), **budget))
+    points = list(simulate(disc_model, known(1, 2, 3), known(50), anew=anew, **budget))
     assert len(points) == 4
-    assert [student.step for student in students] == [60]
+    assert [student.step for student in students] == steps
 
 
 def test_steps_are_rounds_of_the_same_length_on_any_machine(disc_model, known, quick, monkeypatch):
