@@ -6,6 +6,8 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from napari_unet.core.card import ModelCard
 from napari_unet.core.corrections import Correction
 from napari_unet.engine.evaluate import Score, outputs_on, score_of
@@ -22,6 +24,8 @@ GAIN = 0.005
 """How much better others must score."""
 SEEN = 24
 """Corrections on which they are tried, at most: the newest ones."""
+HARDLY, SURELY = 0.3, 0.7
+"""IoU up to which an object is not found, and from which it is: what counts is how many are, not how exactly."""
 BACKGROUND = 0.25
 """How much background counts beside as many objects. Most of what is trusted of it are the rims of painted objects,
 which are clear of smaller masks, whatever these are worth."""
@@ -66,9 +70,10 @@ def better_thresholds(
 
 
 def _score_of(card: ModelCard, seen: Sequence[tuple[Correction, Outputs]]) -> Generator[None, None, float]:
-    """How right the objects are that are built with the thresholds of a card."""
+    """How many objects are found that are built with the thresholds of a card."""
     total = Score()
     for correction, outputs in seen:
         total += score_of(card, outputs, correction)
         yield
-    return total.weighted(BACKGROUND)
+    found = np.clip((np.array(total.parts.get(1, [])) - HARDLY) / (SURELY - HARDLY), 0, 1)
+    return Score({**total.parts, 1: found.tolist()}).weighted(BACKGROUND)

@@ -18,7 +18,7 @@ from napari_unet.engine import train as engine
 from napari_unet.engine.evaluate import Score, score_of
 from napari_unet.engine.predict import labels_of, plane_of, predict
 from napari_unet.engine.segment import segment
-from napari_unet.engine.thresholds import GAIN, SEEN, better_thresholds
+from napari_unet.engine.thresholds import GAIN, HARDLY, SEEN, SURELY, better_thresholds
 from napari_unet.engine.train import fine_tune
 from napari_unet.nets.model import load_model
 
@@ -48,9 +48,13 @@ def tries(monkeypatch):
 
 def test_each_moves_a_step_to_where_the_score_is_better(tries):
     """First how far objects are parted, then from where on they begin; all else on the card stays."""
-    card, _ = tries(lambda card: 1 - abs(card.separation - 0.8) - abs(card.foreground - 0.4), ModelCard(name="mine"))
+
+    def score(card):
+        return 0.7 - abs(card.separation - 0.8) / 2 - abs(card.foreground - 0.4) / 2
+
+    card, _ = tries(score, ModelCard(name="mine"))
     assert card == ModelCard(name="mine", foreground=0.4, separation=0.6)
-    again, _ = tries(lambda card: 1 - abs(card.separation - 0.8) - abs(card.foreground - 0.4), card)
+    again, _ = tries(score, card)
     assert (again.foreground, again.separation) == (0.4, 0.7)
 
 
@@ -58,14 +62,21 @@ def test_they_stay_within_bounds(tries):
     """A model whose thresholds left them would find next to nothing, or one object."""
     card = ModelCard()
     for _ in range(9):
-        card, _ = tries(lambda card: card.foreground - card.separation, card)
+        card, _ = tries(lambda card: 0.5 + (card.foreground - card.separation) / 4, card)
     assert (card.foreground, card.separation) == (0.8, 0.2)
 
 
 def test_others_must_be_clearly_better(tries):
     """Else a chance would change what the user sees."""
     for more, found in ((GAIN / 2, 0.5), (2 * GAIN, 0.6)):
-        card, _ = tries(lambda card, more=more: 0.5 + more * (card.separation == 0.6))
+        card, _ = tries(lambda card, more=more: 0.5 + (SURELY - HARDLY) * more * (card.separation == 0.6))
+        assert card.separation == found
+
+
+def test_what_counts_is_how_many_objects_are_found(tries):
+    """Not how exactly: an outline that fits better is worth no object that is lost."""
+    for rough, exact, found in ((SURELY, 1.0, 0.5), (0.0, HARDLY, 0.5), (0.45, 0.55, 0.6)):
+        card, _ = tries(lambda card, rough=rough, exact=exact: exact if card.separation == 0.6 else rough)
         assert card.separation == found
 
 
