@@ -21,6 +21,7 @@ from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
 from napari_unet.core.tiles import Tile
 from napari_unet.store.blocks import Blocks
+from napari_unet.store.held import HeldChunks
 from napari_unet.store.ome_zarr import create_label_zarr
 from napari_unet.store.pictures import read_picture
 
@@ -147,7 +148,8 @@ def _predict_in_blocks(
         labels = create_label_zarr(
             part, source.shape, axes=source.letters, voxel_size=source.voxel_size, name=target.name
         )
-    assembly = Assembly(labels)
+    held = HeldChunks(labels)
+    assembly = Assembly(held)
     tiles = tiles_of(model, source, plan)
     made = _made_elsewhere(plan, tiles, pool) if pool is not None else _made_here(model, source, plan, tiles)
     for done, (tile, labels) in enumerate(made, start=1):
@@ -157,6 +159,7 @@ def _predict_in_blocks(
     with about_file(target):
         if model.card.kind == "objects":
             assembly.finish()
+        held.flush()
         part.replace(target)
 
 

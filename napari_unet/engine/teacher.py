@@ -52,6 +52,11 @@ class Teacher:
         self.net, self.trust, self.knew_it = begun.net, 1.0, False
         self._lesson: Sequence[Correction] = ()  # what there was when it became what it is
 
+    @property
+    def meets_news(self) -> bool:
+        """Whether the first model does not know what it sees, as no fewer than `ASKED` corrections say."""
+        return len(self._lesson) >= ASKED and not self.knew_it
+
     def heed(self, model: Model, corrections: Sequence[Correction], enough: int) -> Iterator[None]:
         """Become the model in use if `enough` corrections are new; one `next()` asks it once."""
         before = self._lesson

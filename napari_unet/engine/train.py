@@ -276,7 +276,7 @@ def _take_over(
     inverted = [c.limits is not None and c.limits.low[0] > c.limits.high[0] for c in taught]
     parent = card.parent if model.origin else teacher.first.sha256()
     model.card = replace(card, is_inverted=sum(inverted) > len(inverted) / 2, parent=parent)
-    model.origin, model.strayed = teacher.first, model.strayed or not teacher.knew_it
+    model.origin, model.strayed = teacher.first, model.strayed or teacher.meets_news
 
 
 def _same(now: Sequence[Correction], known: Sequence[Correction]) -> bool:
