@@ -1,4 +1,4 @@
-"""A large picture block by block: to an OME-Zarr, on as many processes as there are, and on from where it stopped."""
+"""A large picture block by block, on as many processes as there are, and on from where it stopped."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,10 +24,11 @@ from napari_unet.core.tiles import Tile
 from napari_unet.store.blocks import Blocks
 from napari_unet.store.held import HeldChunks
 from napari_unet.store.ome_zarr import create_label_zarr
-from napari_unet.store.pictures import read_picture
+from napari_unet.store.pictures import read_picture, write_labels
 
 if TYPE_CHECKING:
     from napari_unet.engine.predict import Plane
+    from napari_unet.engine.segment import Writable
     from napari_unet.nets.model import Model
 
 LARGE = 2**26
@@ -93,7 +95,7 @@ def predict_large(
     pool: Pool | None,
     report: Callable[[int, int], None],
 ) -> None:
-    """Labels of a picture into an OME-Zarr, of which never more than some blocks are held.
+    """Labels of a picture into a TIFF, or into an OME-Zarr, of which never more than some blocks are held.
 
     Blocks that an earlier run has made are not made again. They are joined in the same order whoever made them, so
     that the labels are the same, too. Where a device runs out of memory, all begins anew with blocks of half the side.
@@ -104,7 +106,7 @@ def predict_large(
         Those of the plan.
     plan : Plan
     target : Path
-        The folder to write, ending in .ome.zarr.
+        What to write: a folder if it ends in .zarr.
     pool : Pool, optional
         Computes the blocks; by default this process does.
     report : callable
@@ -140,25 +142,37 @@ def _predict_in_blocks(
     """The same, with blocks of the size of the plan."""
     from napari_unet.engine.segment import Assembly
 
-    blocks = Blocks(Path(plan.folder))
-    blocks.begin(dataclasses.asdict(plan))
+    Blocks(Path(plan.folder)).begin(dataclasses.asdict(plan))
+    tiles = tiles_of(model, source, plan)
+    made = _made_elsewhere(plan, tiles, pool) if pool is not None else _made_here(model, source, plan, tiles)
+    with _labels_in(target, source) as whole:
+        assembly = Assembly(whole)
+        for done, (tile, labels) in enumerate(made, start=1):
+            with about_file(target):
+                assembly.add(Prediction("", tile.around, tile.core, labels, model.card.kind, np.zeros((), np.float16)))
+            report(done, len(tiles))
+        with about_file(target):
+            if model.card.kind == "objects":
+                assembly.finish()
+
+
+@contextmanager
+def _labels_in(target: Path, source: ImageSource) -> Iterator[Writable]:
+    """Labels to fill: in memory for a TIFF, else on disk; the file is there when all of it is."""
+    if target.suffix != ".zarr":
+        labels = np.zeros(source.shape, np.int32)
+        yield labels
+        write_labels(target, labels, source)
+        return
     part = target.with_name(f".{target.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     with about_file(target):
-        labels = create_label_zarr(
+        array = create_label_zarr(
             part, source.shape, axes=source.letters, voxel_size=source.voxel_size, name=target.name
         )
-    held = HeldChunks(labels)
-    assembly = Assembly(held)
-    tiles = tiles_of(model, source, plan)
-    made = _made_elsewhere(plan, tiles, pool) if pool is not None else _made_here(model, source, plan, tiles)
-    for done, (tile, labels) in enumerate(made, start=1):
-        with about_file(target):
-            assembly.add(Prediction("", tile.around, tile.core, labels, model.card.kind, np.zeros((), np.float16)))
-        report(done, len(tiles))
+    held = HeldChunks(array)
+    yield held
     with about_file(target):
-        if model.card.kind == "objects":
-            assembly.finish()
         held.flush()
         part.replace(target)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 from tqdm import tqdm
 
@@ -33,7 +31,7 @@ from napari_unet.cli.program import (
 from napari_unet.core.card import whole_name
 from napari_unet.core.errors import ImageError, UNetLiveError
 from napari_unet.store.ome_zarr import is_zarr
-from napari_unet.store.pictures import find_pictures, find_unread, read_labels, read_picture, unread_in, write_labels
+from napari_unet.store.pictures import find_pictures, find_unread, read_picture, unread_in, write_labels
 
 
 @app.command()
@@ -189,11 +187,7 @@ def _predict_one(wish: _Wish, path: Path, target: Path, pool: Any, bar: Any) -> 
         )
         write_labels(target, labels, source)
         return unread_in(path)
-    whole = folder = _as_zarr(target)
-    becomes_tif = voxels <= LARGE and target.suffix == ".tif"
-    if becomes_tif:  # on the way there it is hidden, for it must not count as the masks
-        whole = folder.with_name(f".{folder.name}")
-        shutil.rmtree(whole, ignore_errors=True)  # of a run that was stopped
+    folder = _as_zarr(target)
     plan = Plan(
         picture=str(path.absolute()),
         key=source.key(),
@@ -207,8 +201,5 @@ def _predict_one(wish: _Wish, path: Path, target: Path, pool: Any, bar: Any) -> 
         core=backend_of(model).large_core,
         folder=str(folder.with_name(f".{folder.name}.blocks").absolute()),
     )
-    predict_large(model, reading, plan, whole, pool=pool, report=report)
-    if becomes_tif:
-        write_labels(target, read_labels(whole).astype(np.int32), source)
-        shutil.rmtree(whole)
+    predict_large(model, reading, plan, target if voxels <= LARGE else folder, pool=pool, report=report)
     return unread_in(path)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
@@ -158,36 +158,30 @@ def warp_grids(centers: Tensor, size: int, strengths: Strengths, random: torch.G
     y, x = torch.meshgrid(line, line, indexing="ij")
     grids = (torch.stack([x, y], -1).reshape(1, -1, 2) @ turn.mT).reshape(count, size, size, 2)
     if bool(strengths.elastic.any()):
-        bend = F.interpolate(coarse.to(device), (size, size), mode="bicubic", align_corners=True)
-        grids = grids + bend.movedim(1, -1)
+        between = _bicubic(coarse.shape[-1], size).to(device)
+        grids = grids + (between @ coarse.to(device) @ between.mT).movedim(1, -1)
     return grids + centers.flip(1)[:, None, None]
 
 
-def sample(examples: Sequence[Example], grids: Tensor) -> Tensor:
+def sample(examples: Sequence[Example], grids: Tensor) -> tuple[Tensor, Tensor]:
     """Read each example at the pixels of its grid (B, S, S, 2); mirrored outside, where nothing is trusted.
 
     Returns
     -------
     (B, C + K + 1, S, S) float32
         As `Example.values`.
+    (B, 1, S, S) bool
+        Which pixels are of the examples.
     """
-    smooth, sharp = [], []
-    for example, unit in zip(examples, _units(examples, grids), strict=True):
-        even, exact = example.values[None].split([len(example.values) - 2, 2], 1)
-        smooth.append(F.grid_sample(even, unit[None], "bilinear", padding_mode="reflection", align_corners=False))
-        sharp.append(F.grid_sample(exact, unit[None], "nearest", padding_mode="zeros", align_corners=False))
-    return torch.cat([torch.cat(smooth), torch.cat(sharp)], 1)
-
-
-def inside(examples: Sequence[Example], grids: Tensor) -> Tensor:
-    """Which pixels of the grids (B, S, S, 2) are pixels of the examples; (B, 1, S, S) bool."""
-    return (_units(examples, grids).abs() <= 1).all(-1)[:, None]
-
-
-def _units(examples: Sequence[Example], grids: Tensor) -> Tensor:
-    """Grids (B, S, S, 2) in pixels as parts of the examples, -1..1 over the whole of each."""
     sizes = torch.tensor([example.values.shape[-2:] for example in examples]).flip(1)
-    return (grids + 0.5) * (2 / sizes).reshape(-1, 1, 1, 2).to(grids.device) - 1
+    # parts of the examples, -1..1 over the whole of each
+    units = (grids + 0.5) * (2 / sizes).reshape(-1, 1, 1, 2).to(grids.device) - 1
+    read = grids.new_empty(len(examples), len(examples[0].values), *grids.shape[1:3])
+    for example, unit, values in zip(examples, units[:, None], read[:, None], strict=True):
+        even, exact = example.values[None].split([len(example.values) - 2, 2], 1)
+        values[:, :-2] = F.grid_sample(even, unit, "bilinear", padding_mode="reflection", align_corners=False)
+        values[:, -2:] = F.grid_sample(exact, unit, "nearest", padding_mode="zeros", align_corners=False)
+    return read, (units.abs() <= 1).all(-1)[:, None]
 
 
 def change_greys(images: Tensor, strengths: Strengths, random: torch.Generator) -> Tensor:
@@ -224,6 +218,13 @@ def _there(random: torch.Generator, values: Tensor) -> torch.Generator:
         return random
     seed = int(torch.randint(1 << 62, (), generator=random))
     return torch.Generator(values.device).manual_seed(seed)
+
+
+@lru_cache(maxsize=8)
+def _bicubic(few: int, many: int) -> Tensor:
+    """Weights (many, few) of bicubic interpolation along one axis, both ends included."""
+    known = torch.eye(few)[None, None]
+    return F.interpolate(known, (many, few), mode="bicubic", align_corners=True)[0, 0]
 
 
 def recolor(images: Tensor, strengths: Strengths, random: torch.Generator) -> Tensor:

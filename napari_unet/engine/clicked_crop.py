@@ -56,7 +56,7 @@ class ClickedCrop:
 
     def through(self, grid: Tensor) -> ClickedCrop:
         """The crop whose pixels are read at `grid`, one of those that `augment.warp_grids` gives."""
-        crop = Example(sample([self.example], grid[None])[0], self.example.channels)
+        crop = Example(sample([self.example], grid[None])[0][0], self.example.channels)
         return ClickedCrop(crop, _with_a_click(_through(grid, each) for each in self.prompts))
 
 

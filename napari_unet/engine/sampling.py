@@ -22,7 +22,6 @@ from napari_unet.engine.augment import (
     Example,
     as_example,
     change_greys,
-    inside,
     recolor,
     sample,
     warp_grids,
@@ -264,10 +263,11 @@ def draw_crops(
     middles = [each.place(random, on_object=on) for each, on in zip(examples, on_objects, strict=True)]
     centers = (torch.tensor(middles) + jitter).to(examples[0].values.device)
     grids = warp_grids(centers, size, strengths, random)
-    values, weight = sample(examples, grids).split([examples[0].values.shape[0] - 1, 1], 1)
+    read, is_inside = sample(examples, grids)
+    values, weight = read[:, :-1], read[:, -1:]
     channels = examples[0].channels
     images = recolor(change_greys(values[:, :channels], strengths, random), strengths, random)
     targets = torch.cat([values[:, -1:], values[:, channels:-1]], 1)
-    untouched = (weight == 0) & inside(examples, grids)
+    untouched = (weight == 0) & is_inside
     # channels last in memory, as convolutions like it
     return Batch(images.contiguous(memory_format=torch.channels_last), targets, weight, untouched)

@@ -214,7 +214,7 @@ def test_processes_share_a_picture_that_becomes_a_tiff(tmp_path, unet_live, monk
     out = tmp_path / "out"
     arguments = ("predict", tmp_path / "a.tif", "-o", out, "--diameter", "24", "--workers", "2")
     with monkeypatch.context() as stopped:
-        stopped.setattr(command, "write_labels", Mock(side_effect=KeyboardInterrupt))
+        stopped.setattr(large, "write_labels", Mock(side_effect=KeyboardInterrupt))
         assert unet_live(*arguments)[0] != 0
     code, _, err = unet_live(*arguments)
     assert code == 0, err

@@ -23,7 +23,7 @@ def grid_of(center, size, options, random):
 
 def crop_of(example, *how):
     """One crop."""
-    return Example(sample([example], grid_of(*how)[None])[0], example.channels)
+    return Example(sample([example], grid_of(*how)[None])[0][0], example.channels)
 
 
 def changed(images, options, seed=0):
@@ -40,6 +40,17 @@ def example(draw) -> Example:
     trusted[:, :50] = True
     image = np.stack([labels > 0, rim_distance(labels)]).astype(np.float32)
     return as_example(torch.from_numpy(image), object_targets(labels, trusted))
+
+
+def test_it_says_which_pixels_are_of_the_picture(example):
+    """Those outside are mirror images, and nothing of them is known."""
+    line = torch.arange(-10.0, 90.0)
+    y, x = torch.meshgrid(line, line, indexing="ij")
+    read, inside = sample([example], torch.stack([x, y], -1)[None])
+    expected = (y >= 0) & (y < 80) & (x >= 0) & (x < 70)
+    assert torch.equal(inside[0, 0], expected)
+    assert torch.allclose(read[0, :, 10:90, 10:80], example.values, atol=1e-4)
+    assert not read[0, -1][~expected].any()
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -173,5 +184,5 @@ def test_a_crop_does_not_depend_on_those_beside_it(example):
     small = Example(example.values[:, :40, :30], example.channels)
     grids = torch.stack([grid_of((40, 35), 32, STILL, random(1)), grid_of((20, 15), 32, STILL, random(2))])
     both = sample([example, small], grids)
-    assert torch.equal(both[0], sample([example], grids[:1])[0])
-    assert torch.equal(both[1], sample([small], grids[1:])[0])
+    alone = sample([example], grids[:1]), sample([small], grids[1:])
+    assert all(torch.equal(each, torch.cat(parts)) for each, parts in zip(both, zip(*alone, strict=True), strict=True))
