@@ -100,7 +100,7 @@ def estimate_limits(sample: npt.NDArray[np.generic], *, joint: bool = False) -> 
 
 
 def normalize(raw: npt.NDArray[np.generic], limits: Limits) -> FloatArray:
-    """Scale intensities so that the limits become 0 and 1; what is not finite becomes 0.
+    """Scale intensities so that the limits become 0 and 1; what is no number becomes the median of the channel.
 
     Parameters
     ----------
@@ -120,8 +120,11 @@ def normalize(raw: npt.NDArray[np.generic], limits: Limits) -> FloatArray:
     span = high - low
     with np.errstate(over="ignore", invalid="ignore"):
         scaled: FloatArray = ((raw.astype(np.float64) / 2 - low) / span).astype(np.float32)
-    np.nan_to_num(scaled, copy=False, nan=0.0, posinf=HIGHEST, neginf=LOWEST)
     np.clip(scaled, LOWEST, HIGHEST, out=scaled)
+    for channel in scaled:  # a dark hole would be an object to whoever looks for dark ones
+        unknown = np.isnan(channel)
+        if unknown.any():
+            channel[unknown] = 0 if unknown.all() else np.median(channel[~unknown])
     is_inverted = ends[0] > ends[1]
     if is_inverted.any():  # after what is far away was clipped, as crops to learn from are inverted
         scaled[is_inverted] = 1 - scaled[is_inverted]

@@ -86,12 +86,12 @@ def points_in(points: Sequence[Point], shape: tuple[int, int]) -> tuple[Point, .
 
 
 def box_in(box: Box | Sequence[int], shape: tuple[int, int]) -> Box:
-    """A box of a picture of `shape`, as far as it is inside."""
+    """A box of a picture of `shape`, as far as it is inside; from whichever corner it was drawn."""
     try:
         y0, x0, y1, x1 = (*box.start, *box.stop) if isinstance(box, Box) else (int(v) for v in box)
     except (TypeError, ValueError, OverflowError) as error:
         raise ImageError(f"{_short(box)} is no box. Give its corners as (y0, x0, y1, x1), in pixels.") from error
-    known = Box((y0, x0), (y1, x1)).clip(shape)
+    known = Box((min(y0, y1), min(x0, x1)), (max(y0, y1), max(x0, x1))).clip(shape)
     if known.is_empty:
         raise ImageError(f"There is nothing of the picture, {shape}, in the box {(y0, x0, y1, x1)}. Draw it anew.")
     return known

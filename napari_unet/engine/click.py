@@ -179,6 +179,7 @@ class ClickSegmenter:
 
     def look_at(self, source: ImageSource, lead: tuple[int, ...], scale: float) -> None:
         """The plane that is clicked on: of a picture, at `lead` (time, z), read at `scale`."""
+        scale = max(scale, 1 / max(1, *source.shape[-2:]))  # all of it is a pixel of the network at least
         if (source, lead, scale) != (self._source, self._lead, self._scale):
             self._regions.clear()
         self._source, self._lead, self._scale = source, lead, scale

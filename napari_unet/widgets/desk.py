@@ -221,7 +221,7 @@ class Desk(QObject):
         if layers.selection.active in (image, None):
             layers.append(layer)  # becomes active: the brush is at hand
             if hasattr(self.viewer, "window"):
-                warm_brush(layer)
+                warm_brush(layer, self.viewer)
         else:
             add_quietly(layers, layer)
         masks = MaskLayer(self.session, picture, layer)

@@ -15,7 +15,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_unet.widgets.icons import give_icon, on_theme, theme_color
+from napari_unet.widgets.icons import give_icon, on_theme, readable, theme_color
 
 GAP = 3  # pixels between controls
 _LABELS = 80  # width of the names of controls, so that all controls begin at one line
@@ -143,6 +143,7 @@ def paint_text(label: QLabel, manner: str) -> None:
 
     def paint() -> None:
         color = theme_color("error" if label.property("manner") == "error" else "text", label)
+        color = readable(color, theme_color("background", label))
         opacity, size = (0.68, "font-size: 11px; ") if label.property("manner") == "faint" else (1.0, "")
         label.setStyleSheet(f"{size}color: rgba({color.red()}, {color.green()}, {color.blue()}, {opacity});")
 

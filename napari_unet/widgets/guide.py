@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from napari_unet.widgets.mask_layer import MaskLayer
 
 _FILLS = 0.7  # of the view, by the place that is looked at
+_FLAT = "Switch to the 2-D view to be shown where to look."
 _NOWHERE = "Nothing more is in doubt. Predict again, or open another picture."
 _NOT_YET = "Predict first: then the places in doubt are known."
 
@@ -64,6 +65,9 @@ class Guide:
 
     def go(self) -> bool:
         """Fly to the next place; False, and a sentence, if there is none."""
+        if self.desk.viewer.dims.ndisplay != 2:
+            self.desk.acted.emit(_FLAT)
+            return False
         self.desk.settle()
         known = {image: masks for image, masks in self.desk.all_masks.items() if masks.doubt.any()}
         if not known:

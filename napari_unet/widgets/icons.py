@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from napari.settings import get_settings
 from napari.utils.theme import get_theme
 from psygnal import Signal
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 _SIZES = (16, 20, 24, 32, 48)
 _OFF = 0.3  # opacity on a button that is switched off
 _THEME = "theme_of_viewer"  # property of a panel
+_CONTRAST = 4.5
+_MIDDLE = 0.18  # luminance of a ground from which on black stands out more than white
 
 
 class _Viewers:
@@ -55,6 +58,25 @@ def theme_color(part: str = "icon", owner: QObject | None = None) -> QColor:
         name, owner = owner.property(_THEME), owner.parent()
     theme = get_theme(name or get_settings().appearance.theme)
     return QColor(getattr(theme, part).as_hex())
+
+
+def readable(color: QColor, ground: QColor) -> QColor:
+    """A colour, mixed with white or black until text in it can be read on a ground (a contrast of 4.5, WCAG 2.2)."""
+    on = _luminance(ground)
+    end = np.full(3, 1.0 if on < _MIDDLE else 0.0)
+    for share in np.linspace(0, 1, 21):
+        mixed = QColor.fromRgbF(*((1 - share) * np.array(color.getRgbF()[:3]) + share * end).tolist())
+        low, high = sorted((on, _luminance(mixed)))
+        if (high + 0.05) / (low + 0.05) >= _CONTRAST:
+            break
+    return mixed
+
+
+def _luminance(color: QColor) -> float:
+    """Relative luminance, 0..1."""
+    parts = np.array(color.getRgbF()[:3])
+    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    return float(linear @ (0.2126, 0.7152, 0.0722))
 
 
 def follow_theme(panel: QWidget, viewer: Any) -> None:

@@ -125,11 +125,14 @@ def label_layer(picture: Picture, image: Image) -> Labels:
     return layer
 
 
-def warm_brush(layer: Labels) -> None:
+def warm_brush(layer: Labels, viewer: Any) -> None:
     """Have the brush's circle drawn once, now: its first drawing takes some 200 ms where there is no GPU.
 
     A new layer is drawn for the first time anyway; else the first stroke would wait.
     """
+    # napari 0.9 puts a dark square behind the circle, and leaves it there when the circle goes
+    if (circle := getattr(viewer.canvas.overlays, "_brush_circle", None)) is not None:
+        circle.box = False
 
     def put_away() -> None:
         if layer.mode == "paint":

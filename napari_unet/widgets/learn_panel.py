@@ -152,7 +152,8 @@ class LearnPanel(QWidget):
 
     def _show_counts(self, state: SessionState) -> None:
         if state.corrections == 0:
-            self.counts.setText("Mend a mask: learning starts by itself.")
+            is_off = state.learning == "off"
+            self.counts.setText("Learning is off." if is_off else "Mend a mask: learning starts by itself.")
             return
         parts = [
             f"{_several(state.corrections, 'correction')} in {_several(state.pictures, 'picture')}",

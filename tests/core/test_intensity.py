@@ -67,11 +67,24 @@ def test_colour_keeps_its_hue():
 
 
 def test_what_is_not_finite_is_left_out():
-    """NaN and infinities do not move the limits, and become 0, the top and the bottom of the range."""
+    """NaN and infinities do not move the limits, and become the median, the top and the bottom of the range."""
     raw = np.arange(300, dtype=np.float32).reshape(1, -1)
     spoilt = np.concatenate([raw, [[np.nan, np.inf, -np.inf]]], axis=1)
     assert estimate_limits(spoilt) == estimate_limits(raw)
-    assert normalize(spoilt, estimate_limits(raw))[0, -3:].tolist() == [0.0, 2.0, -0.5]
+    assert normalize(spoilt, estimate_limits(raw))[0, -3:].tolist() == pytest.approx([0.5, 2.0, -0.5], abs=0.01)
+
+
+def test_a_hole_is_as_what_is_around_it():
+    """In each channel alone: in a bright picture it is no dark object, and none in an inverted one."""
+    raw = np.stack([np.linspace(0, 100, 401), np.full(401, 70.0)])
+    raw[1, :40] = 0
+    whole = normalize(raw, Limits((0, 0), (100, 100)))
+    raw[:, 390:] = np.nan
+    seen = normalize(raw, Limits((0, 0), (100, 100)))
+    assert np.array_equal(seen[:, :390], whole[:, :390])
+    assert seen[0, 390:] == pytest.approx(np.full(11, 0.486), abs=0.01)
+    assert seen[1, 390:] == pytest.approx(np.full(11, 0.7))
+    assert normalize(raw, Limits((100, 100), (0, 0)))[1, 390:] == pytest.approx(np.full(11, 0.3))
 
 
 def test_nothing_finite_gives_0_and_1():

@@ -52,7 +52,6 @@ def test_points_outside_of_the_picture_are_none():
     ("box", "sentence"),
     [
         ((10, 10, 10, 10), "nothing of the picture"),
-        ((8, 8, 4, 4), "nothing of the picture"),
         ((50, 50, 60, 60), "nothing of the picture"),
         (Box((3, 3), (3, 9)), "nothing of the picture"),
         ((1, 2, 3), "is no box"),
@@ -60,7 +59,7 @@ def test_points_outside_of_the_picture_are_none():
     ],
 )
 def test_a_box_that_is_none_is_a_sentence(box, sentence):
-    """Empty, turned around, beside the picture, of too few numbers."""
+    """Empty, beside the picture, of too few numbers."""
     with pytest.raises(ImageError, match=sentence):
         box_in(box, (10, 20))
 
@@ -68,6 +67,12 @@ def test_a_box_that_is_none_is_a_sentence(box, sentence):
 def test_a_box_over_the_edge_ends_there():
     """A hand draws over it, however far."""
     assert box_in((-2, 3, 5, 40), (10, 20)) == Box((0, 3), (5, 20))
+
+
+@pytest.mark.parametrize("box", [(8, 7, 4, 2), (4, 7, 8, 2), (8, 2, 4, 7), Box((8, 7), (4, 2))])
+def test_a_box_may_be_drawn_from_any_corner(box):
+    """As a hand does."""
+    assert box_in(box, (10, 20)) == Box((4, 2), (8, 7))
 
 
 def test_of_prompts_what_is_inside_counts():

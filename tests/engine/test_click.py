@@ -73,6 +73,14 @@ def test_one_click_gives_the_object_and_no_other(clicker):
         assert iou(mask, labels == number) > 0.9
 
 
+def test_objects_much_larger_than_the_picture_cost_no_memory(clicker, draw):
+    """Whoever gives such a diameter gets a mask, and no more is looked at than there is."""
+    segmenter, _ = clicker
+    image, _ = draw(7)
+    segmenter.set_image(image, diameter=1e9)
+    assert segmenter.segment([(50, 50)]).shape == image.shape
+
+
 def test_a_box_and_a_scribble_are_prompts(clicker):
     """A box around a disc, or a line through it, shows it as well as a click does."""
     segmenter, labels = clicker
@@ -81,6 +89,8 @@ def test_a_box_and_a_scribble_are_prompts(clicker):
     line = [(y, x) for y, x in np.argwhere(truth)[:: max(1, truth.sum() // 12)]]
     assert iou(segmenter.segment([], box=box), truth) > 0.9
     assert iou(segmenter.segment([], box=(*box.start, *box.stop)), truth) > 0.9
+    backwards = segmenter.segment([], box=(*box.stop, *box.start))
+    assert np.array_equal(backwards, segmenter.segment([], box=box))
     assert iou(segmenter.segment(line), truth) > 0.9
 
 

@@ -55,6 +55,21 @@ def test_a_painted_stroke_becomes_a_correction_and_undo_takes_it_back(hand, sess
     assert not masks.picture.taught.any()
 
 
+def test_a_stroke_leaves_nothing_but_itself(hand, qtbot):
+    """Where the brush was put away the masks look as beside it: napari's circle goes with all that is of it."""
+    layer = desk_of(hand.viewer).masks.layer
+    hand.viewer.layers["picture"].visible = False
+    qtbot.wait(50)  # the brush is warmed
+    layer.mode = "paint"
+    hand.drag((8, 50), (8, 70))
+    layer.mode = "pan_zoom"
+    qtbot.wait(50)
+    shot = hand.viewer.screenshot(canvas_only=True, flash=False)
+    end, middle = (hand.pixel(point) for point in ((8, 70), (8, 60)))
+    assert shot[middle.y(), middle.x(), :3].any()
+    assert np.array_equal(shot[end.y(), end.x()], shot[middle.y(), middle.x()])
+
+
 def test_a_click_deletes_a_drag_cuts_and_escape_puts_the_tool_away(hand, session):
     """The tools work by the mouse, and give the layer back as it was."""
     desk, gestures = desk_of(hand.viewer), gestures_of(hand.viewer)

@@ -42,6 +42,14 @@ def test_without_a_prediction_nothing_is_known(viewer, desk, said):
     assert viewer.scene.camera.center == center
 
 
+def test_in_the_3d_view_there_is_nothing_to_correct(viewer, two, said):
+    """The user is told so, and not sent to tools that refuse there."""
+    two.masks.doubt[300:330, 500:530] = 255
+    viewer.dims.ndisplay = 3
+    assert not guide_of(viewer).go()
+    assert said == ["Switch to the 2-D view to be shown where to look."]
+
+
 def test_the_view_flies_to_what_is_in_doubt(viewer, two, said):
     """The place comes into the middle of the view, enlarged; the masks are at hand."""
     two.masks.doubt[300:330, 500:530] = 255

@@ -27,6 +27,13 @@ def test_counts_and_the_round_are_told(learn_panel, session, qtbot):
     tell(qtbot, session, "state_changed", LEARNING, lambda: text_of(learn_panel, "counts") == wanted)
 
 
+def test_before_the_first_correction_it_says_whether_there_will_be_learning(learn_panel, session, qtbot):
+    """Nobody waits for what was switched off."""
+    for learning, wanted in (("idle", "Mend a mask: learning starts by itself."), ("off", "Learning is off.")):
+        state = replace(LEARNING, corrections=0, learning=learning)
+        tell(qtbot, session, "state_changed", state, lambda wanted=wanted: text_of(learn_panel, "counts") == wanted)
+
+
 @pytest.mark.parametrize(
     ("recent", "sentence"),
     [

@@ -130,6 +130,24 @@ def test_every_control_has_a_name_and_a_tooltip(window):
     assert {"predict", "learn", "accept", "revert", "model", "device", "image", "measure", "cancel"} <= names
 
 
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_what_went_wrong_can_be_read(window, session, theme):
+    """The line above all else stands out from the dock by 4.5 to 1, and is still red."""
+    window.theme = theme
+    text = Workspace(window).trouble.text
+    style = text.styleSheet()
+    rgb = [float(part) / 255 for part in style[style.index("rgba(") + 5 :].split(",")[:3]]
+    ground = theme_color("background", text).getRgbF()[:3]
+
+    def luminance(color):
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in color]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    dark, bright = sorted(luminance(color) + 0.05 for color in (rgb, ground))
+    assert bright / dark >= 4.5
+    assert rgb[0] > 1.3 * max(rgb[1:])
+
+
 def test_a_dock_has_the_theme_of_its_viewer(window, make_napari_viewer, session):
     """Set from Python, for one viewer alone: titles, icons and curve of its dock follow, those of another do not."""
     dock = Workspace(window)
