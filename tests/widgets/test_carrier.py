@@ -2,13 +2,18 @@
 
 import numpy as np
 import pytest
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
 
 from napari_unet.core.events import ObjectMask
 from napari_unet.core.geometry import Box
+from napari_unet.widgets import viewer_session
 from napari_unet.widgets.carrier import carrier_of
 from napari_unet.widgets.clicker import clicker_of
 from napari_unet.widgets.desk import desk_of
 from napari_unet.widgets.gestures import gestures_of
+from napari_unet.widgets.shortcuts import register
+from tests.widgets.conftest import Hand
 
 
 @pytest.fixture
@@ -180,3 +185,30 @@ def test_it_goes_on_in_no_other_project(carrier, masks, session):
     session.restored.emit()
     assert not carrier.is_on
     assert told[-1] == "Stopped after 0 slices"
+
+
+def test_real_keys_and_buttons_carry_an_object_on(make_napari_viewer, session, qtbot):
+    """A, a click in slice 1, Enter, G: the slices after it have the object, and the last one is shown."""
+    viewer = make_napari_viewer(show=True)
+    register()
+    viewer_session.keep_session(viewer, session)
+    viewer.add_image(np.random.default_rng(0).random((5, 60, 80), dtype=np.float32), name="stack")
+    desk = desk_of(viewer)
+    desk.take(viewer.layers["stack"])
+    masks = desk.add_masks()
+    qtbot.waitExposed(viewer.window._qt_window)
+    viewer.reset_view()
+    viewer.dims.set_current_step(0, 1)
+    viewer.layers.selection.active = masks.layer
+    hand = Hand(viewer)
+    hand.point_at((30, 40))
+    hand.press(Qt.Key.Key_A)
+    QTest.mouseClick(hand.canvas, Qt.MouseButton.LeftButton, pos=hand.pixel((30, 40)))
+    clicker = clicker_of(viewer)
+    qtbot.waitUntil(lambda: clicker.is_at_work and not clicker.is_waiting)
+    hand.press(Qt.Key.Key_Return)
+    hand.press(Qt.Key.Key_G)
+    qtbot.waitUntil(lambda: viewer.dims.current_step[0] == 4 and not carrier_of(viewer).is_on)
+    shown = masks.layer.data[:, 30, 40]
+    assert shown[1] > 0
+    assert shown.tolist() == [0, *[shown[1]] * 4]
