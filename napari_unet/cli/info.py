@@ -40,8 +40,8 @@ def info(as_json: JsonOption = False) -> None:
     for name, value in {**facts, "speeds": ""}.items():
         shown = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
         typer.echo(f"{name:<9} {shown}".rstrip())
-    for speed in speeds:
-        typer.echo(f"  {_row(speed)}")
+        for speed in speeds if name == "speeds" else ():
+            typer.echo(f"  {_row(speed)}")
 
 
 def _row(speed: Speed) -> str:

@@ -92,9 +92,7 @@ def train(  # noqa: PLR0913 - each option of the command is one
     """
     options = dict(locals())
     from napari_unet.engine import fit as fitting  # torch: only when it is needed
-    from napari_unet.engine import rehearsal as rehearsing
     from napari_unet.engine.ranks import joined_ranks
-    from napari_unet.nets.model import REHEARSAL
 
     _check_training(output, minutes, steps, kind, diameter, clicks, synthetic)
     if base and base_channels is not None:
@@ -106,9 +104,10 @@ def train(  # noqa: PLR0913 - each option of the command is one
     pairs = [pairs_of(*folder, leave_out or ()) for folder in folders]
     read, made = [_read_set(known, ignore_label) for known in pairs], fitting.made_pictures(synthetic, seed)
     sets = [*read, *made]
-    corrections = [correction for known in sets for correction in known]
+    corrections = _something_known([correction for known in sets for correction in known])
     summary = _summary_of(corrections, seed)
-    card = _card_of(output.stem, kind, base_channels or CHANNELS, summary, corrections, is_new=not base)
+    story = f"{summary}: {_command(options)}"
+    card = _card_of(output.stem, kind, base_channels or CHANNELS, story, corrections, is_new=not base)
     seconds = minutes * 60 if minutes is not None else None
     with joined_ranks(device) as (ranks, own_device):
         model, student = fitting.new_student(card, base, own_device, seed, crops=crops, ranks=ranks)
@@ -125,11 +124,31 @@ def train(  # noqa: PLR0913 - each option of the command is one
             deque(itertools.chain(*rows), maxlen=0)  # what it learns is in the weights of the leading process, too
             return
         _log(itertools.chain(*rows), output.with_suffix(".log.jsonl"))
-    if rehearsal:
-        kept = rehearsing.chosen(fitting.kinds_of(read), rehearsal, seed)
-        rehearsing.write(output.with_suffix(REHEARSAL), fitting.at_known_size(kept, model.card), seed)
+    _write_rehearsal(output, read, rehearsal, seed, model.card, goes_on=Path(base) == output)
     fitting.forget_checkpoint(output)  # last: the same command goes on until all is written
     typer.echo(f"Wrote {output} ({output.stat().st_size / 1e6:.1f} MB).")
+
+
+def _write_rehearsal(
+    output: Path, read: Sequence[Sequence[Correction]], count: int, seed: int, card: ModelCard, *, goes_on: bool
+) -> None:
+    """Keep some of what was learnt beside the model; what lies there of another one that had its name goes."""
+    from napari_unet.engine import fit, rehearsal
+    from napari_unet.nets.model import REHEARSAL
+
+    beside = output.with_suffix(REHEARSAL)
+    if count:
+        kept = rehearsal.chosen(fit.kinds_of(read), count, seed)
+        rehearsal.write(beside, fit.at_known_size(kept, card), seed)
+    elif not goes_on:
+        beside.unlink(missing_ok=True)
+
+
+def _something_known(corrections: list[Correction]) -> list[Correction]:
+    """The same; refused if they say nothing."""
+    if not any(c.trusted.any() for c in corrections):
+        raise LabelsError("--ignore-label leaves out every pixel of all labels, so there is nothing to learn from.")
+    return corrections
 
 
 def _check_gaps(corrections: list[Correction]) -> None:
@@ -191,6 +210,17 @@ def _summary_of(corrections: list[Correction], seed: int) -> str:
     return f"{len(corrections)} pictures, {objects} objects, seed {seed}, torch {version('torch')}"
 
 
+def _command(options: Mapping[str, Any]) -> str:
+    """The command without places and names of files, which are nobody's business but the user's."""
+    also = [str(folder) for folder in options["also"] or ()]
+    hidden = {str(options[name]): name.upper() for name in ("images", "labels", "output")}
+    hidden |= dict.fromkeys(also, "SET") | dict.fromkeys(options["leave_out"] or (), "NAMES")
+    if Path(options["base"]).suffix:  # no name of a shipped model
+        hidden[str(Path(options["base"]))] = "MODEL"
+    words = [word.split("=", 1) if word.startswith("--") else [word] for word in sys.argv[1:]]
+    return shlex.join(["unet-live", *("=".join(hidden.get(str(Path(p)), p) for p in word) for word in words)])
+
+
 def _identity_of(summary: str, pairs: Sequence[Pairs], options: Mapping[str, Any], parent: str | None) -> str:
     """What tells a training from another one: names of files, settings and the model begun from, not the folders."""
     names = [[(picture.name, truth.name) for picture, truth in known] for known in pairs]
@@ -200,20 +230,19 @@ def _identity_of(summary: str, pairs: Sequence[Pairs], options: Mapping[str, Any
 
 
 def _card_of(
-    name: str, kind: str, base_channels: int, summary: str, corrections: list[Correction], *, is_new: bool
+    name: str, kind: str, base_channels: int, story: str, corrections: list[Correction], *, is_new: bool
 ) -> ModelCard:
     """The card of a model that learns from these pictures; one that goes on from another has the classes of that."""
     if kind == "classes" and is_new:
         _check_gaps(corrections)
     outputs = max(2, *(int(c.labels.max(initial=0)) + 1 for c in corrections)) if kind == "classes" else 2
-    command = shlex.join(["unet-live", *sys.argv[1:]])
     return ModelCard(
         name=name,
         kind=kind,
         architecture={"in_channels": 3, "out_channels": outputs, "base_channels": base_channels},
         classes=("background", *(f"class {n}" for n in range(1, outputs))) if kind == "classes" and is_new else (),
         diameter=ModelCard.diameter if kind == "classes" else _usual_diameter(corrections),
-        trained_on=f"{summary}: {command}",
+        trained_on=story,
     )
 
 

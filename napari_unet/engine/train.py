@@ -43,6 +43,10 @@ RESERVE = 5.0
 LOOKING = 0.25
 """Share of a budget that may be spent on finding out how the model sees the pictures best."""
 
+HARDLY = "The new weights find hardly anything of what was corrected so far; the old ones stay."
+SCARCELY = 0.05
+"""Score of objects below which not worse is not enough for a model that has something to lose: where nothing is found,
+nothing can get worse, and what was drawn may be anything."""
 SOME_CORRECTIONS = "Give corrections: [Correction(image, labels, trusted), ...]."
 NO_OBJECTS = "Only background was corrected so far; the old weights stay. Draw an object, or click one."
 
@@ -235,7 +239,7 @@ def _rounds(
         would_lose = max(0.0, model.lost + before.mean - after.mean)
         is_broken = 4 * student.skipped > student.step - begun or not all_finite(candidate)
         reason = "" if _shows_objects(student, now) else NO_OBJECTS
-        reason = reason or _why_not(before, after, is_broken=is_broken, is_lower=would_lose > recipe.tolerance)
+        reason = reason or _why_not(student, before, after, is_broken=is_broken, lost=would_lose)
         seen = model.net.state_dict() if reason else candidate
         for _ in heads.round(seen, taught, trial.scored, budget.left) if heads else ():
             yield replace(last, progress=1.0)
@@ -249,7 +253,7 @@ def _rounds(
         else:
             model.replace_weights(won, version=model.version)  # the masks stay as they are
             yield replace(last, progress=1.0, kept=False, score=after.mean, reason=reason)
-            refused += part
+            refused += part if reason != HARDLY else 0.0  # what is hard takes a while
             if is_broken or refused > recipe.endurance:
                 student, refused = _start_again(model, student), 0.0
 
@@ -323,13 +327,16 @@ def _shows_objects(student: Student, corrections: Sequence[Correction]) -> bool:
     return student.kind != "objects" or any(student.examples.has(c, on_object=True) for c in corrections)
 
 
-def _why_not(before: Score, after: Score, *, is_broken: bool, is_lower: bool) -> str:
+def _why_not(student: Student, before: Score, after: Score, *, is_broken: bool, lost: float) -> str:
     """Why a round must not take over; '' if it may."""
     if is_broken:
         return "The training met values that are not numbers; the old weights stay."
     if after.is_blank and not before.is_blank:
         return "The new weights found nothing any more; the old ones stay."
-    if is_lower:
+    found, least, tolerance = after.weighted(0.0), before.weighted(0.0), student.recipe.tolerance
+    if student.rehearsal and found < SCARCELY and found <= least + tolerance:
+        return HARDLY
+    if lost > tolerance:
         return f"The new weights scored {after.mean:.2f} instead of {before.mean:.2f}; the old ones stay."
     return ""
 

@@ -14,4 +14,8 @@ def test_info_tells_what_a_bug_report_needs(unet_live):
     assert facts["packages"]["torch"] == torch.__version__
     assert facts["speeds"][0]["number_type"] == "float32"
     assert any(speed["number_type"] in facts["chosen"] for speed in facts["speeds"])
-    assert "python" in unet_live("info")[1]
+    lines = unet_live("info")[1].splitlines()
+    assert any(line.startswith("python") for line in lines)
+    speeds = lines.index("speeds")
+    assert all("256 x 256" in line for line in lines[speeds + 1 : speeds + 1 + len(facts["speeds"])])
+    assert lines[-1].startswith("models")

@@ -40,6 +40,33 @@ def test_train_writes_a_model_that_predicts(unet_live, folders, tmp_path):
     assert [row["step"] for row in rows] == [3, 3]
 
 
+def test_the_card_names_no_place_and_no_file(unet_live, folders, model, tmp_path):
+    """What goes round with a model says how it was made, and nothing of whose pictures these were."""
+    other = tmp_path / "Patient Meier"
+    shutil.copytree(folders[0], other / "images")
+    shutil.copytree(folders[1], other / "labels")
+    also, output = f"--also={other}", other / "mine.safetensors"
+    code, _, err = train(unet_live, folders, output, also, "--leave-out", "Meier*", "--from", model)
+    assert code == 0, err
+    told = load_model(output, device="cpu").card.trained_on
+    command = "unet-live train IMAGES LABELS -o OUTPUT --steps 3 --device cpu --also=SET --leave-out NAMES --from MODEL"
+    assert told.endswith(command)
+    assert "Meier" not in told
+    code, _, err = unet_live("train", *folders, "-o", output, "--from", "default", "--steps", "1")
+    assert code == 0, err
+    assert load_model(output, device="cpu").card.trained_on.endswith("-o OUTPUT --from default --steps 1")
+
+
+def test_rehearsed_is_what_the_model_knew_not_the_one_that_had_its_name(unet_live, folders, tmp_path):
+    """A model made anew has no pictures of the one before; one that goes on in the same file keeps them."""
+    output, beside = tmp_path / "m.safetensors", tmp_path / "m.rehearsal.npz"
+    assert train(unet_live, folders, output, "--rehearsal", "2")[0] == 0
+    assert train(unet_live, folders, output, "--from", output)[0] == 0
+    assert len(read_rehearsal(beside)) == 2
+    assert train(unet_live, folders, output)[0] == 0
+    assert not beside.exists()
+
+
 def test_train_goes_on_from_a_model(unet_live, folders, model, tmp_path):
     """With --from the weights begin where a model was, and the card names it as the parent."""
     code, _, err = train(unet_live, folders, tmp_path / "m.safetensors", "--from", model)
@@ -57,7 +84,7 @@ def test_train_takes_more_sets_and_makes_pictures(unet_live, folders, tmp_path):
     assert code == 0, err
     assert load_model(tmp_path / "m.safetensors", device="cpu").card.trained_on.startswith("5 pictures")
     assert len(read_rehearsal(tmp_path / "m.rehearsal.npz")) == 2  # of pictures, not of what was made
-    assert_refused(train(unet_live, folders, tmp_path / "n.safetensors", "--leave-out", "*"), "name")
+    assert_refused(train(unet_live, folders, tmp_path / "n.safetensors", "--leave-out", "*"), "leave out all of them")
 
 
 def test_a_training_is_through_when_its_rehearsal_is_written(unet_live, folders, tmp_path, monkeypatch):
@@ -134,6 +161,18 @@ def test_train_takes_each_plane_of_a_stack(unet_live, folders, tmp_path):
     code, _, err = train(unet_live, folders, tmp_path / "m.safetensors")
     assert code == 0, err
     assert "3 pictures, 12 objects" in load_model(tmp_path / "m.safetensors", device="cpu").card.trained_on
+
+
+@pytest.mark.parametrize("kind", ["objects", "classes"])
+def test_labels_that_say_nothing_are_refused(unet_live, folders, tmp_path, kind):
+    """Where every pixel is left out there is nothing to learn from; one picture that says something is enough."""
+    for path in folders[1].iterdir():
+        truth = tifffile.imread(path)
+        tifffile.imwrite(path, np.full_like(truth, 255))
+    options = ("--ignore-label", "255", "--kind", kind)
+    assert_refused(train(unet_live, folders, tmp_path / "m.safetensors", *options), "nothing to learn from")
+    tifffile.imwrite(path, (truth > 0).astype(np.uint8))
+    assert train(unet_live, folders, tmp_path / "m.safetensors", *options)[0] == 0
 
 
 def test_train_learns_classes_and_ignores_a_label(unet_live, folders, tmp_path):

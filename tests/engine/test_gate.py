@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import replace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -132,6 +133,29 @@ def test_a_model_remembers_what_it_first_was(disc_model, taught, quick, monkeypa
         assert disc_model.strayed == strayed
         disc_model = disc_model.copy()
     assert disc_model.version == 3
+
+
+@pytest.mark.parametrize(
+    ("found", "knows", "kept"),
+    [
+        ((0.01, 0.014), True, False),
+        ((0.02, 0.01), True, False),
+        ((0.01, 0.04), True, True),
+        ((0.01, 0.014), False, True),
+    ],
+)
+def test_where_nothing_is_found_not_worse_is_not_enough(disc_model, taught, quick, monkeypatch, found, knows, kept):
+    """What was drawn may be anything, and a model that knew something would lose it; learning goes on as it was."""
+    before, after = (Score({0: [0.9], 1: [value]}, 10) for value in found)
+    scores = itertools.chain([before], itertools.repeat(after))
+    monkeypatch.setattr(trial, "_jury", lambda corrections, _: corrections[:1])
+    monkeypatch.setattr(trial, "score_of", lambda *_: next(scores))
+    monkeypatch.setattr(engine, "rehearsal_of", lambda _: taught[:1] if knows else ())
+    monkeypatch.setattr(engine, "_start_again", Mock(side_effect=AssertionError))
+    recipe = replace(quick, round_steps=1, endurance=0.0)
+    events = ends(list(fine_tune(disc_model, taught, steps=1 if kept else 4, recipe=recipe)))
+    assert {event.kept for event in events} == {kept}
+    assert kept or {event.reason for event in events} == {engine.HARDLY}
 
 
 def test_weights_that_find_nothing_do_not_take_over(disc_model, taught, quick, monkeypatch):
