@@ -244,16 +244,15 @@ def learning(facts: dict) -> None:
     model = load_model(device="cpu")
     student = Student(model, FROM_PICTURES, 0)
 
-    def step() -> None:
+    draw, batch = student._batch, student._batch(corrections)
+
+    def step(crops: Callable[[object], object]) -> None:
+        student._batch = crops
         student.study(corrections)
         student.advance(1e-4)
 
-    for _ in range(3):
-        step()
-    seconds = {"the whole step": in_turns({"step": step}, 12)["step"]}
-    batch = student._batch(corrections)
-    student._batch = lambda _: batch
-    seconds["no crops to make"] = in_turns({"step": step}, 12)["step"]
+    ways = {"the whole step": draw, "no crops to make": lambda _: batch}
+    seconds = in_turns({name: lambda crops=crops: step(crops) for name, crops in ways.items()}, 20)
     print("\n## Training, 8 crops of 192 x 192 a step\n")
     print("| what | seconds a step | of it the network |")
     print("| --- | --- | --- |")
