@@ -104,7 +104,7 @@ def train(  # noqa: PLR0913 - each option of the command is one
     pairs = [pairs_of(*folder, leave_out or ()) for folder in folders]
     read, made = [_read_set(known, ignore_label) for known in pairs], fitting.made_pictures(synthetic, seed)
     sets = [*read, *made]
-    corrections = _something_known([correction for known in sets for correction in known])
+    corrections = _checked([correction for known in sets for correction in known], kind)
     summary = _summary_of(corrections, seed)
     story = f"{summary}: {_command(options)}"
     card = _card_of(output.stem, kind, base_channels or CHANNELS, story, corrections, is_new=not base)
@@ -144,10 +144,20 @@ def _write_rehearsal(
         beside.unlink(missing_ok=True)
 
 
-def _something_known(corrections: list[Correction]) -> list[Correction]:
-    """The same; refused if they say nothing."""
+def _checked(corrections: list[Correction], kind: str) -> list[Correction]:
+    """The same; refused if they say nothing, and doubted aloud if they number no objects."""
+    from scipy import ndimage  # takes a while to load, which no other command waits for
+
     if not any(c.trusted.any() for c in corrections):
         raise LabelsError("--ignore-label leaves out every pixel of all labels, so there is nothing to learn from.")
+    if kind == "objects" and max(len(np.unique(c.labels[c.labels > 0])) for c in corrections) == 1:
+        most = max(ndimage.label(c.labels > 0)[1] for c in corrections)
+        if most > 1:
+            typer.echo(
+                f"These labels number no objects: no picture has more than one, of up to {most} pieces. "
+                "Of masks (0 and 255) make labels first (skimage.measure.label), or train with --kind classes.",
+                err=True,
+            )
     return corrections
 
 

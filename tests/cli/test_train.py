@@ -175,6 +175,18 @@ def test_labels_that_say_nothing_are_refused(unet_live, folders, tmp_path, kind)
     assert train(unet_live, folders, tmp_path / "m.safetensors", *options)[0] == 0
 
 
+def test_masks_are_no_labels(unet_live, folders, tmp_path):
+    """0 and 255 make one object of all: the user is told so, and how to go on; of classes it is as it should be."""
+    numbered = train(unet_live, folders, tmp_path / "m.safetensors")
+    assert "number no objects" not in numbered[2]
+    for path in folders[1].iterdir():
+        tifffile.imwrite(path, ((tifffile.imread(path) > 0) * 255).astype(np.uint8))
+    code, _, err = train(unet_live, folders, tmp_path / "m.safetensors")
+    assert (code, "of up to 4 pieces" in err) == (0, True)
+    code, _, err = train(unet_live, folders, tmp_path / "c.safetensors", "--kind", "classes", "--ignore-label", "9")
+    assert "number no objects" not in err
+
+
 def test_train_learns_classes_and_ignores_a_label(unet_live, folders, tmp_path):
     """One output a class; the label of pixels of which nothing is known is no class."""
     truth = discs()[1] % 3
