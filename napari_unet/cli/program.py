@@ -53,7 +53,8 @@ def pairs_of(
     pictures, truths = _named(images), _named(labels)
     pairs = [(path, truths[name]) for name, path in pictures.items() if name in truths and is_wanted(name)]
     if not pairs and not pictures.keys().isdisjoint(truths):
-        raise LabelsError(f"No picture in '{images}' is left: the patterns that you gave leave out all of them.")
+        reason = "--leave-out names all of them" if leave_out else "--only names none of them"
+        raise LabelsError(f"No picture in '{images}' is left: {reason}.")
     if not pairs:
         raise LabelsError(
             f"No picture in '{images}' has labels of the same name in '{labels}'. Name them alike, endings apart."

@@ -87,7 +87,7 @@ def test_simulate_counts_clicks_beside_other_ways(unet_live, folders, clicking_m
 def test_what_could_not_be_kept_is_refused_before_anything_is_learnt(unet_live, folders, tmp_path):
     """A folder to draw into, and names that leave no picture: one sentence each."""
     assert_refused(unet_live("simulate", *folders, "--plot", tmp_path), "is a folder", "--plot")
-    assert_refused(unet_live("simulate", *folders, "--only", "nothing*"), "is left", "--only")
+    assert_refused(unet_live("simulate", *folders, "--only", "nothing*"), "is left", "--only names none of them.")
 
 
 def test_simulate_learns_from_clicks(unet_live, folders, clicking_model):

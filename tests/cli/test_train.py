@@ -84,7 +84,7 @@ def test_train_takes_more_sets_and_makes_pictures(unet_live, folders, tmp_path):
     assert code == 0, err
     assert load_model(tmp_path / "m.safetensors", device="cpu").card.trained_on.startswith("5 pictures")
     assert len(read_rehearsal(tmp_path / "m.rehearsal.npz")) == 2  # of pictures, not of what was made
-    assert_refused(train(unet_live, folders, tmp_path / "n.safetensors", "--leave-out", "*"), "leave out all of them")
+    assert_refused(train(unet_live, folders, tmp_path / "n.safetensors", "--leave-out", "*"), "--leave-out names all")
 
 
 def test_a_training_is_through_when_its_rehearsal_is_written(unet_live, folders, tmp_path, monkeypatch):
