@@ -6,8 +6,6 @@ import hashlib
 import itertools
 import json
 import math
-import shlex
-import sys
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -146,11 +144,11 @@ def _write_rehearsal(
 
 def _checked(corrections: list[Correction], kind: str) -> list[Correction]:
     """The same; refused if they say nothing, and doubted aloud if they number no objects."""
-    from scipy import ndimage  # takes a while to load, which no other command waits for
-
     if not any(c.trusted.any() for c in corrections):
         raise LabelsError("--ignore-label leaves out every pixel of all labels, so there is nothing to learn from.")
     if kind == "objects" and max(len(np.unique(c.labels[c.labels > 0])) for c in corrections) == 1:
+        from scipy import ndimage  # takes a while to load, which nobody else waits for
+
         most = max(ndimage.label(c.labels > 0)[1] for c in corrections)
         if most > 1:
             typer.echo(
@@ -221,14 +219,9 @@ def _summary_of(corrections: list[Correction], seed: int) -> str:
 
 
 def _command(options: Mapping[str, Any]) -> str:
-    """The command without places and names of files, which are nobody's business but the user's."""
-    also = [str(folder) for folder in options["also"] or ()]
-    hidden = {str(options[name]): name.upper() for name in ("images", "labels", "output")}
-    hidden |= dict.fromkeys(also, "SET") | dict.fromkeys(options["leave_out"] or (), "NAMES")
-    if Path(options["base"]).suffix:  # no name of a shipped model
-        hidden[str(Path(options["base"]))] = "MODEL"
-    words = [word.split("=", 1) if word.startswith("--") else [word] for word in sys.argv[1:]]
-    return shlex.join(["unet-live", *("=".join(hidden.get(str(Path(p)), p) for p in word) for word in words)])
+    """The command with all its settings, but without places and names, which are nobody's business but the user's."""
+    told = {name: value for name, value in options.items() if name not in (*PLACES, "leave_out") and value is not None}
+    return " ".join(["unet-live train", *(f"--{name.replace('_', '-')} {value}" for name, value in told.items())])
 
 
 def _identity_of(summary: str, pairs: Sequence[Pairs], options: Mapping[str, Any], parent: str | None) -> str:

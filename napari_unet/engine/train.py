@@ -43,7 +43,7 @@ RESERVE = 5.0
 LOOKING = 0.25
 """Share of a budget that may be spent on finding out how the model sees the pictures best."""
 
-HARDLY = "The new weights find hardly anything of what was corrected so far; the old ones stay."
+NOT_FOUND = "The new weights find hardly anything of what was corrected so far; the old ones stay."
 SCARCELY = 0.05
 """Score of objects below which not worse is not enough for a model that has something to lose: where nothing is found,
 nothing can get worse, and what was drawn may be anything."""
@@ -253,7 +253,7 @@ def _rounds(
         else:
             model.replace_weights(won, version=model.version)  # the masks stay as they are
             yield replace(last, progress=1.0, kept=False, score=after.mean, reason=reason)
-            refused += part if reason != HARDLY else 0.0  # what is hard takes a while
+            refused += part if reason != NOT_FOUND else 0.0  # what is hard takes a while
             if is_broken or refused > recipe.endurance:
                 student, refused = _start_again(model, student), 0.0
 
@@ -335,7 +335,7 @@ def _why_not(student: Student, before: Score, after: Score, *, is_broken: bool, 
         return "The new weights found nothing any more; the old ones stay."
     found, least, tolerance = after.weighted(0.0), before.weighted(0.0), student.recipe.tolerance
     if student.rehearsal and found < SCARCELY and found <= least + tolerance:
-        return HARDLY
+        return NOT_FOUND
     if lost > tolerance:
         return f"The new weights scored {after.mean:.2f} instead of {before.mean:.2f}; the old ones stay."
     return ""

@@ -155,7 +155,7 @@ def test_where_nothing_is_found_not_worse_is_not_enough(disc_model, taught, quic
     recipe = replace(quick, round_steps=1, endurance=0.0)
     events = ends(list(fine_tune(disc_model, taught, steps=1 if kept else 4, recipe=recipe)))
     assert {event.kept for event in events} == {kept}
-    assert kept or {event.reason for event in events} == {engine.HARDLY}
+    assert kept or {event.reason for event in events} == {engine.NOT_FOUND}
 
 
 def test_weights_that_find_nothing_do_not_take_over(disc_model, taught, quick, monkeypatch):
