@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import math
 import operator
 from collections.abc import Sequence
@@ -16,14 +15,13 @@ import numpy.typing as npt
 from napari_unet.core.arrays import ArrayLike, RawArray, axes_of, checked_levels, cut, looks_like_color, read_dtype
 from napari_unet.core.errors import ImageError
 from napari_unet.core.geometry import Box
+from napari_unet.core.holes import is_framed
 from napari_unet.core.intensity import Limits, estimate_limits
+from napari_unet.core.sampled import SAMPLE_VOXELS, sample_boxes, thinned
 
 MOST_AXES = 5  # without the channels
 # a picture up to these sizes is read whole, for its identity (asked for while the user waits) and for its limits
 WHOLE_FOR_KEY, WHOLE_FOR_LIMITS = 2**22, 2**24  # voxels
-SAMPLE_VOXELS = 2**20
-SAMPLE_BLOCK = 128  # zarr chunks and TIFF tiles are multiples of it, so that a block lies in one
-SAMPLE_BLOCKS = (16, 64)  # at least, at most
 
 
 class ImageSource:
@@ -291,7 +289,8 @@ class ImageSource:
             return self.select(channels).limits()
         known = self._known_limits.get((self._picked, self.is_color))
         if known is None:
-            known = estimate_limits(self._sample(self._level_for_limits()), joint=self.is_color)
+            parts = self._parts(self._level_for_limits())
+            known = estimate_limits(thinned(parts), joint=self.is_color, is_framed=is_framed(parts))
             self._known_limits[self._picked, self.is_color] = known
         return known.inverted() if self.is_inverted else known
 
@@ -305,7 +304,7 @@ class ImageSource:
         """
         little_endian = self.dtype.newbyteorder("<")
         digest = hashlib.sha256(f"{self.shape} {little_endian.str} {self.channels} {self.is_color}".encode())
-        for box in _sample_boxes(self.shape, self.channels, WHOLE_FOR_KEY):
+        for box in sample_boxes(self.shape, self.channels, WHOLE_FOR_KEY):
             digest.update(self.read(box).astype(little_endian, copy=False).tobytes())
         return digest.hexdigest()
 
@@ -353,14 +352,10 @@ class ImageSource:
         """Channels that one level of the pyramid holds, picked or not."""
         return 1 if self._channel_axis is None else int(self._levels[level].shape[self._channel_axis])
 
-    def _sample(self, level: int) -> RawArray:
-        """About a million voxels from all over one level, (C, voxels)."""
-        boxes = _sample_boxes(self._level_shape(level), self.channels, WHOLE_FOR_LIMITS)
-        raw = np.concatenate([self._read_level(level, box).reshape(self.channels, -1) for box in boxes], axis=1)
-        # a step that does not divide a row, or each row would give the same columns
-        width = self._level_shape(level)[-1]
-        step = next(n for n in itertools.count(math.ceil(raw.size / SAMPLE_VOXELS)) if math.gcd(n, width) == 1)
-        return raw[:, ::step]
+    def _parts(self, level: int) -> list[RawArray]:
+        """One level of the pyramid, or blocks from all over it, each (C, ..., Y, X)."""
+        boxes = sample_boxes(self._level_shape(level), self.channels, WHOLE_FOR_LIMITS)
+        return [self._read_level(level, box) for box in boxes]
 
 
 def _voxel_size(given: Sequence[float] | None, axes: int) -> tuple[float, ...]:
@@ -375,24 +370,3 @@ def _mirrored(start: int, stop: int, length: int) -> npt.NDArray[np.int64]:
     period = max(2 * (length - 1), 1)
     position = np.arange(start, stop, dtype=np.int64) % period
     return np.minimum(position, period - position) if length > 1 else position
-
-
-def _sample_boxes(shape: tuple[int, ...], channels: int, whole: int) -> list[Box]:
-    """The whole picture up to `whole` voxels, else blocks of 128 x 128 from all over it.
-
-    Blocks are spread by the R-sequence (Roberts 2018, a generalised golden ratio), which fills any number of axes
-    evenly without falling into step with their lengths, as evenly spaced planes and rows would.
-    """
-    if math.prod(shape) * channels <= whole:
-        return [Box.whole(shape)]
-    block = (1,) * (len(shape) - 2) + (SAMPLE_BLOCK,) * 2
-    grid = [math.ceil(n / b) for n, b in zip(shape, block, strict=True)]
-    few, many = SAMPLE_BLOCKS
-    count = min(max(SAMPLE_VOXELS // (SAMPLE_BLOCK**2 * channels), few), many)
-    ratio = 2.0
-    for _ in range(50):  # fixed point of x ** (axes + 1) = x + 1
-        ratio = (1 + ratio) ** (1 / (len(shape) + 1))
-    steps = [ratio ** -(axis + 1) for axis in range(len(shape))]
-    cells = {tuple(int((0.5 + i * s) % 1 * g) for s, g in zip(steps, grid, strict=True)) for i in range(count)}
-    corners = [tuple(c * b for c, b in zip(cell, block, strict=True)) for cell in sorted(cells)]
-    return [Box(a, tuple(c + b for c, b in zip(a, block, strict=True))).clip(shape) for a in corners]

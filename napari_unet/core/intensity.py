@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from napari_unet.core import holes
 from napari_unet.core.errors import ImageError
 
 LOW_PERCENTILE, HIGH_PERCENTILE = 1.0, 99.8
@@ -25,18 +26,21 @@ class Limits:
     ----------
     low, high : tuple of float
         In the picture's own units. Where `low` is the higher one, the picture is seen inverted.
+    is_framed : bool
+        Whether what is 0 in all channels is no part of the picture.
     """
 
     low: tuple[float, ...]
     high: tuple[float, ...]
+    is_framed: bool = False
 
     def select(self, channels: tuple[int, ...]) -> Limits:
         """The limits of some channels."""
-        return Limits(tuple(self.low[c] for c in channels), tuple(self.high[c] for c in channels))
+        return replace(self, low=tuple(self.low[c] for c in channels), high=tuple(self.high[c] for c in channels))
 
     def inverted(self) -> Limits:
         """Dark becomes bright, and bright dark."""
-        return Limits(self.high, self.low)
+        return replace(self, low=self.high, high=self.low)
 
 
 def limits_from(given: object, channels: int) -> Limits:
@@ -67,10 +71,10 @@ def limits_from(given: object, channels: int) -> Limits:
     # estimated ones of a constant channel of huge numbers may be no span
     if given is pair and not (np.isfinite(low).all() and np.isfinite(high).all() and (low < high).all()):
         raise ImageError(f"The limits {given!r} are no span. Give the lower one first, like (0, 255).")
-    return Limits(tuple(low.tolist()), tuple(high.tolist()))
+    return Limits(tuple(low.tolist()), tuple(high.tolist()), isinstance(given, Limits) and given.is_framed)
 
 
-def estimate_limits(sample: npt.NDArray[np.generic], *, joint: bool = False) -> Limits:
+def estimate_limits(sample: npt.NDArray[np.generic], *, joint: bool = False, is_framed: bool | None = None) -> Limits:
     """Percentiles 1 and 99.8 of each channel, of finite values alone.
 
     Parameters
@@ -79,13 +83,18 @@ def estimate_limits(sample: npt.NDArray[np.generic], *, joint: bool = False) -> 
         Some voxels of the picture.
     joint : bool
         One pair of limits for all channels (colour pictures: keeps their hue).
+    is_framed : bool, optional
+        Whether what is 0 in all channels is left out; None: as `sample`, which has its axes (Y, X) then, looks.
 
     Returns
     -------
     Limits
         Of a constant channel `high` is `low + 1`, so that it becomes 0 everywhere.
     """
-    values = np.asarray(sample).reshape(len(sample), -1).astype(np.float64)
+    if is_framed is None:
+        is_framed = sample.ndim > 2 and holes.is_framed([sample])
+    values = np.asarray(sample).reshape(len(sample), -1)
+    values = (values[:, ~holes.is_black(values)] if is_framed else values).astype(np.float64)
     groups = [values.ravel()] * len(values) if joint else list(values)
     low, high = [], []
     for group in groups:
@@ -96,11 +105,11 @@ def estimate_limits(sample: npt.NDArray[np.generic], *, joint: bool = False) -> 
             a, b = float(finite.min()), float(finite.max())
         low.append(float(a))
         high.append(float(b) if b > a else float(a) + 1.0)
-    return Limits(tuple(low), tuple(high))
+    return Limits(tuple(low), tuple(high), is_framed)
 
 
 def normalize(raw: npt.NDArray[np.generic], limits: Limits) -> FloatArray:
-    """Scale intensities so that the limits become 0 and 1; what is no number becomes the median of the channel.
+    """Scale intensities so that the limits become 0 and 1; holes are filled (`fill_holes`).
 
     Parameters
     ----------
@@ -113,6 +122,11 @@ def normalize(raw: npt.NDArray[np.generic], limits: Limits) -> FloatArray:
     (C, ...) float32
         Clipped to `LOWEST` .. `HIGHEST`; 1 less that where the limits are inverted.
     """
+    return holes.fill_holes(normalize_with_holes(raw, limits))[0]
+
+
+def normalize_with_holes(raw: npt.NDArray[np.generic], limits: Limits) -> FloatArray:
+    """`normalize`, but holes are NaN."""
     shape = (-1,) + (1,) * (raw.ndim - 1)
     # all of it halved: the difference of two of the largest numbers is none
     ends = np.asarray(limits.low, np.float64) / 2, np.asarray(limits.high, np.float64) / 2
@@ -121,10 +135,8 @@ def normalize(raw: npt.NDArray[np.generic], limits: Limits) -> FloatArray:
     with np.errstate(over="ignore", invalid="ignore"):
         scaled: FloatArray = ((raw.astype(np.float64) / 2 - low) / span).astype(np.float32)
     np.clip(scaled, LOWEST, HIGHEST, out=scaled)
-    for channel in scaled:  # a dark hole would be an object to whoever looks for dark ones
-        unknown = np.isnan(channel)
-        if unknown.any():
-            channel[unknown] = 0 if unknown.all() else np.median(channel[~unknown])
+    if limits.is_framed:
+        scaled[:, holes.is_black(raw)] = np.nan
     is_inverted = ends[0] > ends[1]
     if is_inverted.any():  # after what is far away was clipped, as crops to learn from are inverted
         scaled[is_inverted] = 1 - scaled[is_inverted]
@@ -153,7 +165,7 @@ def fit_channels(x: FloatArray, wanted: int) -> FloatArray:
     if have == 1:
         return np.repeat(x, wanted, axis=0)
     if have == 2 and wanted == 3:
-        return np.concatenate([x, np.zeros_like(x[:1])])
+        return np.concatenate([x, 0 * x[:1]])  # a hole stays one
     if have == 3 and wanted == 1:
         return np.asarray(x.mean(axis=0, keepdims=True), np.float32)
     raise ImageError(

@@ -14,9 +14,10 @@ import numpy.typing as npt
 from napari_unet.core.errors import ImageError
 from napari_unet.core.events import Prediction, Progress
 from napari_unet.core.geometry import Box
+from napari_unet.core.holes import fill_holes
 from napari_unet.core.image import ImageSource
 from napari_unet.core.instances import InstanceSettings, build_objects, settings_for
-from napari_unet.core.intensity import FloatArray, fit_channels, normalize
+from napari_unet.core.intensity import FloatArray, fit_channels, normalize_with_holes
 from napari_unet.core.tiles import Grid, Index, Tile, cover
 from napari_unet.engine.forward import UnwantedError, while_wanted
 from napari_unet.engine.network import Axes, Outputs, run_network
@@ -262,15 +263,19 @@ class _Queue:
 
 
 def read_tile(model: Model, plane: Plane, tile: Tile) -> FloatArray:
-    """What the network reads for a tile, (C, *window) float32 normalised."""
+    """What the network reads for a tile, (C, *window) float32 normalised, with NaN where there is no picture."""
     raw = plane.source.read_mirrored(tile.window)
-    x = fit_channels(normalize(raw, plane.source.limits()), model.card.in_channels)
+    x = fit_channels(normalize_with_holes(raw, plane.source.limits()), model.card.in_channels)
     return x.reshape(len(x), *tile.window.shape[-model.net.ndim :])
 
 
 def outputs_of(model: Model, plane: Plane, tile: Tile, x: FloatArray, mirrors: Sequence[Axes] = ((),)) -> Outputs:
-    """The network's outputs in and around the core of a tile, (K, *around)."""
+    """The network's outputs in and around the core of a tile, (K, *around); nothing is found where x is NaN."""
+    x, holes = fill_holes(x)
     outputs = run_network(model, x, plane.scale, mirrors=mirrors)
+    if holes is not None:
+        outputs[:, holes] = 0
+        outputs[0, holes] = model.card.kind == "classes"
     # a copy: the rest of the window need not be kept
     return outputs[(slice(None), *tile.around.within(tile.window).slices[-model.net.ndim :])].copy()
 

@@ -15,7 +15,8 @@ from napari_unet.core.arrays import RawArray
 from napari_unet.core.card import ModelCard
 from napari_unet.core.corrections import Correction, Labels, Mask
 from napari_unet.core.errors import ModelError
-from napari_unet.core.intensity import FloatArray, estimate_limits, fit_channels, normalize
+from napari_unet.core.holes import fill_holes
+from napari_unet.core.intensity import FloatArray, estimate_limits, fit_channels, normalize_with_holes
 from napari_unet.core.targets import Targets, class_targets, object_targets
 from napari_unet.engine.augment import (
     Augmentation,
@@ -85,9 +86,20 @@ def channels_of(correction: Correction) -> RawArray:
 
 def network_input(correction: Correction, channels: int) -> FloatArray:
     """The normalised picture of a correction, (C, [Z,] Y, X) float32."""
-    raw = channels_of(correction)
+    return _picture_and_trusted(correction, channels)[0]
+
+
+def _picture_and_trusted(correction: Correction, channels: int) -> tuple[FloatArray, Mask]:
+    """The normalised picture of a correction, (C, [Z,] Y, X), and what is trusted of it, ([Z,] Y, X).
+
+    Where there is no picture its mirror image is seen, of which nobody said anything.
+    """
+    raw, trusted = channels_of(correction), np.asarray(correction.trusted)
     limits = correction.limits or estimate_limits(raw, joint=correction.is_color)
-    return fit_channels(normalize(raw, limits), channels)
+    image, holes = fill_holes(normalize_with_holes(raw, limits))
+    if holes is not None and (trusted & ~holes).any():
+        trusted = trusted & ~holes
+    return fit_channels(image, channels), trusted
 
 
 def example_of(correction: Correction, card: ModelCard, border_weight: float = 0.0) -> Example:
@@ -118,8 +130,9 @@ def shapes_of(correction: Correction, card: ModelCard) -> Example:
 
 def as_seen(correction: Correction, card: ModelCard) -> tuple[Tensor, Labels, Mask]:
     """Picture, labels and trusted mask of a correction at the scale at which a network sees them."""
-    labels, trusted = np.asarray(correction.labels), np.asarray(correction.trusted)
-    image = torch.from_numpy(network_input(correction, card.in_channels))
+    labels = np.asarray(correction.labels)
+    picture, trusted = _picture_and_trusted(correction, card.in_channels)
+    image = torch.from_numpy(picture)
     if correction.scale == 1:
         return image, labels, trusted
     shape = scaled(labels.shape, correction.scale)
@@ -128,10 +141,11 @@ def as_seen(correction: Correction, card: ModelCard) -> tuple[Tensor, Labels, Ma
 
 def resampled(correction: Correction) -> tuple[FloatArray, Labels, Mask]:
     """Picture, labels and trusted mask at the size at which the network sees them: normalised (C, Y, X), and (Y, X)."""
-    image, labels = network_input(correction, len(correction.image)), np.asarray(correction.labels)
+    labels = np.asarray(correction.labels)
+    image, trusted = _picture_and_trusted(correction, len(correction.image))
     shape = scaled(labels.shape, correction.scale)
     seen = resize(torch.from_numpy(image)[None], shape)[0].numpy()
-    return seen, *_resample(labels, np.asarray(correction.trusted), shape)
+    return seen, *_resample(labels, trusted, shape)
 
 
 def _resample(labels: Labels, trusted: Mask, shape: tuple[int, ...]) -> tuple[Labels, Mask]:

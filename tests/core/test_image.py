@@ -305,6 +305,18 @@ def test_limits_of_a_large_picture_are_nearly_exact(shape, tolerance):
     assert sampled.high[0] == pytest.approx(exact.high[0], abs=near)
 
 
+@pytest.mark.parametrize("shape", [(300, 400), (3, 100, 120), (4200, 4300)])
+def test_limits_of_a_framed_picture_are_those_of_what_is_in_it(shape):
+    """A black frame is known, read whole or in blocks; a channel alone has it, too."""
+    raw = np.random.default_rng(SEED).integers(90, 250, shape).astype(np.uint8)
+    raw[..., : shape[-2] // 8, :] = 0
+    limits = ImageSource.of_array(raw).limits()
+    assert limits.is_framed
+    assert limits.low[0] >= 90
+    assert ImageSource.of_array(np.stack([raw, raw]), channel_axis=0).select((1,)).limits().is_framed
+    assert not ImageSource.of_array(raw[..., shape[-2] // 8 :, :]).limits().is_framed
+
+
 def test_limits_are_estimated_once():
     """Asking again, or for a selection made anew, reads nothing."""
     data = Counted((3, 900, 900))

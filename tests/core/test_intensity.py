@@ -1,5 +1,7 @@
 """Raw intensities to network input: limits, normalising and fitting of channels."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,7 +9,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from napari_unet.core.errors import ImageError
-from napari_unet.core.intensity import Limits, estimate_limits, fit_channels, normalize
+from napari_unet.core.intensity import (
+    Limits,
+    estimate_limits,
+    fit_channels,
+    limits_from,
+    normalize,
+    normalize_with_holes,
+)
 
 NUMBERS = hnp.integer_dtypes() | hnp.unsigned_integer_dtypes() | hnp.floating_dtypes(sizes=(16, 32, 64))
 RAW = NUMBERS.flatmap(lambda dtype: hnp.arrays(dtype, hnp.array_shapes(min_dims=3, max_dims=4, max_side=4)))
@@ -67,11 +76,13 @@ def test_colour_keeps_its_hue():
 
 
 def test_what_is_not_finite_is_left_out():
-    """NaN and infinities do not move the limits, and become the median, the top and the bottom of the range."""
+    """NaN and infinities do not move the limits; they become what is next to them, the top and the bottom."""
     raw = np.arange(300, dtype=np.float32).reshape(1, -1)
-    spoilt = np.concatenate([raw, [[np.nan, np.inf, -np.inf]]], axis=1)
+    spoilt = np.concatenate([[[np.inf, -np.inf]], raw, [[np.nan]]], axis=1)
     assert estimate_limits(spoilt) == estimate_limits(raw)
-    assert normalize(spoilt, estimate_limits(raw))[0, -3:].tolist() == pytest.approx([0.5, 2.0, -0.5], abs=0.01)
+    seen = normalize(spoilt, estimate_limits(raw))[0]
+    assert seen[:2].tolist() == [2.0, -0.5]
+    assert seen[-1] == pytest.approx(1, abs=0.02)
 
 
 def test_a_hole_is_as_what_is_around_it():
@@ -82,9 +93,23 @@ def test_a_hole_is_as_what_is_around_it():
     raw[:, 390:] = np.nan
     seen = normalize(raw, Limits((0, 0), (100, 100)))
     assert np.array_equal(seen[:, :390], whole[:, :390])
-    assert seen[0, 390:] == pytest.approx(np.full(11, 0.486), abs=0.01)
-    assert seen[1, 390:] == pytest.approx(np.full(11, 0.7))
+    assert np.array_equal(seen[:, 390:], whole[:, 388:377:-1])
     assert normalize(raw, Limits((100, 100), (0, 0)))[1, 390:] == pytest.approx(np.full(11, 0.3))
+    assert np.isnan(normalize_with_holes(raw, Limits((0, 0), (100, 100)))[:, 390:]).all()
+
+
+def test_a_frame_is_left_out():
+    """What is black around a picture does not move its limits, and is seen as a hole; in others 0 is a value as any."""
+    raw = np.random.default_rng(0).integers(90, 250, (1, 100, 100)).astype(np.uint8)
+    framed = np.pad(raw, [(0, 0), (9, 0), (0, 9)])
+    limits = estimate_limits(framed)
+    assert limits == replace(estimate_limits(raw), is_framed=True)
+    assert limits.inverted().is_framed
+    assert limits_from(limits, 1).is_framed
+    assert np.array_equal(normalize(framed, limits)[:, 9:, :100], normalize(raw, limits))
+    assert np.array_equal(normalize(framed, limits)[:, 8, :100], normalize(raw, limits)[:, 1])
+    assert np.isnan(normalize_with_holes(framed, limits)).sum() == 109 * 109 - 100 * 100
+    assert normalize(framed, estimate_limits(framed, is_framed=False))[0, 0, 0] == 0
 
 
 def test_nothing_finite_gives_0_and_1():
@@ -115,6 +140,7 @@ def test_channels_are_fitted(have, wanted, expected):
     fitted = fit_channels(x, wanted)
     assert fitted[:, 0, 0].tolist() == expected
     assert fitted.dtype == np.float32
+    assert np.isnan(fit_channels(np.nan * x, wanted)).all()
 
 
 @pytest.mark.parametrize(("have", "wanted"), [(4, 1), (4, 3), (2, 1), (3, 2), (2, 4)])

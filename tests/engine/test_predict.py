@@ -196,6 +196,21 @@ def test_outputs_that_are_not_kept_take_no_memory(make_model):
     assert not plane.outputs
 
 
+@pytest.mark.parametrize("hole", [0, np.nan])
+def test_nothing_is_found_where_there_is_no_picture(make_model, hole):
+    """In a black frame, and where voxels are no numbers; beside it there may be."""
+    model = make_model(base_channels=4)
+    framed = noise(96, 96) + 2000
+    framed[:, :16] = hole
+    plane = plane_of(model, ImageSource.of_array(framed), core=64)
+    list(predict(model, plane))
+    for index, outputs in plane.outputs.items():
+        around = plane.grid.tile(index).around
+        seen = slice(max(0, 16 - around.start[1]), None)
+        assert not outputs[..., : seen.start].any()
+        assert outputs[0, :, seen].all()
+
+
 def test_a_picture_is_read_tile_by_tile(make_model):
     """Never is more of a lazy picture asked for than a tile's window, once its intensities are known."""
 

@@ -55,6 +55,17 @@ def test_a_correction_without_trust_says_nothing():
 # --- what the network reads -------------------------------------------------------------------
 
 
+def test_nothing_is_learnt_where_there_is_no_picture():
+    """There a mirror image is seen, of which nobody said anything; but for a correction that lies nowhere else."""
+    image = spread(40, 40) + 2000
+    image[:, :10] = 0
+    trusted = example_of(blank(image.shape, image), OBJECTS).weight[0] > 0
+    assert not trusted[:, :10].any()
+    assert trusted[:, 10:].all()
+    lost = Correction(image, np.zeros((40, 40), int), image == 0)
+    assert (example_of(lost, OBJECTS).weight[0] > 0).sum() == 400
+
+
 def spread(*shape):
     """Random grey values."""
     return np.random.default_rng(0).integers(10, 4000, shape).astype(np.uint16)
