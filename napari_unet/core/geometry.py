@@ -1,7 +1,8 @@
-"""Box: where something is."""
+"""Box: where something is; what a drag of the mouse encloses, and lies on."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -99,3 +100,22 @@ class Box:
     def within(self, outer: Box) -> Box:
         """The same voxels counted from the corner of `outer`."""
         return self.shift(tuple(-a for a in outer.start))
+
+
+def rectangle(path: Sequence[Sequence[float]], axes: tuple[int, int]) -> Box:
+    """The voxels between the first and the last point of a drag, in the plane of the two axes."""
+    ends = np.round(np.array([path[0], path[-1]])).astype(int)
+    low, high = ends.min(axis=0), ends.max(axis=0)
+    for axis in range(ends.shape[1]):
+        if axis not in axes:
+            low[axis] = high[axis] = ends[0, axis]
+    return Box(tuple(low.tolist()), tuple((high + 1).tolist()))
+
+
+def dense(path: Sequence[Sequence[float]]) -> list[list[float]]:
+    """Points along a drag, at most a voxel apart: quick hands leave gaps."""
+    points = [list(path[0])]
+    for a, b in itertools.pairwise(path):
+        steps = max(1, int(np.ceil(np.abs(np.subtract(b, a)).max())))
+        points.extend((np.array(a) + (np.array(b) - np.array(a)) * (i + 1) / steps).tolist() for i in range(steps))
+    return points

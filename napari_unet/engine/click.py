@@ -40,10 +40,13 @@ TINY = 9.0
 """Diameter of a mask below which it is looked at from nearer by, in pixels of the network."""
 SURELY, DOUBTFUL = 2.0, 0.6
 """Logit of what surely is the object (its opposite: surely not), and the share of it below which a mask is doubted."""
+LOST, FOUND = 0.3, 0.85
+"""Share below which it may be the inside of an object larger than the window, and the one that shows it from afar."""
 NOTHING = np.float32(-20.0)
 """What is said of pixels outside the picture: the head was never told anything of them."""
 NEAREST, FARTHEST = -1, 5
-"""Times that a picture is halved for the window, at least and at most; only what is doubted is seen from nearer by."""
+"""Times that a picture is halved for the window, at least and at most; only what is doubted is seen from nearer by, and
+from farther away only where clicks lie so far apart."""
 
 
 @dataclass(frozen=True)
@@ -231,7 +234,8 @@ class ClickSegmenter:
 
         The window is as large as the object asks for: where the mask touches its edge, it is looked at once more
         from farther away, and what is very small from nearer by. So is what the head is unsure of, for the ground
-        around a speck is easily taken with it; the surest look counts.
+        around a speck is easily taken with it; the surest look counts. Where no look is sure at all, a window in the
+        middle of a large object may show nothing but its inside: then what is sure from farther away counts.
         """
         if prompts.is_empty and previous is None:
             return ClickMask(Box((0, 0), (1, 1)), np.zeros((1, 1), bool))
@@ -242,19 +246,27 @@ class ClickSegmenter:
             look = self._look(prompts, previous, look.better)
             tried.add(look.level)
         if look.sure < DOUBTFUL and previous is None and prompts.box is None:
-            look = self._nearer(look, prompts)
+            look = self._doubted(look, prompts)
         found = self._in_picture(look.logits, look.window, prompts)
         return replace(found, foreground=self._foreground(look.region.read(look.window), look.logits > 0))
 
-    def _nearer(self, look: _Look, prompts: Prompts) -> _Look:
-        """The surest of a look and two from nearer by, as long as those show the whole object."""
+    def _doubted(self, look: _Look, prompts: Prompts) -> _Look:
+        """The surest of a look and two from nearer by, as long as those show it whole; if none is, one from afar."""
         surest = look
         for level in (look.level - 1, look.level - 2):
             nearer = self._look(prompts, None, level)
-            if nearer.better > level:
+            if nearer.better > level or not self._shows(prompts, None, level):
                 break
             surest = max(surest, nearer, key=lambda each: each.sure)
-        return surest
+        if surest.sure >= LOST:
+            return surest
+        afar = (self._look(prompts, None, level) for level in range(look.level + 1, FARTHEST + 1))
+        return next((each for each in afar if each.sure >= FOUND and each.better == each.level), surest)
+
+    def _shows(self, prompts: Prompts, previous: ClickMask | None, level: int) -> bool:
+        """Whether the window of a level holds all that was clicked."""
+        points = self._window(prompts, previous, level).seen(array_of(prompts.positive))
+        return bool(((points > -0.5) & (points < SIDE - 0.5)).all())
 
     def _look(self, prompts: Prompts, previous: ClickMask | None, level: int) -> _Look:
         """What the click head says of the window of a level."""
@@ -265,7 +277,10 @@ class ClickSegmenter:
         points = window.seen(array_of(prompts.positive))
         mask, surely, perhaps = (clicked(logits > least, points) for least in (0, SURELY, -SURELY))
         sure = surely.sum() / max(1, perhaps.sum())
-        return _Look(level, region, window, logits, _better_level(mask, window, self.shape, level), float(sure))
+        better = _better_level(mask, window, self.shape, level)
+        if better < level and not self._shows(prompts, previous, better):
+            better = level
+        return _Look(level, region, window, logits, better, float(sure))
 
     def _level(self, prompts: Prompts, previous: ClickMask | None) -> int:
         """How often the picture is halved so that the object fits well into the window."""
@@ -273,7 +288,7 @@ class ClickSegmenter:
         extent = float((high - low).max()) * self._scale
         # up to half the window an object is at home, and clicks need some of its surroundings
         level = math.ceil(math.log2(extent / (0.6 * SIDE))) if extent else 0
-        return min(max(level, 0), FARTHEST)
+        return max(level, 0)
 
     def _window(self, prompts: Prompts, previous: ClickMask | None, level: int) -> Window:
         """The window around what is known of the object."""

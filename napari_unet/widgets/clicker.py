@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,7 +34,7 @@ LAST_WAIT = 1.0
 """Seconds that a closing window waits at most for the answer to the last click; most come in a tenth of that."""
 _LOOK_AGAIN = 0.01
 REACH = 0.5  # how far from a mask a click still mends it, in diameters of the mask
-_LOADING = "The model is still being loaded. One moment."
+LOADING = "The model is still being loaded. One moment."
 _NO_HEAD = "This model was not trained for clicks. Choose the Generalist, or a model made of it, under Model."
 _TURNED = "Clicks need the picture's own y and x axes on the screen. Roll the dimensions back."
 _NOTHING = "Click an object first; then right-click what is not part of it."
@@ -74,7 +75,7 @@ class Clicker:
         self._asked = self._hover_asked = 0
         self._hover: Found | None = None
         self._late: Late | None = None
-        self._then: Callable[[], object] | None = None  # what waits for the answer
+        self._then: list[Callable[[], object]] = []  # what waits for the answer
         self._pointer: list[float] = []
         self.view = ClickView(desk.viewer)
         self._rest = once(desk, HOVER_MS, self._ask_hover)
@@ -87,12 +88,12 @@ class Clicker:
     def why_not(self) -> str:
         """Why there can be no clicks; '' if there can."""
         state = self.desk.session.state
-        return "" if state.can_click else _NO_HEAD if state.model else _LOADING
+        return "" if state.can_click else _NO_HEAD if state.model else LOADING
 
     def begin(self, masks: MaskLayer) -> None:
         """The tool is in hand: lay the layer that shows the object ready, and follow the mouse."""
         if self._late is not None and self._late.masks is not masks:
-            self._then = None  # it was meant for another picture
+            self._then = []  # it was meant for another picture
         self._masks = masks
         self.view.lay(masks)
         masks.take_back = self.back
@@ -173,21 +174,14 @@ class Clicker:
             return
         if lead != self._lead:
             self.after_answer(self.keep)
-        self.after_answer(lambda: self._show_more(gesture, points, lead))
+        self.after_answer(partial(self._show_more, gesture, points, lead))
 
     def after_answer(self, act: Callable[[], object]) -> None:
         """Do something now; or, while an answer is awaited, when it has come."""
-        if not self.is_waiting:
+        if self.is_waiting:
+            self._then.append(act)
+        else:
             act()
-            return
-        earlier = self._then
-
-        def both() -> None:
-            if earlier is not None:
-                earlier()
-            self.after_answer(act)
-
-        self._then = both
 
     @property
     def is_waiting(self) -> bool:
@@ -309,17 +303,20 @@ class Clicker:
     def back(self) -> bool:
         """Take the last click, box or scribble back; False if no object is in work."""
         was_at_work = self.is_at_work
-        if was_at_work:
+        if self._then and isinstance(self._then[-1], partial):  # one that was not even asked for
+            self._then.pop()
+        elif was_at_work:
             self._stages.pop()
-            self._asked, self._then = 0, None
+            self._asked, self._then = 0, []
             self._draw()
+        if was_at_work:
             self.desk.acted.emit(_AGAIN if self._stages else "Taken back")
         return was_at_work
 
     def _reset(self) -> None:
         """No object is in work."""
         self._stages.clear()
-        self._asked, self._hover_asked, self._hover, self._then = 0, 0, None, None
+        self._asked, self._hover_asked, self._hover, self._then = 0, 0, None, []
         self._draw()
 
     # --- answers ---------------------------------------------------------------
@@ -331,7 +328,7 @@ class Clicker:
             if late.is_meant_by(answer):
                 self._on_late(late, flat(answer))
             else:
-                self._then = None
+                self._then = []
             return
         if self._masks is None or answer.picture != self._masks.picture.key:
             return
@@ -346,21 +343,23 @@ class Clicker:
                 self._stages.pop()  # else it would go along with all that is shown next
             self._draw()
             self.desk.acted.emit(_AGAIN if found[1].any() else _EMPTY)
-            then, self._then = self._then, None
-            if then is not None:
-                then()
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Do what waited, as far as no other answer is to come first."""
+        then, self._then = self._then, []
+        for act in then:
+            self.after_answer(act)
 
     def _on_late(self, late: Late, found: Found) -> None:
         """Its mask has come: keep it; or take it in hand once more, where something was shown after it."""
-        then, self._then = self._then, None
-        if then is None or self._masks not in (None, late.masks) or not found[1].any():
+        if not self._then or self._masks not in (None, late.masks) or not found[1].any():
             self._place(late.masks, late.lead, found, late.prompts)
-            if then is not None:
-                then()
+            self._go_on()
             return
         is_away = self._masks is None
         self._masks, self._lead, self._stages = late.masks, late.lead, [Stage(late.prompts, found)]
-        then()
+        self._go_on()
         if is_away:
             self._hand_over()
 

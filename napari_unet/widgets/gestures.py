@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 import weakref
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Labels, Shapes
+from napari.utils.interactions import mouse_press_callbacks
 from psygnal import Signal
 
-from napari_unet.core.geometry import Box
+from napari_unet.core.geometry import dense, rectangle
 from napari_unet.widgets import tools
-from napari_unet.widgets.clicker import clicker_of
+from napari_unet.widgets.clicker import LOADING, clicker_of
 from napari_unet.widgets.desk import Desk, desk_of
 from napari_unet.widgets.layers import (
     OURS,
@@ -25,7 +25,10 @@ from napari_unet.widgets.layers import (
     voxel_sides,
 )
 from napari_unet.widgets.mask_layer import MaskLayer
-from napari_unet.widgets.viewer_session import real
+from napari_unet.widgets.viewer_session import listen, real
+
+if TYPE_CHECKING:
+    from napari_unet.session.state import SessionState
 
 Point = list[float]
 
@@ -84,11 +87,14 @@ class Gestures:
         self._mode = "pan_zoom"
         self._first: tuple[int, ...] | None = None  # the object clicked first, when joining
         self._pen: Shapes | None = None
+        self._is_awaited = False  # the click tool, by a model that is still being loaded
+        self._doubled: list[Callable[..., object]] = []  # what double clicks do without a tool
         self.clicker = clicker_of(desk.viewer)
         desk.picture_changed.connect(self._on_picture)
         desk.viewer.dims.events.ndisplay.connect(self._on_ndisplay)
         desk.viewer.canvas.grid.events.enabled.connect(self._share_grid)
         desk.tidied.connect(self._follow_masks)
+        listen(desk.session.state_changed, desk, self._on_state)
 
     def start(self, tool: str, first: Sequence[int] | None = None) -> None:
         """Take a tool in hand, or put it away if it is there already. `first`: the first object of a join."""
@@ -101,10 +107,13 @@ class Gestures:
             self.changed.emit(tool)
             return
         self.stop()
+        self._is_awaited = False
         masks = self.desk.add_masks()
         if again or masks is None:
             return
         if reason := self._why_not(tool, masks):
+            self._is_awaited = reason == LOADING
+            self.changed.emit("")
             self.said.emit(reason)
             return
         layer = masks.layer
@@ -118,6 +127,10 @@ class Gestures:
         layer.mouse_pan = False
         layer.cursor = "cross"
         layer.mouse_drag_callbacks.append(self._drag)
+        # of two quick clicks the second one is a click, too, and no zoom
+        layer.mouse_double_click_callbacks.append(mouse_press_callbacks)
+        doubled = self.desk.viewer.mouse_double_click_callbacks
+        self._doubled, doubled[:] = list(doubled), []
         layer.bind_key("Escape", lambda _: self.leave(), overwrite=True)
         layer.events.mode.connect(self._on_mode)
         if tool == "click":
@@ -149,6 +162,8 @@ class Gestures:
         layer = masks.layer
         layer.events.mode.disconnect(self._on_mode)
         layer.mouse_drag_callbacks.remove(self._drag)
+        layer.mouse_double_click_callbacks.remove(mouse_press_callbacks)
+        self.desk.viewer.mouse_double_click_callbacks[:0] = self._doubled
         layer.bind_key("Escape", None)
         layer.cursor = "standard"
         if str(layer.mode) == "pan_zoom":
@@ -239,7 +254,7 @@ class Gestures:
         else:
             gesture = "on" if still else "scribble" if "Alt" in held else "box"
         if gesture:
-            self.clicker.take(gesture, _dense(path) if gesture == "scribble" else path, axes)
+            self.clicker.take(gesture, dense(path) if gesture == "scribble" else path, axes)
 
     def _is_still(self, path: list[Point], axes: tuple[int, int]) -> bool:
         """Whether the mouse hardly moved."""
@@ -254,7 +269,7 @@ class Gestures:
         if tool == "cut":
             return tools.cut(masks, path, axes)
         if tool in ("region", "nothing"):
-            region = _rectangle(path, axes)
+            region = rectangle(path, axes)
             act = tools.accept_region if tool == "region" else tools.clear_region
             return act(masks, region)
         return self._act_on(tool, masks, self._voxel(masks, path[-1]))
@@ -266,7 +281,7 @@ class Gestures:
 
     def _join(self, masks: MaskLayer, path: list[Point]) -> bool:
         """Join what the line went over; a click only picks the first or the second object."""
-        under = [self._voxel(masks, p) for p in _dense(path)]
+        under = [self._voxel(masks, p) for p in dense(path)]
         if self._first is not None:
             under.insert(0, self._first)
         if tools.join(masks, under):
@@ -283,6 +298,11 @@ class Gestures:
         """The user took a tool of napari instead."""
         if self._masks is not None and str(self._masks.layer.mode) != "pan_zoom":
             self.stop()
+
+    def _on_state(self, state: SessionState) -> None:
+        """The model that the click tool waited for is there."""
+        if self._is_awaited and state.model:
+            self.start("click")
 
     def _on_ndisplay(self) -> None:
         """In 3-D nothing can be pointed at: a tool is put away, and the object in work is kept."""
@@ -365,22 +385,3 @@ class Gestures:
         elif self._pen is not None and not self.tool:
             self._lay_pen(masks.layer)
             self.clicker.view.lay(masks)
-
-
-def _rectangle(path: list[Point], axes: tuple[int, int]) -> Box:
-    """The voxels between the first and the last point of a drag, in the plane of the two axes."""
-    ends = np.round(np.array([path[0], path[-1]])).astype(int)
-    low, high = ends.min(axis=0), ends.max(axis=0)
-    for axis in range(ends.shape[1]):
-        if axis not in axes:
-            low[axis] = high[axis] = ends[0, axis]
-    return Box(tuple(low.tolist()), tuple((high + 1).tolist()))
-
-
-def _dense(path: list[Point]) -> list[Point]:
-    """Points along a drag, at most a voxel apart: quick hands leave gaps."""
-    points = [path[0]]
-    for a, b in itertools.pairwise(path):
-        steps = max(1, int(np.ceil(np.abs(np.subtract(b, a)).max())))
-        points.extend((np.array(a) + (np.array(b) - np.array(a)) * (i + 1) / steps).tolist() for i in range(steps))
-    return points

@@ -1,4 +1,4 @@
-"""Box, against numpy's own slicing."""
+"""Box, against numpy's own slicing; and drags of the mouse."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from napari_unet.core.geometry import Box
+from napari_unet.core.geometry import Box, dense, rectangle
 
 
 @st.composite
@@ -131,3 +131,16 @@ def test_boxes_of_different_axes_do_not_mix():
     """A box of a plane and one of a stack cannot be combined by mistake."""
     with pytest.raises(ValueError, match="argument"):
         Box((0, 0), (1, 1)).intersect(Box((0, 0, 0), (1, 1, 1)))
+
+
+def test_a_drag_encloses_a_rectangle_of_its_plane():
+    """From any corner; along other axes it stays where it began."""
+    assert rectangle([[3.2, 9.6, 2.4], [3.2, 5.0, 0.0], [4.0, 4.4, 7.9]], (1, 2)) == Box((3, 4, 2), (4, 11, 9))
+
+
+def test_points_along_a_drag_are_at_most_a_voxel_apart():
+    """And go through all that it went through."""
+    path = [[0.0, 0.0], [0.0, 3.5], [2.0, 3.5]]
+    points = dense(path)
+    assert np.abs(np.diff(points, axis=0)).max() <= 1
+    assert all(point in points for point in path)

@@ -40,6 +40,16 @@ class Shortsighted(Glass):
         return around - 0.5
 
 
+class Inside(Glass):
+    """A click head that takes a little around a click, and is not sure of it, where it sees no rim at all."""
+
+    def forward(self, shown):
+        """The bright part, if there is anything beside it."""
+        if (shown[:, 0] < 0.5).any():
+            return super().forward(shown)
+        return torch.nn.functional.max_pool2d(shown[:, -MAPS, None], 15, 1, 7) - 0.5
+
+
 @pytest.fixture
 def click_model(disc_model, monkeypatch):
     """A model whose click head sees the picture alone: what it gives shows whether all lies where it should."""
@@ -153,6 +163,39 @@ def test_what_it_is_unsure_of_is_looked_at_from_nearer_by(click_model):
     # in a box, and where a mask is mended, there is something to go by
     assert segmenter.segment([(90, 110)], box=(80, 100, 101, 121)).sum() > 2 * speck.sum()
     assert segmenter.segment([(90, 110)], previous=speck).sum() > 2 * speck.sum()
+
+
+@pytest.mark.parametrize("point", [(300, 300), (250, 380)])
+def test_an_object_that_fills_the_window_is_seen_from_afar(click_model, point):
+    """One click inside of a disc twice as wide as the window gives all of it, and not a dot."""
+    y, x = np.ogrid[:600, :620]
+    disc = (y - 300) ** 2 + (x - 300) ** 2 <= 200**2
+    click_model.click = Inside()
+    segmenter = ClickSegmenter(click_model)
+    segmenter.set_image(disc.astype(np.float32), diameter=click_model.card.diameter)
+    assert iou(segmenter.segment([point]), disc) > 0.95
+
+
+@pytest.mark.parametrize("previous", [None, (0, 0)])
+def test_clicks_far_apart_are_followed_though_nothing_is_there(clicker, previous):
+    """The window stays as large as they ask for, however small the mask is."""
+    segmenter, _ = clicker
+    segmenter.set_image(np.pad(np.ones((1, 1), np.float32), [(199, 0), (299, 0)]), diameter=17)
+    on, beside = [(0, 0), (128, 244)], [(129, 243)]
+    known = None if previous is None else segmenter.segment([previous])
+    mask = segmenter.segment(on, beside, previous=known)
+    assert [bool(mask[point]) for point in on + beside] == [True, True, False]
+
+
+def test_what_is_larger_than_any_window_is_seen_in_one(clicker, monkeypatch):
+    """Two clicks, or a box, say themselves how far away they are to be seen from."""
+    segmenter, _ = clicker
+    monkeypatch.setattr(engine, "FARTHEST", 1)
+    bright = np.zeros((700, 700), np.float32)
+    bright[20:680, 20:680] = 1
+    segmenter.set_image(bright, diameter=17)
+    assert iou(segmenter.segment([(30, 30), (670, 670)]), bright > 0) > 0.9
+    assert iou(segmenter.segment([], box=(18, 18, 682, 682)), bright > 0) > 0.9
 
 
 def test_what_is_said_of_the_outside_does_not_count(click_model, draw, monkeypatch):

@@ -219,6 +219,17 @@ class Hand:
         """Press at the first point, move over the others, release at the last."""
         QTest.mouseMove(self.canvas, self.pixel(points[0]))
         QTest.mousePress(self.canvas, Qt.MouseButton.LeftButton, modifier, self.pixel(points[0]))
+        self._move_and_release(points, modifier)
+
+    def double(self, *points, modifier=Qt.KeyboardModifier.NoModifier):
+        """The same, right after another press there: Qt tells it as a double click."""
+        spot = QPointF(self.pixel(points[0]))
+        above, left = QPointF(self.canvas.mapToGlobal(spot)), Qt.MouseButton.LeftButton
+        press = QMouseEvent(QEvent.Type.MouseButtonDblClick, spot, above, left, left, modifier)
+        QApplication.sendEvent(self.canvas, press)
+        self._move_and_release(points, modifier)
+
+    def _move_and_release(self, points, modifier):
         for a, b in pairwise(points):
             for share in np.linspace(0, 1, 6)[1:]:
                 spot = self.pixel(np.array(a) + share * (np.array(b) - np.array(a)))

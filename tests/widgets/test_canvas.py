@@ -90,6 +90,25 @@ def test_a_click_deletes_a_drag_cuts_and_escape_puts_the_tool_away(hand, session
     assert str(layer.mode) == "paint"
 
 
+def test_of_two_quick_clicks_the_second_is_a_click_and_no_zoom(hand, session, qtbot):
+    """With a tool in hand, also where a drag begins with it; without one a double click zooms, as in napari."""
+    viewer, gestures = hand.viewer, gestures_of(hand.viewer)
+    zoom = viewer.scene.camera.zoom
+    gestures.start("click")
+    hand.drag((10, 60))
+    hand.double((12, 62))
+    qtbot.waitUntil(lambda: not gestures.clicker.is_waiting)
+    assert len(session.clicks[-1][2].positive) == 2
+    gestures.start("cut")
+    hand.drag((25, 50))
+    hand.double((25, 50), (55, 50))
+    assert session.edits[-1].tool == "cut"
+    assert viewer.scene.camera.zoom == zoom
+    gestures.stop()
+    hand.double((10, 60))
+    assert viewer.scene.camera.zoom == 2 * zoom
+
+
 def listed(viewer):
     """The names that napari's layer list shows, top first."""
     view = viewer.window._qt_viewer.layers

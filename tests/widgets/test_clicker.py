@@ -11,6 +11,7 @@ from napari_unet.core.prompts import Prompts
 from napari_unet.session.session import SessionState
 from napari_unet.widgets import tools
 from napari_unet.widgets.clicker import clicker_of
+from napari_unet.widgets.correct_panel import CorrectPanel
 from napari_unet.widgets.gestures import gestures_of
 from tests.widgets.conftest import cells
 
@@ -121,6 +122,22 @@ def test_clicks_faster_than_the_answers_lose_nothing(qtbot, clicker, masks, sess
     assert masks.layer.data[50, 20] == 4
 
 
+def test_backspace_faster_than_the_answers_takes_the_last_click_back_alone(qtbot, clicker, masks, session):
+    """Two objects were clicked, and no mask has come yet: the first one stays in work."""
+    session.answers = False
+    clicker.take("on", [[10.0, 60.0]], PLANE)
+    clicker.take("on", [[50.0, 20.0]], PLANE)
+    assert clicker.back()
+    session.answer(1)
+    qtbot.waitUntil(lambda: not clicker.is_waiting)
+    assert len(session.clicks) == 1
+    box, mask = clicker.found
+    assert mask[10 - box.start[0], 60 - box.start[1]]
+    assert clicker.back()
+    assert not clicker.is_at_work
+    assert np.array_equal(masks.layer.data, cells())
+
+
 def test_an_object_that_was_confirmed_is_never_written_over(qtbot, clicker, masks, viewer):
     """Unless the switch allows it."""
     clicker.take("accept", [[20.0, 20.0]], PLANE)
@@ -174,9 +191,30 @@ def test_a_model_without_a_click_head_says_so(viewer, masks, session):
     gestures.start("click")
     assert gestures.tool == ""
     assert "Generalist" in said[-1]
+
+
+def test_the_tool_is_in_hand_when_the_model_is_there(qtbot, viewer, masks, session):
+    """Pressed while it is still being loaded, the button does not stay lit; unless another tool was taken meanwhile."""
+    loaded, gestures, panel = session.state, gestures_of(viewer), CorrectPanel(viewer)
+    qtbot.addWidget(panel)
     session.state = SessionState()
-    gestures.start("click")
-    assert "loaded" in said[-1]
+    panel.tools["click"].click()
+    assert "loaded" in panel.last.text()
+    assert not panel.tools["click"].isChecked()
+    session.state_changed.emit(session.state)
+    assert gestures.tool == ""
+    session.state = loaded
+    session.state_changed.emit(loaded)
+    qtbot.waitUntil(lambda: gestures.tool == "click")
+    assert panel.tools["click"].isChecked()
+    gestures.stop()
+    session.state = SessionState()
+    panel.tools["click"].click()
+    panel.tools["cut"].click()
+    session.state = loaded
+    session.state_changed.emit(loaded)
+    qtbot.wait(20)
+    assert gestures.tool == "cut"
 
 
 def test_putting_the_tool_away_keeps_the_object_in_work(qtbot, clicker, masks, viewer):
