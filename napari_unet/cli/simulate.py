@@ -70,6 +70,7 @@ def simulate(  # noqa: PLR0913 - each option of the command is one
     runs: dict[str, list[dict[str, Any]]] = {}
     for seed in range(seeds if learns else 1):
         loaded = load_model(model, device=device)
+        _check_classes(loaded, known)
         if clicks and not learns:
             runs = _ways(loaded, known, objects)
         elif clicks:
@@ -111,6 +112,17 @@ def _check_files(model: Path | None, plot: Path | None) -> None:
     for file in (model, plot):
         if file is not None:
             make_folder(file.parent)
+
+
+def _check_classes(model: Model, pictures: list[Known]) -> None:
+    """Refuse labels of classes that the model does not know; where it knows one, all labels are of that."""
+    last = len(model.card.classes) - 1
+    strange = [known for known in pictures if known.truth.max(initial=0) > last]
+    if model.card.kind == "classes" and last > 1 and strange:
+        raise ModelError(
+            f"The labels of '{strange[0].name}' name class {strange[0].truth.max()}; this model knows the classes 0 to "
+            f"{last}. Choose a model of more classes."
+        )
 
 
 def _check(order: str, seconds: float | None, steps: int | None, pictures: int, rounds: int) -> None:

@@ -68,7 +68,7 @@ def train(  # noqa: PLR0913 - each option of the command is one
     labels: Annotated[Path, typer.Argument(help="Folder of labels of the same names; 0 is background.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The .safetensors file to write.")],
     base: Annotated[str, typer.Option("--from", help="A model to start from.")] = "",
-    minutes: Annotated[float | None, typer.Option(help="How long to train.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="How long to train: 60, if nothing is said.")] = None,
     steps: Annotated[int | None, typer.Option(help="How many steps to train instead.")] = None,
     device: DeviceOption = "auto",
     seed: Annotated[int, typer.Option(help="Seed of everything random.", min=0, max=2**31 - 1)] = 0,

@@ -179,6 +179,25 @@ def evaluate(predicted: Labels, truth: Labels) -> dict[str, float]:
     }
 
 
+def class_scores(predicted: Labels, truth: Labels) -> dict[str, float]:
+    """Score predicted classes against true ones, class by class.
+
+    Parameters
+    ----------
+    predicted, truth : (...) int
+        Class ids of the same voxels, 0 is background.
+
+    Returns
+    -------
+    dict of str to float
+        `dice` and `iou` as in `evaluate`, but the means over the classes that are in one of the two; of one class
+        they are the same.
+    """
+    ids = np.union1d(predicted, truth)
+    parts = [evaluate(predicted == c, truth == c) for c in ids[ids > 0].tolist()]
+    return {name: float(np.mean([part[name] for part in parts])) if parts else 1.0 for name in ("dice", "iou")}
+
+
 def mean_scores(scores: Sequence[dict[str, float]]) -> dict[str, float]:
     """The mean of each figure over pictures; every picture counts the same.
 

@@ -196,6 +196,8 @@ def _note(clicked: Clicked, answer: Answer, truth: Mask, most: int) -> None:
 def _scene(model: Model, known: Known, source: ImageSource, scale: float) -> Scene:
     """What the other ways see of a picture."""
     raw = known.source.read(Box.whole(known.source.shape)).reshape(-1, *known.truth.shape).mean(0, dtype=np.float64)
+    finite = raw[np.isfinite(raw)]
+    raw = np.where(np.isfinite(raw), raw, np.median(finite) if finite.size else 0.0)
     low, high = np.percentile(raw, (0.1, 99.9))
     grey = ((raw - low) / max(float(high - low), 1e-12)).clip(0, 1)
     return Scene(grey, segment_source(model, source, scale=scale), model.card.diameter / scale)

@@ -19,7 +19,7 @@ from napari_unet.core.events import TrainStep, WeightsChanged
 from napari_unet.core.geometry import Box
 from napari_unet.core.image import ImageSource
 from napari_unet.core.instances import lay_over
-from napari_unet.core.metrics import class_agreement, evaluate, mean_agreement, mean_scores
+from napari_unet.core.metrics import class_agreement, class_scores, evaluate, mean_agreement, mean_scores
 from napari_unet.core.picture import DRAWN_ENOUGH, Picture, usual_size
 from napari_unet.core.sides import Sides
 from napari_unet.core.sizes import usual_scale
@@ -258,7 +258,10 @@ class _Desk:
     # --- correcting ----------------------------------------------------------
 
     def correct(self, count: int) -> tuple[float, list[Act]]:
-        """Make some corrections; the share of objects that were right before in what was looked at, and the acts."""
+        """Make some corrections; the share of objects that were right before in what was looked at, and the acts.
+
+        Where there is no object, nothing was wrong.
+        """
         acts: list[Act] = []
         right, objects = 0.0, 0
         fresh: set[int] = set()
@@ -280,7 +283,7 @@ class _Desk:
                     break
             if len(acts) >= count:
                 break
-        return right / max(1, objects), acts
+        return right / objects if objects else 1.0, acts
 
     def _in_turn(self) -> Iterator[tuple[int, Box | None]]:
         """Whole pictures, one after the other."""
@@ -348,7 +351,9 @@ class _Desk:
         told = [self._as_told(known) for known in held_out]
         seen = [(known, self._sight_of(known.source)) for known in told]
         masks = [self._segment(sight.of(known.source), sight.diameter) for known, sight in seen]
-        return mean_scores([evaluate(found, known.truth) for found, known in zip(masks, told, strict=True)])
+        pairs = [(found, known.truth) for found, known in zip(masks, told, strict=True)]
+        by_class = self.model.card.kind == "classes"
+        return mean_scores([evaluate(*pair) | (class_scores(*pair) if by_class else {}) for pair in pairs])
 
     def _sight_of(self, source: ImageSource, *, as_it_is: bool = False) -> Sight:
         """How a picture that was not corrected yet is seen best."""

@@ -12,6 +12,7 @@ from napari_unet.core.card import whole_name
 from napari_unet.core.errors import ProjectError
 from napari_unet.core.events import Progress, TrainStep, WeightsChanged
 from napari_unet.engine.pool import Lesson, Pool
+from napari_unet.session.failures import sentence_of
 from napari_unet.session.keeper import Event, Keeper
 from napari_unet.session.ledger import Ledger
 from napari_unet.session.state import Board, SessionState, Version
@@ -368,10 +369,11 @@ class Learner:
         """Whether another project was opened since the training began; its model is about to be loaded."""
         return self._era != self._keeper.era
 
-    def on_end(self, failed: bool) -> None:
+    def on_end(self, error: Exception | None) -> None:
         """The training is through: nothing new to learn, or it failed (device thread)."""
-        if failed:
+        if error is not None:
             self._has_news = False  # or the same failure would come again and again
+        self._board.update(learn_problem="" if error is None else sentence_of(error))
         self._end_bar()
         self._show()
         self.start_if_wanted()

@@ -393,7 +393,7 @@ class Session:
         if job == PREDICT:
             self._predictor.on_end()
         elif job == LEARN:
-            self._learner.on_end(error is not None)
+            self._learner.on_end(error)
         elif job == MODEL and error is not None:
             self._learner.on_not_taken()
         elif job in (CLICK, HOVER) and error is not None:

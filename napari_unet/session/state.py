@@ -62,6 +62,8 @@ class SessionState:
     predicting : bool
     learning : {'off', 'waiting', 'learning', 'paused'}
         'waiting': on, but there is nothing new to learn.
+    learn_problem : str
+        Why the last training ended, as a sentence; '' if it did not fail.
     corrections, pictures, learnt : int
         Corrections made, the pictures they are in, and how many of them the model has seen.
     recent : (int, int)
@@ -91,6 +93,7 @@ class SessionState:
     devices: tuple[str, ...] = ("cpu",)
     predicting: bool = False
     learning: str = "waiting"
+    learn_problem: str = ""
     corrections: int = 0
     pictures: int = 0
     learnt: int = 0

@@ -148,7 +148,8 @@ class LearnPanel(QWidget):
         self.enough.setVisible(bool(self.enough.text()))
         self._fill_versions(state)
         is_other = state.version != self._in_use_then and self.version.currentText()
-        self._show_news(f"{self.version.currentText()} is in use." if is_other else self._brought)
+        news = f"{self.version.currentText()} is in use." if is_other else self._brought
+        self._show_news(state.learn_problem or news)
 
     def _show_counts(self, state: SessionState) -> None:
         if state.corrections == 0:

@@ -43,6 +43,12 @@ def test_simulate_tells_dice_of_classes(unet_live, folders):
     assert "ap50" not in out
 
 
+def test_simulate_refuses_classes_that_the_model_lacks(unet_live, folders):
+    """Before anything is predicted: they could neither be found nor be taught."""
+    result = unet_live("simulate", *folders, "--model", "classes3", "--device", "cpu", "--rounds", "1")
+    assert_refused(result, "knows the classes 0 to 2")
+
+
 def test_simulate_gives_a_learning_curve(unet_live, folders, model, tmp_path):
     """One point before and one after each round, for each seed, as JSON and as a picture."""
     size = ("--rounds", "1", "--corrections", "2", "--steps", "1", "--seeds", "2", "--plot", tmp_path / "curve.svg")

@@ -14,6 +14,7 @@ from napari_unet.core.metrics import (
     THRESHOLDS,
     areas,
     class_agreement,
+    class_scores,
     evaluate,
     match_objects,
     mean_agreement,
@@ -248,6 +249,20 @@ def test_thousands_of_objects_give_few_numbers():
     assert len(ids_a) == 5000
     assert counts.sum() == truth.size
     assert evaluate(predicted, truth)["ap50"] == pytest.approx(2500 / 2500)
+
+
+def test_classes_that_are_taken_for_each_other_score_nothing():
+    """Their foreground may be all right; each class counts the same, also one that is in one of the two alone."""
+    truth = np.zeros((20, 20), int)
+    truth[:5], truth[10:] = 1, 2
+    assert class_scores(truth, truth) == {"dice": 1.0, "iou": 1.0}
+    assert class_scores(np.where(truth > 0, 3 - truth, 0), truth) == {"dice": 0.0, "iou": 0.0}
+    assert class_scores(np.where(truth == 2, 3, truth), truth)["dice"] == pytest.approx(1 / 3)
+    assert class_scores(np.where(truth == 2, 0, truth), truth)["iou"] == 0.5
+    assert class_scores(truth * 0, truth * 0)["dice"] == 1
+    one = truth == 1
+    found = np.roll(one, 2, axis=0)
+    assert class_scores(found, one) == {name: evaluate(found, one)[name] for name in ("dice", "iou")}
 
 
 def test_the_mean_weighs_pictures_alike():

@@ -86,6 +86,15 @@ def test_all_ways_click_on_the_same_objects(model, known):
     assert [len(part[OURS].scores) for part in parts] == [2, 2]
 
 
+@pytest.mark.parametrize("spoilt", [np.s_[5:9, 5:9], np.s_[:]])
+def test_a_picture_with_holes_is_clicked_on_in_all_ways(model, draw, spoilt):
+    """Voxels that are no numbers, some or all of them, stop none of the ways."""
+    image, labels = draw(1)
+    image[spoilt] = np.nan
+    (found,) = clicked(model, [Known("a", ImageSource.of_array(image), labels)], objects=1, most=1, peers=True)
+    assert {len(each.scores) for each in found.values()} == {1}
+
+
 def test_kept_objects_teach(model, known, monkeypatch):
     """What is kept goes to the training; held-out pictures are only clicked on."""
     seen = []

@@ -168,6 +168,23 @@ def test_strokes_teach_classes(disc_model, known, quick):
     assert points[-1].scores["dice"] > points[0].scores["dice"] + 0.3
 
 
+def test_confused_classes_are_no_success(disc_model, known, monkeypatch):
+    """With three classes the score is that of each class, and not of all foreground together."""
+    pictures = [replace(each, truth=1 + (each.truth > 0).astype(np.int32)) for each in known(50)]
+    desk = engine._Desk(classes_of(disc_model, 3), [])
+    for answer, dice in ((pictures[0].truth, 1.0), (3 - pictures[0].truth, 0.0)):
+        monkeypatch.setattr(engine, "segment_source", lambda *_, answer=answer, **__: answer)
+        assert desk.score(pictures)["dice"] == dice
+
+
+def test_where_there_is_no_object_nothing_was_wrong(disc_model, known):
+    """The share of what was right before is 1 there, and not 0."""
+    empty = [replace(each, truth=0 * each.truth) for each in known(1)]
+    right, acts = engine._Desk(disc_model, empty).correct(1)
+    assert right == 1
+    assert len(acts) == 1
+
+
 def test_strokes_are_spread_over_pictures(disc_model, known):
     """A few in each picture, however much more is wrong in it."""
     desk = engine._Desk(classes_of(disc_model, 2), known(1, 2, 3))

@@ -194,8 +194,12 @@ def test_a_training_that_keeps_failing_is_told_once(make_session, source, paint,
     ear.wait(lambda: ear.of("failed") and session.state.learning == "waiting")
     assert session._keeper.flush(60)
     assert (len(calls), ear.of("failed")) == (1, ["This cannot be learnt."])
+    assert session.state.learn_problem == "This cannot be learnt."
     session.add_edit(paint(picture, (90, 90)))
     ear.wait(lambda: len(ear.of("failed")) == 2)
+    monkeypatch.setattr(jobs, "fine_tune", lambda *_, **__: iter(()))
+    session.add_edit(paint(picture, (90, 60)))
+    ear.wait(lambda: not session.state.learn_problem)
 
 
 def test_rounds_that_are_not_kept_end_in_rest(make_session, source, paint, monkeypatch):

@@ -11,7 +11,6 @@ from napari_unet.core.prompts import Prompts
 from napari_unet.session.session import SessionState
 from napari_unet.widgets import tools
 from napari_unet.widgets.clicker import clicker_of
-from napari_unet.widgets.correct_panel import CorrectPanel
 from napari_unet.widgets.gestures import gestures_of
 from tests.widgets.conftest import cells
 
@@ -191,30 +190,6 @@ def test_a_model_without_a_click_head_says_so(viewer, masks, session):
     gestures.start("click")
     assert gestures.tool == ""
     assert "Generalist" in said[-1]
-
-
-def test_the_tool_is_in_hand_when_the_model_is_there(qtbot, viewer, masks, session):
-    """Pressed while it is still being loaded, the button does not stay lit; unless another tool was taken meanwhile."""
-    loaded, gestures, panel = session.state, gestures_of(viewer), CorrectPanel(viewer)
-    qtbot.addWidget(panel)
-    session.state = SessionState()
-    panel.tools["click"].click()
-    assert "loaded" in panel.last.text()
-    assert not panel.tools["click"].isChecked()
-    session.state_changed.emit(session.state)
-    assert gestures.tool == ""
-    session.state = loaded
-    session.state_changed.emit(loaded)
-    qtbot.waitUntil(lambda: gestures.tool == "click")
-    assert panel.tools["click"].isChecked()
-    gestures.stop()
-    session.state = SessionState()
-    panel.tools["click"].click()
-    panel.tools["cut"].click()
-    session.state = loaded
-    session.state_changed.emit(loaded)
-    qtbot.wait(20)
-    assert gestures.tool == "cut"
 
 
 def test_putting_the_tool_away_keeps_the_object_in_work(qtbot, clicker, masks, viewer):

@@ -7,6 +7,7 @@ import pytest
 from qtpy.QtCore import Qt
 
 from napari_unet.core.geometry import Box
+from napari_unet.session.session import SessionState
 from napari_unet.widgets import tools
 from napari_unet.widgets.clicker import clicker_of
 from napari_unet.widgets.correct_panel import CorrectPanel
@@ -206,3 +207,27 @@ def test_a_dock_that_is_opened_again_shows_the_tool_in_hand(qtbot, masks, viewer
     qtbot.addWidget(panel)
     assert [name for name, made in panel.tools.items() if made.isChecked()] == ["click"]
     assert panel.may_replace.isChecked()
+
+
+def test_the_tool_is_in_hand_when_the_model_is_there(qtbot, viewer, masks, session):
+    """Pressed while it is still being loaded, the button does not stay lit; unless another tool was taken meanwhile."""
+    loaded, gestures, panel = session.state, gestures_of(viewer), CorrectPanel(viewer)
+    qtbot.addWidget(panel)
+    session.state = SessionState()
+    panel.tools["click"].click()
+    assert "loaded" in panel.last.text()
+    assert not panel.tools["click"].isChecked()
+    session.state_changed.emit(session.state)
+    assert gestures.tool == ""
+    session.state = loaded
+    session.state_changed.emit(loaded)
+    qtbot.waitUntil(lambda: gestures.tool == "click")
+    assert panel.tools["click"].isChecked()
+    gestures.stop()
+    session.state = SessionState()
+    panel.tools["click"].click()
+    panel.tools["cut"].click()
+    session.state = loaded
+    session.state_changed.emit(loaded)
+    qtbot.wait(20)
+    assert gestures.tool == "cut"

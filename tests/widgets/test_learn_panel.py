@@ -97,6 +97,14 @@ def test_after_going_back_the_news_are_what_is_in_use(learn_panel, session, qtbo
     shows(0, rejected)
 
 
+def test_why_learning_ended_stays_in_sight(learn_panel, session, qtbot):
+    """Until a training does not fail: a notification alone is gone after a while, and with it what is to be done."""
+    problem = "The labels name class 7. Paint it over."
+    failed = replace(LEARNING, learn_problem=problem)
+    tell(qtbot, session, "state_changed", failed, lambda: text_of(learn_panel, "news") == problem)
+    tell(qtbot, session, "state_changed", LEARNING, lambda: text_of(learn_panel, "news") != problem)
+
+
 def test_a_dock_that_opens_after_going_back_says_so(viewer, session, qtbot):
     """The history ends with a round whose version is not in use."""
     session.history, session.state = [WeightsChanged(2, 0.8, 0.9, 4, 12)], replace(LEARNING, version=1)
