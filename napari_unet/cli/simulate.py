@@ -70,7 +70,7 @@ def simulate(  # noqa: PLR0913 - each option of the command is one
     runs: dict[str, list[dict[str, Any]]] = {}
     for seed in range(seeds if learns else 1):
         loaded = load_model(model, device=device)
-        _check_classes(loaded, known)
+        _check_labels(loaded, known, clicks=clicks)
         if clicks and not learns:
             runs = _ways(loaded, known, objects)
         elif clicks:
@@ -114,8 +114,10 @@ def _check_files(model: Path | None, plot: Path | None) -> None:
             make_folder(file.parent)
 
 
-def _check_classes(model: Model, pictures: list[Known]) -> None:
-    """Refuse labels of classes that the model does not know; where it knows one, all labels are of that."""
+def _check_labels(model: Model, pictures: list[Known], *, clicks: bool) -> None:
+    """Refuse labels of classes that the model lacks (where it knows one, all are of that), or without what to click."""
+    from napari_unet.engine.clicking import SMALLEST, objects_of
+
     last = len(model.card.classes) - 1
     strange = [known for known in pictures if known.truth.max(initial=0) > last]
     if model.card.kind == "classes" and last > 1 and strange:
@@ -123,6 +125,8 @@ def _check_classes(model: Model, pictures: list[Known]) -> None:
             f"The labels of '{strange[0].name}' name class {strange[0].truth.max()}; this model knows the classes 0 to "
             f"{last}. Choose a model of more classes."
         )
+    if clicks and not any(objects_of(known, 1, 0) for known in pictures):
+        raise LabelsError(f"In these labels there is no object of {SMALLEST} pixels or more to click on.")
 
 
 def _check(order: str, seconds: float | None, steps: int | None, pictures: int, rounds: int) -> None:

@@ -49,6 +49,15 @@ def test_simulate_refuses_classes_that_the_model_lacks(unet_live, folders):
     assert_refused(result, "knows the classes 0 to 2")
 
 
+def test_simulate_refuses_labels_in_which_there_is_nothing_to_click_on(unet_live, folders, model):
+    """No object, or specks alone."""
+    for path in folders[1].iterdir():
+        specks = np.zeros(tifffile.imread(path).shape, np.uint8)
+        specks[3:6, 3:6] = 1
+        tifffile.imwrite(path, specks)
+    assert_refused(unet_live("simulate", "--clicks", *folders, "--model", model, "--device", "cpu"), "to click on")
+
+
 def test_simulate_gives_a_learning_curve(unet_live, folders, model, tmp_path):
     """One point before and one after each round, for each seed, as JSON and as a picture."""
     size = ("--rounds", "1", "--corrections", "2", "--steps", "1", "--seeds", "2", "--plot", tmp_path / "curve.svg")
