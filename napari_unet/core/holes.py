@@ -41,6 +41,7 @@ def is_framed(parts: Sequence[RawArray]) -> bool:
     if not LEAST <= share <= MOST or not all(_leaves_rectangle(plane) for b in black for plane in _planes(b)):
         return False
     gray = np.concatenate([part[:, ~b].mean(0, dtype=np.float64) for part, b in zip(parts, black, strict=True)])
+    gray = gray[:: max(1, gray.size // 2**20)]  # a million of them tell as much
     darkest, brightest = np.percentile(gray, (1, 99.8))
     return bool(darkest > GAP * brightest and gray.min() > 0 and len(np.unique(gray)) >= VALUES)
 
