@@ -94,7 +94,7 @@ class Correction:
     ----------
     image : (Y, X) or (Y, X, 1 to 4) or (C, [Z,] Y, X)
         Raw intensities. Last axis 3 or 4 long: colour, unless `channels_first`; 1 or 2 long: channels, put first.
-    labels : ([Z,] Y, X) int or bool
+    labels : ([Z,] Y, X) int
         Objects 1..N and background 0, or class ids.
     trusted : ([Z,] Y, X) bool
         The voxels to learn from; the others are ignored, and so are those that are masked in any of these arrays.
@@ -127,7 +127,6 @@ class Correction:
         """Refuse arrays that do not lie over each other, and what is no value of an attribute."""
         given = [np.asanyarray(each) for each in (self.image, self.labels, self.trusted)]  # lists are taken, too
         image, labels, trusted = map(filled, given)
-        labels = labels.astype(np.uint8) if labels.dtype == bool else labels  # a mask is one object, or class 1
         for name, array in (("image", image), ("labels", labels), ("trusted", trusted)):
             object.__setattr__(self, name, array)
         if labels.shape != trusted.shape:

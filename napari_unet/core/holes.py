@@ -7,7 +7,6 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from napari_unet.core.arrays import RawArray
 
@@ -70,6 +69,8 @@ def fill_holes(x: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], Mas
     unknown = np.isnan(x)
     if not unknown.any():
         return x, None
+    from scipy import ndimage  # takes a while to load, which napari's start need not wait for
+
     filled = x.copy()
     for plane, hole in zip(_planes(filled), _planes(unknown), strict=True):
         if hole.all():
@@ -84,6 +85,8 @@ def fill_holes(x: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], Mas
 
 def wide_holes(holes: Mask) -> Mask:
     """What is a hole in each plane, but for single voxels and lines."""
+    from scipy import ndimage
+
     wide = [ndimage.binary_opening(np.pad(hole, 1, mode="edge"), np.ones((3, 3))) for hole in _planes(holes)]
     return np.asarray(wide)[:, 1:-1, 1:-1].reshape(holes.shape)
 
@@ -97,6 +100,8 @@ def _leaves_rectangle(black: Mask) -> bool:
     """Whether a plane is black around its corners and about a rectangle is free; also if nothing or all of it is."""
     if black.all() or black.mean() < STRAY:
         return True
+    from scipy import ndimage
+
     parts, _ = ndimage.label(black)
     corners = parts[[0, 0, -1, -1], [0, -1, 0, -1]]
     free = ~np.isin(parts, corners[corners > 0])

@@ -109,14 +109,6 @@ def test_one_or_two_channels_may_come_last(channels):
         Correction(np.zeros((4, 5, 3, 2)), labels, labels == 0)
 
 
-def test_a_mask_of_yes_and_no_is_labels():
-    """One object, or the first class."""
-    mask = np.eye(4, dtype=bool)
-    given = Correction(np.zeros((4, 4)), mask, np.ones((4, 4), bool))
-    assert given.labels.dtype == np.uint8
-    assert np.array_equal(given.labels, mask)
-
-
 def test_what_is_no_correction_is_a_sentence():
     """Negative labels that are trusted, text; lists are taken, and negative labels of which nothing is known."""
     image, labels, trusted = np.zeros((4, 5)), np.full((4, 5), -1), np.ones((4, 5), bool)
