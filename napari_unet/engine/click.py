@@ -254,8 +254,10 @@ class ClickSegmenter:
         """The surest of a look and two from nearer by, as long as those show it whole; if none is, one from afar."""
         surest = look
         for level in (look.level - 1, look.level - 2):
+            if not self._shows(prompts, None, level):
+                break
             nearer = self._look(prompts, None, level)
-            if nearer.better > level or not self._shows(prompts, None, level):
+            if nearer.better > level:
                 break
             surest = max(surest, nearer, key=lambda each: each.sure)
         if surest.sure >= LOST:
